@@ -1,0 +1,265 @@
+//! Memory that is shared with a device: a memfd, mapped once, touched only through atomic or volatile accesses.
+//!
+//! Unsafe code lives here because a Rust reference to memory that a device writes would be undefined behaviour: the
+//! mapping is only ever seen as atomic cells.
+#![allow(unsafe_code)]
+
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
+
+/// A mapped range of a memfd. Clones share it.
+#[derive(Clone)]
+pub struct SharedMem {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    map: MmapRaw,
+    fd: OwnedFd,
+    fd_offset: u64,
+    huge: bool,
+}
+
+impl std::fmt::Debug for SharedMem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SharedMem").field("len", &self.len()).field("huge", &self.inner.huge).finish()
+    }
+}
+
+/// Bytes of a small page.
+pub const PAGE: usize = 4096;
+/// Bytes of a huge page.
+pub const HUGE_PAGE: usize = 2 << 20;
+
+impl SharedMem {
+    /// Makes zeroed memory of `len` bytes, rounded up to whole pages; from huge pages when it fills at least one and the
+    /// system has some free.
+    ///
+    /// # Errors
+    /// When the system has no memory.
+    pub fn new(len: usize) -> io::Result<Self> {
+        if len >= HUGE_PAGE
+            && let Ok(memory) = Self::create(len, HUGE_PAGE, MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB)
+        {
+            return Ok(memory);
+        }
+        Self::create(len, PAGE, MemfdFlags::empty())
+    }
+
+    fn create(len: usize, page: usize, flags: MemfdFlags) -> io::Result<Self> {
+        let len =
+            len.max(1).checked_next_multiple_of(page).ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        let fd = memfd_create("opx-dma", flags | MemfdFlags::CLOEXEC)?;
+        ftruncate(&fd, len as u64)?;
+        // Without MAP_POPULATE a lack of huge pages would only show as a SIGBUS at the first touch.
+        let huge = flags.contains(MemfdFlags::HUGETLB);
+        let map = MmapOptions::new().len(len).populate_if(huge).map_raw(&fd)?;
+        Ok(Self { inner: Arc::new(Inner { map, fd, fd_offset: 0, huge }) })
+    }
+
+    /// Maps `len` bytes at `offset` of a file that another process shares.
+    ///
+    /// # Errors
+    /// When the file is shorter than that or can't be mapped.
+    pub fn from_file(file: File, offset: u64, len: usize) -> io::Result<Self> {
+        let end = offset.checked_add(len as u64).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        if len == 0 || file.metadata()?.len() < end {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the file is shorter than the range to map"));
+        }
+        let map = MmapOptions::new().offset(offset).len(len).map_raw(&file)?;
+        Ok(Self { inner: Arc::new(Inner { map, fd: file.into(), fd_offset: offset, huge: false }) })
+    }
+
+    /// Bytes.
+    pub fn len(&self) -> usize {
+        self.inner.map.len()
+    }
+
+    /// Whether there are none; never true.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether it lies in huge pages.
+    pub fn is_huge(&self) -> bool {
+        self.inner.huge
+    }
+
+    /// The memfd behind it and the offset in it.
+    pub fn fd(&self) -> (BorrowedFd<'_>, u64) {
+        (self.inner.fd.as_fd(), self.inner.fd_offset)
+    }
+
+    /// Where this process sees it: for the kernel, that maps it for a device by this address.
+    pub fn address(&self) -> u64 {
+        self.inner.map.as_mut_ptr() as u64
+    }
+
+    #[inline]
+    fn check(&self, offset: usize, len: usize) {
+        assert!(
+            offset.checked_add(len).is_some_and(|end| end <= self.len()),
+            "access of {len} bytes at {offset:#x} leaves shared memory of {:#x} bytes",
+            self.len()
+        );
+    }
+
+    /// The 8 bytes at `offset`, a multiple of 8, as an atomic cell.
+    #[inline]
+    fn cell(&self, offset: usize) -> &AtomicU64 {
+        self.check(offset, 8);
+        assert!(offset.is_multiple_of(8), "unaligned access at {offset:#x}");
+        // SAFETY: in range and aligned (the mapping is page aligned); lives as long as `self`; all accesses are atomic.
+        unsafe { AtomicU64::from_ptr(self.inner.map.as_mut_ptr().add(offset).cast()) }
+    }
+
+    #[inline]
+    fn byte(&self, offset: usize) -> &AtomicU8 {
+        self.check(offset, 1);
+        // SAFETY: in range; lives as long as `self`; all accesses are atomic.
+        unsafe { AtomicU8::from_ptr(self.inner.map.as_mut_ptr().add(offset)) }
+    }
+
+    /// Reads 8 bytes; what the device wrote before them is seen by later reads.
+    ///
+    /// # Panics
+    /// As a slice does, when `offset` is out of range, and when it isn't a multiple of 8.
+    #[inline]
+    pub fn read_u64(&self, offset: usize) -> u64 {
+        u64::from_le(self.cell(offset).load(Ordering::Acquire))
+    }
+
+    /// Writes 8 bytes, after all that was written before.
+    ///
+    /// # Panics
+    /// As [`SharedMem::read_u64`].
+    #[inline]
+    pub fn write_u64(&self, offset: usize, value: u64) {
+        self.cell(offset).store(value.to_le(), Ordering::Release);
+    }
+
+    /// Copies bytes out.
+    ///
+    /// # Panics
+    /// When the range isn't inside.
+    pub fn read(&self, offset: usize, data: &mut [u8]) {
+        self.check(offset, data.len());
+        let head = offset.wrapping_neg() % 8;
+        let head = head.min(data.len());
+        let (first, rest) = data.split_at_mut(head);
+        for (i, byte) in first.iter_mut().enumerate() {
+            *byte = self.byte(offset + i).load(Ordering::Relaxed);
+        }
+        let mut at = offset + head;
+        let mut words = rest.chunks_exact_mut(8);
+        for word in &mut words {
+            word.copy_from_slice(&self.cell(at).load(Ordering::Relaxed).to_ne_bytes());
+            at += 8;
+        }
+        for byte in words.into_remainder() {
+            *byte = self.byte(at).load(Ordering::Relaxed);
+            at += 1;
+        }
+        fence(Ordering::Acquire);
+    }
+
+    /// Copies bytes in.
+    ///
+    /// # Panics
+    /// When the range isn't inside.
+    pub fn write(&self, offset: usize, data: &[u8]) {
+        self.check(offset, data.len());
+        fence(Ordering::Release);
+        let head = offset.wrapping_neg() % 8;
+        let head = head.min(data.len());
+        let (first, rest) = data.split_at(head);
+        for (i, byte) in first.iter().enumerate() {
+            self.byte(offset + i).store(*byte, Ordering::Relaxed);
+        }
+        let mut at = offset + head;
+        let mut words = rest.chunks_exact(8);
+        for word in &mut words {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(word);
+            self.cell(at).store(u64::from_ne_bytes(bytes), Ordering::Relaxed);
+            at += 8;
+        }
+        for byte in words.remainder() {
+            self.byte(at).store(*byte, Ordering::Relaxed);
+            at += 1;
+        }
+    }
+
+    /// Sets a range to zero.
+    ///
+    /// # Panics
+    /// When the range isn't inside.
+    pub fn zero(&self, offset: usize, len: usize) {
+        const ZEROS: [u8; 4096] = [0; 4096];
+        let mut done = 0;
+        while done < len {
+            let step = (len - done).min(ZEROS.len());
+            self.write(offset + done, &ZEROS[..step]);
+            done += step;
+        }
+    }
+}
+
+/// `MmapOptions::populate` when asked for.
+trait PopulateIf {
+    fn populate_if(&mut self, populate: bool) -> &mut Self;
+}
+
+impl PopulateIf for MmapOptions {
+    fn populate_if(&mut self, populate: bool) -> &mut Self {
+        if populate { self.populate() } else { self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(offset in 0usize..200, data in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let memory = SharedMem::new(1).unwrap();
+            memory.write(offset, &data);
+            let mut back = vec![0xee; data.len()];
+            memory.read(offset, &mut back);
+            prop_assert_eq!(&back, &data);
+            let mut around = vec![0xee; offset];
+            memory.read(0, &mut around);
+            prop_assert!(around.iter().all(|b| *b == 0));
+        }
+    }
+
+    #[test]
+    fn two_mappings_of_one_file_are_one_memory() {
+        let a = SharedMem::new(8192).unwrap();
+        let (fd, offset) = a.fd();
+        let file = File::from(fd.try_clone_to_owned().unwrap());
+        let b = SharedMem::from_file(file, offset + 4096, 4096).unwrap();
+        a.write_u64(4096 + 8, 77);
+        assert_eq!(b.read_u64(8), 77);
+    }
+
+    #[test]
+    fn a_short_file_is_refused() {
+        let a = SharedMem::new(4096).unwrap();
+        let file = File::from(a.fd().0.try_clone_to_owned().unwrap());
+        assert!(SharedMem::from_file(file, 0, 8192).is_err());
+    }
+
+    #[test]
+    #[should_panic(expected = "leaves shared memory")]
+    fn out_of_range_is_a_mistake() {
+        SharedMem::new(4096).unwrap().read_u64(4096);
+    }
+}

@@ -1,0 +1,1 @@
+//! Constants of the chip, under the names of `chip.h` and `chip_registers.h`.
