@@ -1,1 +1,342 @@
-//! opx-reliability
+//! OPX's reliability protocol as a core without I/O, clock or threads: PSN, replay, ACK, NACK and PING.
+//!
+//! Packets between two receive contexts form a flow in each direction. The sender numbers them (24-bit PSN), keeps each until
+//! it is acknowledged and asks (PING) what arrived; the receiver puts them in order and answers (ACK, NACK). A [`Reliability`]
+//! is both halves for one endpoint. It never sees a packet's bytes: the caller hands in handles, `P` for a packet sent
+//! (header and payload as they went out, to be sent again unchanged) and `Q` for a packet received before its turn.
+//!
+//! The caller's loop, with packets and time of its own:
+//!
+//! ```
+//! use opx_defs::time::Instant;
+//! use opx_defs::units::{Lid, Psn};
+//! use opx_defs::wire::opx::{Origin, UdOp};
+//! use opx_reliability::{Arrival, Config, Reliability, Transmit, Verdict};
+//! # use std::time::Duration;
+//!
+//! let (a, b) = (Origin { lid: Lid(1), rx: 5 }, Origin { lid: Lid(2), rx: 7 });
+//! let mut alice: Reliability<&str, &str> = Reliability::new(Config::default(), a)?;
+//! let mut bob: Reliability<&str, &str> = Reliability::new(Config::default(), b)?;
+//! let start = Instant::ZERO;
+//!
+//! // Alice sends two packets; the first is lost.
+//! alice.send(start, b, 5, |_psn| "hello")?;
+//! let psn = alice.send(start, b, 5, |_psn| "world")?;
+//! let arrival = Arrival { origin: a, psn, ack_req: false, early: false };
+//! assert_eq!(bob.on_data(arrival, || Some("world")), Verdict::Held);
+//!
+//! // Her timer fires: she asks, Bob answers, she sends the first again.
+//! let later = alice.poll_timeout().unwrap();
+//! alice.on_timeout(later);
+//! let Some(Transmit::Ud { ud: ping, .. }) = alice.poll_transmit(later) else { panic!() };
+//! bob.on_ud(later, a, &ping);
+//! while let Some(Transmit::Ud { ud, .. }) = bob.poll_transmit(later) {
+//!     alice.on_ud(later, b, &ud);
+//! }
+//! let Some(Transmit::Replay { psn, packet, .. }) = alice.poll_transmit(later) else { panic!() };
+//! assert_eq!(*packet, "hello");
+//!
+//! // Bob has both now, in order, and says so.
+//! let arrival = Arrival { origin: a, psn, ack_req: false, early: false };
+//! assert_eq!(bob.on_data(arrival, || None), Verdict::Deliver);
+//! assert_eq!(bob.next_in_order(), Some((a, "world")));
+//! let Some(Transmit::Ud { ud: ack, .. }) = bob.poll_transmit(later) else { panic!() };
+//! assert_eq!(ack.op, UdOp::Ack);
+//! # let later = alice.poll_timeout().unwrap_or(later);
+//! # alice.on_timeout(later);
+//! # while let Some(Transmit::Ud { ud, .. }) = alice.poll_transmit(later) { bob.on_ud(later, a, &ud); }
+//! # while let Some(Transmit::Ud { ud, .. }) = bob.poll_transmit(later) { alice.on_ud(later, b, &ud); }
+//! # alice.on_ud(later, b, &ack);
+//! # while alice.poll_released().is_some() {}
+//! assert!(alice.is_idle());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What differs from OPX
+//! The packets are OPX's and so are the answers to pings. Different, and unseen by an OPX peer except as fewer packets:
+//! * Pings slow down while a peer is silent and follow its answer time; OPX pings every 500 µs for ever. After
+//!   [`Config::give_up_after`] the caller gets [`Event::PeerUnreachable`]; OPX never gives up.
+//! * An ACK for later packets makes the sender repeat the missing earlier ones at once, without a NACK.
+//! * A receiver that fills a gap says so unasked.
+//! * A PSN that was never received is never acknowledged, however far it is from the expected one.
+//! * Everything that a peer can make grow is bounded by [`Config`].
+#![forbid(unsafe_code)]
+
+mod config;
+mod counters;
+mod receiver;
+mod rtt;
+mod sender;
+mod tx_flow;
+
+pub use config::{Config, ConfigError};
+pub use counters::Counters;
+
+use opx_defs::time::Instant;
+use opx_defs::units::Psn;
+use opx_defs::wire::opx::{FlowKey, Origin, Ud, UdOp};
+use receiver::Receiver;
+use sender::Sender;
+use std::collections::VecDeque;
+use thiserror::Error;
+
+/// Why a packet can't be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum SendError {
+    /// Too many packets to the peer are unacknowledged.
+    #[error("too many packets to the peer are unacknowledged, try again")]
+    Window,
+    /// Too many bytes to the peer are unacknowledged.
+    #[error("too many bytes to the peer are unacknowledged, try again")]
+    OutstandingBytes,
+    /// The peer lost packets; nothing new until it has all that were sent.
+    #[error("the peer lost packets and must get them first, try again")]
+    Throttled,
+    /// The peer was given up, see [`Event::PeerUnreachable`].
+    #[error("peer LID {} context {} is unreachable: it acknowledged nothing for too long", peer.lid, peer.rx)]
+    Unreachable {
+        /// The peer.
+        peer: Origin,
+    },
+    /// Another peer is more than is set.
+    #[error("already {limit} peers, which is the limit (max_flows)")]
+    TooManyPeers {
+        /// The limit.
+        limit: u32,
+    },
+}
+
+impl SendError {
+    /// Whether the same call can succeed later.
+    pub const fn is_temporary(self) -> bool {
+        matches!(self, Self::Window | Self::OutstandingBytes | Self::Throttled)
+    }
+}
+
+/// A data packet that arrived, as far as its header concerns the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// Who sent it: `Header::origin`.
+    pub origin: Origin,
+    /// Its number: `Header::psn`.
+    pub psn: Psn,
+    /// Whether it asks for an ACK: `Header::ack_req`.
+    pub ack_req: bool,
+    /// Whether it may be used before its turn: rendezvous data, which names an absolute place.
+    pub early: bool,
+}
+
+/// What to do with a data packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Use it now, then everything that [`Reliability::next_in_order`] gives.
+    Deliver,
+    /// Use it now, although earlier packets are missing. Only for packets with [`Arrival::early`].
+    ApplyEarly,
+    /// It was kept and will come from [`Reliability::next_in_order`].
+    Held,
+    /// It was there before; drop it.
+    Duplicate,
+    /// Drop it; the sender will send it again.
+    Dropped(DropReason),
+}
+
+/// Why a data packet is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DropReason {
+    /// Its PSN is too far from the expected one.
+    OutOfWindow,
+    /// There is no room to keep it until its turn.
+    NoRoom,
+    /// It is from a new peer and there are too many.
+    TooManyFlows,
+}
+
+/// A packet to be sent now. Any of them may be lost by the caller (no credits, say): later pings repair it.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Transmit<'a, P> {
+    /// A packet that was sent before, to be sent again as it is.
+    Replay {
+        /// Where to.
+        peer: Origin,
+        /// Its number.
+        psn: Psn,
+        /// The caller's handle.
+        packet: &'a P,
+    },
+    /// A packet of the protocol's own.
+    Ud {
+        /// Where to.
+        peer: Origin,
+        /// What it says.
+        ud: Ud,
+    },
+}
+
+/// Something the caller should know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A peer acknowledged nothing for [`Config::give_up_after`]. Its packets were released; nothing more can be sent to it.
+    PeerUnreachable {
+        /// The peer.
+        peer: Origin,
+        /// PSNs from the oldest unacknowledged to the newest.
+        unacked: u32,
+    },
+    /// A peer's packets come, but never its first one: it probably talked to another endpoint with this LID and context
+    /// before. Told once, when no more of its packets can be kept.
+    PeerOutOfStep {
+        /// The peer.
+        peer: Origin,
+    },
+}
+
+/// Both halves of the protocol for one endpoint.
+///
+/// Calls that take a time must be given one that never goes back. After any call, fetch everything from
+/// [`Reliability::next_in_order`], [`Reliability::poll_transmit`], [`Reliability::poll_released`] and
+/// [`Reliability::poll_event`].
+#[derive(Debug)]
+pub struct Reliability<P, Q> {
+    config: Config,
+    me: Origin,
+    sender: Sender<P>,
+    receiver: Receiver<Q>,
+    counters: Counters,
+    events: VecDeque<Event>,
+}
+
+impl<P, Q> Reliability<P, Q> {
+    /// The protocol for the endpoint with primary LID and receive context `me`.
+    ///
+    /// # Errors
+    /// When a setting can't be.
+    pub fn new(config: Config, me: Origin) -> Result<Self, ConfigError> {
+        Self::starting_at(config, me, 0)
+    }
+
+    /// As [`Reliability::new`], with all flows beginning at another PSN than 0; bits above the 24th count as wraps that
+    /// have been. For tests: both ends must agree, and OPX begins at 0.
+    ///
+    /// # Errors
+    /// When a setting can't be.
+    pub fn starting_at(config: Config, me: Origin, first: u64) -> Result<Self, ConfigError> {
+        config.check()?;
+        let psn = Psn::new((first % u64::from(Psn::SPACE)) as u32);
+        Ok(Self {
+            config,
+            me,
+            sender: Sender::new(me, psn),
+            receiver: Receiver::new(me, first),
+            counters: Counters::default(),
+            events: VecDeque::new(),
+        })
+    }
+
+    /// Numbers and registers a packet; the caller then sends it. `make` gets the PSN and gives the handle that is kept for
+    /// sending it again; `payload_bytes` counts, with the header, as outstanding.
+    ///
+    /// Send what [`Reliability::poll_transmit`] gives first: a peer that lost packets can't use new ones.
+    ///
+    /// # Errors
+    /// When too much is unacknowledged ([`SendError::is_temporary`]; `make` isn't called then), or the peer was given up, or
+    /// it is one peer too many.
+    pub fn send(
+        &mut self,
+        now: Instant,
+        peer: Origin,
+        payload_bytes: u32,
+        make: impl FnOnce(Psn) -> P,
+    ) -> Result<Psn, SendError> {
+        self.sender.send(&self.config, &mut self.counters, now, peer, payload_bytes, make)
+    }
+
+    /// Takes a data packet (any but UD). `hold` is called when it must be kept: it puts the packet aside and gives the
+    /// handle, or `None` when there is no room.
+    ///
+    /// An acknowledgement is given out with the next [`Reliability::poll_transmit`]: use the packet, and those of
+    /// [`Reliability::next_in_order`], before.
+    pub fn on_data(&mut self, arrival: Arrival, hold: impl FnOnce() -> Option<Q>) -> Verdict {
+        let (verdict, event) = self.receiver.on_data(&self.config, &mut self.counters, arrival, hold);
+        self.events.extend(event);
+        verdict
+    }
+
+    /// The next kept packet whose turn has come. Fetch all before the next [`Reliability::on_data`].
+    pub fn next_in_order(&mut self) -> Option<(Origin, Q)> {
+        self.receiver.next_in_order()
+    }
+
+    /// Takes a UD packet that came from `from` (`Header::origin`). One about a flow that `from` isn't a side of, or about
+    /// PSNs that can't be, is counted and has no effect.
+    pub fn on_ud(&mut self, now: Instant, from: Origin, ud: &Ud) {
+        let FlowKey { slid, dlid, src_rx, dst_rx } = ud.key;
+        let (src, dst) = (Origin { lid: slid, rx: src_rx }, Origin { lid: dlid, rx: dst_rx });
+        let asked = ud.op == UdOp::Ping;
+        let (theirs, ours) = if asked { (src, dst) } else { (dst, src) };
+        if theirs != from || ours != self.me {
+            self.counters.ud_foreign += 1;
+            return;
+        }
+        if asked {
+            self.counters.pings_received += 1;
+            self.receiver.on_ping(&self.config, &mut self.counters, now, from, ud);
+        } else {
+            self.sender.on_answer(&self.config, &mut self.counters, now, from, ud);
+        }
+    }
+
+    /// The next packet to be sent: answers, then replays, then pings.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit<'_, P>> {
+        if let Some((peer, ud)) = self.receiver.next_answer() {
+            return Some(Transmit::Ud { peer, ud });
+        }
+        // The replay comes last in the code because it borrows; a ping is only made when there is none.
+        if !self.sender.has_replay(now) {
+            let (peer, ud) = self.sender.next_ping(&self.config, now)?;
+            self.counters.pings_sent += 1;
+            return Some(Transmit::Ud { peer, ud });
+        }
+        let (peer, psn, packet) = self.sender.next_replay()?;
+        self.counters.replays_sent += 1;
+        Some(Transmit::Replay { peer, psn, packet })
+    }
+
+    /// The next packet that was acknowledged (or whose peer was given up). An ACK can be faster than the engine that sends
+    /// the packet: the caller must not reuse the memory before that engine is done with it, either.
+    pub fn poll_released(&mut self) -> Option<P> {
+        self.sender.released.pop_front()
+    }
+
+    /// The next thing that the caller should know.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When to call [`Reliability::on_timeout`] next, if nothing else happens.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.sender.poll_timeout().into_iter().chain(self.receiver.poll_timeout()).min()
+    }
+
+    /// Does what is due; cheap when nothing is.
+    pub fn on_timeout(&mut self, now: Instant) {
+        self.receiver.on_timeout(&self.config, &mut self.counters, now);
+        let events = self.sender.on_timeout(&self.config, &mut self.counters, now);
+        self.events.extend(events);
+    }
+
+    /// Whether every packet sent has been acknowledged (or given up).
+    pub fn is_idle(&self) -> bool {
+        self.sender.is_idle()
+    }
+
+    /// Bytes to `peer` that are unacknowledged, headers included.
+    pub fn outstanding_bytes(&self, peer: Origin) -> u64 {
+        self.sender.outstanding(peer)
+    }
+
+    /// What happened so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}

@@ -1,1 +1,52 @@
-//! opx-stack
+//! Endpoints that exchange tagged messages over an HFI1 adapter, in the wire format of libfabric's OPX provider.
+//!
+//! An endpoint owns one receive context, one send context and one SDMA engine. Short messages go as one eager packet,
+//! longer ones by rendezvous; all packets are delivered exactly once and in order by [`opx_reliability`]. Nothing happens
+//! behind the caller's back: [`Endpoint::progress`] does the work.
+//!
+//! ```
+//! # use opx_emu::{Config as Chip, Icode, Lab, Pacing};
+//! # use opx_hw::{Hfi, LinkMode, Options};
+//! use opx_stack::{Completion, Config, Endpoint, Pattern};
+//! # let lab = Lab::new(Pacing::Virtual);
+//! # let adapter = lab.add(Chip { icode: Icode::FunctionalSimulator, ..Chip::default() });
+//! let hfi = Hfi::open(adapter.bus(), Options::default())?;
+//! hfi.link_up(LinkMode::Loopback)?;
+//! let mut a = Endpoint::open(&hfi, Config::default())?;
+//! let mut b = Endpoint::open(&hfi, Config::default())?;
+//!
+//! b.tag_receive(Pattern::exact(7), vec![0; 64], 1).unwrap();
+//! a.tag_send(b.address(), 7, b"hello".to_vec(), 2).unwrap();
+//! let received = loop {
+//!     a.progress()?;
+//!     b.progress()?;
+//!     if let Some(completion) = b.poll_completion() {
+//!         break completion;
+//!     }
+//!     hfi.bus().relax();
+//! };
+//! let Completion::Received { len, buffer, .. } = received else { panic!() };
+//! assert_eq!(&buffer[..len], b"hello");
+//! # use opx_bus::PciFunction;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod address;
+mod completion;
+mod config;
+mod endpoint;
+mod error;
+mod matching;
+mod operations;
+mod receive_faults;
+mod slots;
+mod table;
+
+pub use address::Address;
+pub use completion::{Completion, OperationError};
+pub use config::{Config, MAX_PAYLOAD, job_key_of_user};
+pub use endpoint::{Counters, Endpoint};
+pub use error::{EndpointError, OpenError};
+pub use matching::Pattern;
+pub use operations::{ReceiveError, Rejected, SendError};

@@ -1,33 +1,34 @@
-//! Registers of the CCE block.
+//! CCE registers: identity, freeze, MSI-X and the 768 interrupt sources.
 
 use super::csrs;
 
 csrs! {
-    /// .
-    CCE_REVISION = 0x0, ro, reset 0, "" {
+    /// What chip this is; low 32 bits are the users' hw_version. Reset value is that of a B0 part.
+    CCE_REVISION = 0x0, ro, reset 0x302_0710, "chip.c:hfi1_init_dd" {
         CHIP_REV_MINOR [7:0],
         CHIP_REV_MAJOR [15:8],
+        ARCH [23:16],
         SW [31:24],
         BOARD_ID_LOWER_NIBBLE [35:32],
     }
 
-    /// .
-    CCE_REVISION2 = 0x8, ro, reset 0, "" {
+    /// Which of the chip's two HFIs this is, and how the chip is made (ICODE_*).
+    CCE_REVISION2 = 0x8, ro, reset 0, "chip.c:hfi1_init_dd" {
         HFI_ID [0:0],
         IMPL_CODE [15:8],
-        IMPL_REVISION [63:16],
+        IMPL_REVISION [23:16],
     }
 
-    /// .
-    CCE_CTRL = 0x10, rw, reset 0, "" {
+    /// Starts and ends a freeze (SPC), ends a pause; bits act when written 1 and don't stay.
+    CCE_CTRL = 0x10, wo, reset 0, "chip.c:start_freeze_handling" {
         SPC_FREEZE [8:8],
         SPC_UNFREEZE [9:9],
         RXE_RESUME [11:11],
         TXE_RESUME [13:13],
     }
 
-    /// .
-    CCE_STATUS = 0x18, ro, reset 0, "" {
+    /// Which engines are frozen, and which are paused.
+    CCE_STATUS = 0x18, ro, reset 0, "chip.c:wait_for_freeze_status" {
         SDMA_FROZE [0:0],
         RXE_FROZE [1:1],
         TXE_FROZE [2:2],
@@ -38,11 +39,11 @@ csrs! {
         TXE_PIO_PAUSED [7:7],
     }
 
-    /// .
-    CCE_SCRATCH = 0x20 [4; 0x8], rw, reset 0, "" {}
+    /// Scratch words for software.
+    CCE_SCRATCH = 0x20 [4; 0x8], rw, reset 0, "chip.c:reset_cce_csrs" {}
 
-    /// .
-    CCE_ERR_STATUS = 0x40, ro, reset 0, "" {
+    /// Errors of the CCE block; a bit stays until cleared through CCE_ERR_CLEAR.
+    CCE_ERR_STATUS = 0x40, ro, reset 0, "chip.c:is_misc_err_int" {
         CCE_CSR_PARITY_ERR [0:0],
         CCE_CSR_READ_BAD_ADDR_ERR [1:1],
         CCE_CSR_WRITE_BAD_ADDR_ERR [2:2],
@@ -86,22 +87,22 @@ csrs! {
         CCE_MSIX_CSR_PARITY_ERR [40:40],
     }
 
-    /// .
-    CCE_ERR_MASK = 0x48, rw, reset 0, "" {}
+    /// Errors that raise CCE_ERR_INT, 1 = enabled; bits as in CCE_ERR_STATUS.
+    CCE_ERR_MASK = 0x48, rw, reset 0, "chip.c:init_other" {}
 
-    /// .
-    CCE_ERR_CLEAR = 0x50, w1c, reset 0, "" {}
+    /// Clears bits of CCE_ERR_STATUS.
+    CCE_ERR_CLEAR = 0x50, w1c, reset 0, "chip.c:interrupt_clear_down" {}
 
-    /// .
-    CCE_COUNTER_ARRAY32 = 0x60 [3; 0x8], ro, reset 0, "" {}
+    /// Performance counters of 32 bits, see chip::counter; writing 0 clears.
+    CCE_COUNTER_ARRAY32 = 0x60 [3; 0x8], rw, reset 0, "chip.c:reset_cce_csrs" {}
 
-    /// .
-    CCE_DC_CTRL = 0xb8, rw, reset 0x1, "" {
+    /// Holds the DC in reset; survives a function-level reset.
+    CCE_DC_CTRL = 0xb8, rw, reset 0x1, "chip.c:init_chip" {
         DC_RESET [0:0],
     }
 
-    /// .
-    CCE_PCIE_CTRL = 0xc0, rw, reset 0, "" {
+    /// PCIe lane bundling and transmit margins; for the Gen3 transition.
+    CCE_PCIE_CTRL = 0xc0, rw, reset 0, "pcie.c:write_xmt_margin" {
         PCIE_LANE_BUNDLE [1:0],
         PCIE_LANE_DELAY [5:2],
         XMT_MARGIN_OVERWRITE_ENABLE [8:8],
@@ -110,36 +111,53 @@ csrs! {
         XMT_MARGIN_GEN1_GEN2 [15:13],
     }
 
-    /// .
-    CCE_MSIX_TABLE_LOWER = 0x100000 [256; 0x10], rw, reset 0, "" {}
+    /// MSI-X table, first qword of an entry: message address.
+    CCE_MSIX_TABLE_LOWER = 0x100000 [256; 0x10], rw, reset 0, "chip.c:reset_cce_csrs" {
+        ADDRESS [63:0],
+    }
 
-    /// .
-    CCE_MSIX_TABLE_UPPER = 0x100008 [256; 0x10], rw, reset 0x100000000, "" {}
+    /// MSI-X table, second qword of an entry: message data and the entry's mask bit.
+    CCE_MSIX_TABLE_UPPER = 0x100008 [256; 0x10], rw, reset 0x1_0000_0000, "chip.c:reset_cce_csrs" {
+        DATA [31:0],
+        MASKED [32:32],
+    }
 
-    /// .
-    CCE_MSIX_INT_GRANTED = 0x110200 [4; 0x8], ro, reset 0, "" {}
+    /// INFERRED: MSI-X pending bits, at CCE_MSIX_PBA_OFFSET; one bit for each vector.
+    CCE_MSIX_PBA = 0x110000 [4; 0x8], ro, reset 0, "chip.c:reset_cce_csrs" {}
 
-    /// .
-    CCE_MSIX_VEC_CLR_WITHOUT_INT = 0x110400 [4; 0x8], rw, reset 0, "" {}
+    /// Vectors whose interrupt was granted; one bit for each vector.
+    CCE_MSIX_INT_GRANTED = 0x110200 [4; 0x8], w1c, reset 0, "chip.c:reset_cce_csrs" {}
 
-    /// .
-    CCE_INT_MAP = 0x110500 [96; 0x8], rw, reset 0, "" {}
+    /// Vectors whose pending bit fell before the interrupt was sent; one bit for each vector.
+    CCE_MSIX_VEC_CLR_WITHOUT_INT = 0x110400 [4; 0x8], w1c, reset 0, "chip.c:reset_cce_csrs" {}
 
-    /// .
-    CCE_INT_STATUS = 0x110800 [12; 0x8], ro, reset 0, "" {}
+    /// MSI-X vector of each interrupt source: byte s % 8 of register s / 8.
+    CCE_INT_MAP = 0x110500 [96; 0x8], rw, reset 0, "chip.c:remap_intr" {
+        VECTOR0 [7:0],
+        VECTOR1 [15:8],
+        VECTOR2 [23:16],
+        VECTOR3 [31:24],
+        VECTOR4 [39:32],
+        VECTOR5 [47:40],
+        VECTOR6 [55:48],
+        VECTOR7 [63:56],
+    }
 
-    /// .
-    CCE_INT_MASK = 0x110900 [12; 0x8], rw, reset 0, "" {}
+    /// State of the 768 interrupt sources, set whether enabled in CCE_INT_MASK or not.
+    CCE_INT_STATUS = 0x110800 [12; 0x8], ro, reset 0, "chip.c:general_interrupt" {}
 
-    /// .
-    CCE_INT_CLEAR = 0x110a00 [12; 0x8], w1c, reset 0, "" {}
+    /// Interrupt sources that may raise their vector, 1 = enabled.
+    CCE_INT_MASK = 0x110900 [12; 0x8], rw, reset 0, "chip.c:read_mod_write" {}
 
-    /// .
-    CCE_INT_FORCE = 0x110b00 [12; 0x8], w1s, reset 0, "" {}
+    /// Clears bits of CCE_INT_STATUS; drivers read it only to flush the write.
+    CCE_INT_CLEAR = 0x110a00 [12; 0x8], w1c, reset 0, "chip.c:clear_recv_intr" {}
 
-    /// .
-    CCE_INT_BLOCKED = 0x110c00 [12; 0x8], ro, reset 0, "" {}
+    /// Sets bits of CCE_INT_STATUS.
+    CCE_INT_FORCE = 0x110b00 [12; 0x8], w1s, reset 0, "chip.c:force_recv_intr" {}
 
-    /// .
-    CCE_INT_COUNTER_ARRAY32 = 0x110d00 [6; 0x8], ro, reset 0, "" {}
+    /// Interrupt sources that are asserted and held back.
+    CCE_INT_BLOCKED = 0x110c00 [12; 0x8], ro, reset 0, "sdma.c:sdma_dumpstate" {}
+
+    /// Interrupts counted by kind, 32 bits, see chip::counter; writing 0 clears.
+    CCE_INT_COUNTER_ARRAY32 = 0x110d00 [6; 0x8], rw, reset 0, "chip.c:reset_cce_csrs" {}
 }

@@ -1,10 +1,10 @@
-//! Registers of the DCC block.
+//! DCC registers, the common part of the link side: reset, logical link state, LID, errors and port counters.
 
 use super::csrs;
 
 csrs! {
-    /// .
-    DCC_CFG_RESET = 0x600000, rw, reset 0, "" {
+    /// Holds parts of the DC in reset.
+    DCC_CFG_RESET = 0x600000, rw, reset 0, "chip.c:lcb_shutdown" {
         RESET_LCB [0:0],
         RESET_TX_FPE [1:1],
         RESET_RX_FPE [2:2],
@@ -12,20 +12,20 @@ csrs! {
         ENABLE_CCLK_BCC [4:4],
     }
 
-    /// .
-    DCC_CFG_PORT_CONFIG = 0x600008, rw, reset 0, "" {
+    /// Logical link state, wanted when written and actual when read, and largest MTU (7 = 10240).
+    DCC_CFG_PORT_CONFIG = 0x600008, rw, reset 0, "chip.c:set_logical_state" {
         MTU_CAP [34:32],
         LINK_STATE [50:48],
     }
 
-    /// .
-    DCC_CFG_PORT_CONFIG1 = 0x600010, rw, reset 0, "" {
+    /// LID of the port and which of its bits count for received packets.
+    DCC_CFG_PORT_CONFIG1 = 0x600010, rw, reset 0, "chip.c:set_lidlmc" {
         TARGET_DLID [15:0],
         DLID_MASK [31:16],
     }
 
-    /// .
-    DCC_CFG_SC_VL_TABLE_15_0 = 0x600028, rw, reset 0, "" {
+    /// VL of service classes 0 to 15 for received packets, 4 bits each.
+    DCC_CFG_SC_VL_TABLE_15_0 = 0x600028, rw, reset 0, "chip.c:set_sc2vlnt" {
         ENTRY0 [3:0],
         ENTRY1 [7:4],
         ENTRY2 [11:8],
@@ -44,8 +44,8 @@ csrs! {
         ENTRY15 [63:60],
     }
 
-    /// .
-    DCC_CFG_SC_VL_TABLE_31_16 = 0x600030, rw, reset 0, "" {
+    /// VL of service classes 16 to 31 for received packets, 4 bits each.
+    DCC_CFG_SC_VL_TABLE_31_16 = 0x600030, rw, reset 0, "chip.c:set_sc2vlnt" {
         ENTRY16 [3:0],
         ENTRY17 [7:4],
         ENTRY18 [11:8],
@@ -64,14 +64,14 @@ csrs! {
         ENTRY31 [63:60],
     }
 
-    /// .
-    DCC_CFG_LED_CNTRL = 0x600040, rw, reset 0, "" {
+    /// The port's LED: 0 the DC's, 0x10 off, 0x1f on.
+    DCC_CFG_LED_CNTRL = 0x600040, rw, reset 0, "hfi.h:setextled" {
         LED_SW_BLINK_RATE [3:0],
         LED_CNTRL [4:4],
     }
 
-    /// .
-    DCC_ERR_FLG = 0x600050, ro, reset 0, "" {
+    /// Errors of the DCC; a bit stays until cleared through DCC_ERR_FLG_CLR.
+    DCC_ERR_FLG = 0x600050, ro, reset 0, "chip.c:is_dc_int" {
         BAD_L2_ERR [1:1],
         BAD_SC_ERR [2:2],
         BAD_MID_TAIL_ERR [3:3],
@@ -120,102 +120,102 @@ csrs! {
         RCVPORT_ERR [55:55],
     }
 
-    /// .
-    DCC_ERR_FLG_EN = 0x600058, ro, reset 0, "" {
+    /// Errors that raise the DCC interrupt, 1 = enabled; bits as in DCC_ERR_FLG.
+    DCC_ERR_FLG_EN = 0x600058, rw, reset 0, "chip.c:init_other" {
         CSR_ACCESS_BLOCKED_HOST [39:39],
         CSR_ACCESS_BLOCKED_UC [40:40],
     }
 
-    /// .
-    DCC_ERR_FLG_CLR = 0x600060, ro, reset 0, "" {}
+    /// Clears bits of DCC_ERR_FLG.
+    DCC_ERR_FLG_CLR = 0x600060, w1c, reset 0, "chip.c:interrupt_clear_down" {}
 
-    /// .
-    DCC_ERR_INFO_PORTRCV = 0x600078, rw, reset 0, "" {}
+    /// Code of the last bad packet received.
+    DCC_ERR_INFO_PORTRCV = 0x600078, ro, reset 0, "chip.c:handle_dcc_err" {}
 
-    /// .
-    DCC_ERR_INFO_PORTRCV_HDR0 = 0x600080, rw, reset 0, "" {}
+    /// First header flit of that packet.
+    DCC_ERR_INFO_PORTRCV_HDR0 = 0x600080, ro, reset 0, "chip.c:handle_dcc_err" {}
 
-    /// .
-    DCC_ERR_INFO_PORTRCV_HDR1 = 0x600088, rw, reset 0, "" {}
+    /// Second header flit of that packet.
+    DCC_ERR_INFO_PORTRCV_HDR1 = 0x600088, ro, reset 0, "chip.c:handle_dcc_err" {}
 
-    /// .
-    DCC_ERR_INFO_FMCONFIG = 0x600090, rw, reset 0, "" {}
+    /// Code of the last error that the fabric manager's configuration caused.
+    DCC_ERR_INFO_FMCONFIG = 0x600090, ro, reset 0, "chip.c:handle_dcc_err" {}
 
-    /// .
-    DCC_ERR_INFO_UNCORRECTABLE = 0x600098, rw, reset 0, "" {}
+    /// Code of the last uncorrectable error.
+    DCC_ERR_INFO_UNCORRECTABLE = 0x600098, ro, reset 0, "chip.c:handle_dcc_err" {}
 
-    /// .
-    DCC_ERR_UNCORRECTABLE_CNT = 0x600100, ro, reset 0, "" {}
+    /// Counter of uncorrectable errors; writing 0 clears.
+    DCC_ERR_UNCORRECTABLE_CNT = 0x600100, rw, reset 0, "mad.c:pma_set_opa_portstatus" {}
 
-    /// .
-    DCC_ERR_PORTRCV_ERR_CNT = 0x600108, ro, reset 0, "" {}
+    /// Counter of bad packets received; writing 0 clears, done at each link-up.
+    DCC_ERR_PORTRCV_ERR_CNT = 0x600108, rw, reset 0, "mad.c:clear_linkup_counters" {}
 
-    /// .
-    DCC_ERR_FMCONFIG_ERR_CNT = 0x600110, ro, reset 0, "" {}
+    /// Counter of errors of the fabric manager's configuration; writing 0 clears.
+    DCC_ERR_FMCONFIG_ERR_CNT = 0x600110, rw, reset 0, "mad.c:pma_set_opa_portstatus" {}
 
-    /// .
-    DCC_ERR_RCVREMOTE_PHY_ERR_CNT = 0x600118, ro, reset 0, "" {}
+    /// Counter of packets that a port before this one marked as bad; writing 0 clears.
+    DCC_ERR_RCVREMOTE_PHY_ERR_CNT = 0x600118, rw, reset 0, "mad.c:pma_set_opa_portstatus" {}
 
-    /// .
-    DCC_ERR_DROPPED_PKT_CNT = 0x600120, ro, reset 0, "" {}
+    /// Counter of packets dropped; writing 0 clears.
+    DCC_ERR_DROPPED_PKT_CNT = 0x600120, rw, reset 0, "chip.c:dev_cntrs" {}
 
-    /// .
-    DCC_PRF_PORT_XMIT_MULTICAST_CNT = 0x600128, ro, reset 0, "" {}
+    /// Counter of multicast packets sent; writing 0 clears.
+    DCC_PRF_PORT_XMIT_MULTICAST_CNT = 0x600128, rw, reset 0, "mad.c:pma_set_opa_portstatus" {}
 
-    /// .
-    DCC_PRF_PORT_RCV_MULTICAST_PKT_CNT = 0x600130, ro, reset 0, "" {}
+    /// Counter of multicast packets received; writing 0 clears.
+    DCC_PRF_PORT_RCV_MULTICAST_PKT_CNT = 0x600130, rw, reset 0, "mad.c:pma_set_opa_portstatus" {}
 
-    /// .
-    DCC_PRF_PORT_XMIT_CORRECTABLE_CNT = 0x600138, ro, reset 0, "" {}
+    /// Counter of corrected errors on transmit; writing 0 clears.
+    DCC_PRF_PORT_XMIT_CORRECTABLE_CNT = 0x600138, rw, reset 0, "chip.c:dev_cntrs" {}
 
-    /// .
-    DCC_PRF_PORT_RCV_CORRECTABLE_CNT = 0x600140, ro, reset 0, "" {}
+    /// Counter of corrected errors on receive; writing 0 clears.
+    DCC_PRF_PORT_RCV_CORRECTABLE_CNT = 0x600140, rw, reset 0, "chip.c:dev_cntrs" {}
 
-    /// .
-    DCC_PRF_RX_FLOW_CRTL_CNT = 0x600180, ro, reset 0, "" {}
+    /// Counter of flow-control flits received; writing 0 clears.
+    DCC_PRF_RX_FLOW_CRTL_CNT = 0x600180, rw, reset 0, "chip.c:dev_cntrs" {}
 
-    /// .
-    DCC_PRF_TX_FLOW_CRTL_CNT = 0x600188, ro, reset 0, "" {}
+    /// Counter of flow-control flits sent; writing 0 clears.
+    DCC_PRF_TX_FLOW_CRTL_CNT = 0x600188, rw, reset 0, "chip.c:dev_cntrs" {}
 
-    /// .
-    DCC_PRF_PORT_XMIT_DATA_CNT = 0x600190, ro, reset 0, "" {}
+    /// Counter of flits (8 bytes) sent; writing 0 clears.
+    DCC_PRF_PORT_XMIT_DATA_CNT = 0x600190, rw, reset 0, "mad.c:pma_set_opa_portstatus" {}
 
-    /// .
-    DCC_PRF_PORT_RCV_DATA_CNT = 0x600198, ro, reset 0, "" {}
+    /// Counter of flits (8 bytes) received; writing 0 clears.
+    DCC_PRF_PORT_RCV_DATA_CNT = 0x600198, rw, reset 0, "mad.c:pma_set_opa_portstatus" {}
 
-    /// .
-    DCC_PRF_PORT_XMIT_PKTS_CNT = 0x6001a0, ro, reset 0, "" {}
+    /// Counter of packets sent; writing 0 clears.
+    DCC_PRF_PORT_XMIT_PKTS_CNT = 0x6001a0, rw, reset 0, "mad.c:pma_set_opa_portstatus" {}
 
-    /// .
-    DCC_PRF_PORT_RCV_PKTS_CNT = 0x6001a8, ro, reset 0, "" {}
+    /// Counter of packets received; writing 0 clears.
+    DCC_PRF_PORT_RCV_PKTS_CNT = 0x6001a8, rw, reset 0, "mad.c:pma_set_opa_portstatus" {}
 
-    /// .
-    DCC_PRF_PORT_VL_RCV_DATA_CNT = 0x6001b0 [9; 0x8], ro, reset 0, "" {}
+    /// Counters of flits received on VL 0 to 7 and 15; writing 0 clears.
+    DCC_PRF_PORT_VL_RCV_DATA_CNT = 0x6001b0 [9; 0x8], rw, reset 0, "mad.c:pma_set_opa_portstatus" {}
 
-    /// .
-    DCC_PRF_PORT_VL_RCV_PKTS_CNT = 0x6001f8 [9; 0x8], ro, reset 0, "" {}
+    /// Counters of packets received on VL 0 to 7 and 15; writing 0 clears.
+    DCC_PRF_PORT_VL_RCV_PKTS_CNT = 0x6001f8 [9; 0x8], rw, reset 0, "mad.c:pma_set_opa_portstatus" {}
 
-    /// .
-    DCC_PRF_PORT_RCV_FECN_CNT = 0x600240, ro, reset 0, "" {}
+    /// Counter of packets received with FECN; writing 0 clears.
+    DCC_PRF_PORT_RCV_FECN_CNT = 0x600240, rw, reset 0, "mad.c:pma_set_opa_portstatus" {}
 
-    /// .
-    DCC_PRF_PORT_VL_RCV_FECN_CNT = 0x600248 [9; 0x8], ro, reset 0, "" {}
+    /// Counters of packets received with FECN on VL 0 to 7 and 15; writing 0 clears.
+    DCC_PRF_PORT_VL_RCV_FECN_CNT = 0x600248 [9; 0x8], rw, reset 0, "mad.c:pma_set_opa_portstatus" {}
 
-    /// .
-    DCC_PRF_PORT_RCV_BECN_CNT = 0x600290, ro, reset 0, "" {}
+    /// Counter of packets received with BECN; writing 0 clears.
+    DCC_PRF_PORT_RCV_BECN_CNT = 0x600290, rw, reset 0, "mad.c:pma_set_opa_portstatus" {}
 
-    /// .
-    DCC_PRF_PORT_VL_RCV_BECN_CNT = 0x600298 [9; 0x8], ro, reset 0, "" {}
+    /// Counters of packets received with BECN on VL 0 to 7 and 15; writing 0 clears.
+    DCC_PRF_PORT_VL_RCV_BECN_CNT = 0x600298 [9; 0x8], rw, reset 0, "mad.c:pma_set_opa_portstatus" {}
 
-    /// .
-    DCC_PRF_PORT_RCV_BUBBLE_CNT = 0x6002e0, ro, reset 0, "" {}
+    /// Counter of idle flits inside received packets; writing 0 clears.
+    DCC_PRF_PORT_RCV_BUBBLE_CNT = 0x6002e0, rw, reset 0, "mad.c:pma_set_opa_portstatus" {}
 
-    /// .
-    DCC_PRF_PORT_VL_RCV_BUBBLE_CNT = 0x6002e8 [9; 0x8], ro, reset 0, "" {}
+    /// Counters of idle flits inside packets received on VL 0 to 7 and 15; writing 0 clears.
+    DCC_PRF_PORT_VL_RCV_BUBBLE_CNT = 0x6002e8 [9; 0x8], rw, reset 0, "mad.c:pma_set_opa_portstatus" {}
 
-    /// .
-    DCC_PRF_PORT_MARK_FECN_CNT = 0x600330, ro, reset 0, "" {}
+    /// Counter of packets that this port marked with FECN; writing 0 clears.
+    DCC_PRF_PORT_MARK_FECN_CNT = 0x600330, rw, reset 0, "chip.c:dev_cntrs" {}
 
-    /// .
-    DCC_PRF_PORT_VL_MARK_FECN_CNT = 0x600338 [9; 0x8], ro, reset 0, "" {}
+    /// Counters of packets marked with FECN on VL 0 to 7 and 15; writing 0 clears.
+    DCC_PRF_PORT_VL_MARK_FECN_CNT = 0x600338 [9; 0x8], rw, reset 0, "chip.c:dev_cntrs" {}
 }

@@ -98,7 +98,7 @@ pub struct Csr {
     pub len: u32,
     /// What software may do with it.
     pub access: Access,
-    /// Value after a function-level reset.
+    /// Value after a function-level reset; 0 where the chip's build or its surroundings decide, or nobody knows.
     pub reset: u64,
     /// Named bit ranges.
     pub fields: &'static [Field],
@@ -143,7 +143,7 @@ impl Csr {
     }
 }
 
-/// Every register of the catalogue, by block.
+/// Every register of the catalogue, by block; blocks and registers in the order of their offsets.
 pub static BLOCKS: &[(&str, &[&Csr])] = &[
     ("CCE", cce::ALL),
     ("ASIC", asic::ALL),
@@ -165,9 +165,29 @@ pub fn by_name(name: &str) -> Option<&'static Csr> {
     all().find(|csr| csr.name.eq_ignore_ascii_case(name))
 }
 
+/// Parts of BAR0 where the registers of one vector, context or engine stand together, one set after the other:
+/// first byte, bytes of a set, sets.
+const REPEATED: [(u32, u32, u32); 5] = [
+    (0x10_0000, 0x10, 256),
+    (0x110_0000, 0x100, 160),
+    (0x130_0000, 0x1000, 160),
+    (0x190_0000, 0x100, 160),
+    (0x1a0_0000, 0x100, 16),
+];
+
 /// Looks up which register lives at `offset`: the row, the instance and the element.
+///
+/// Two binary searches, so that it can be called for every traced access.
 pub fn by_offset(offset: BarOff) -> Option<(&'static Csr, u32, u32)> {
-    all().find_map(|csr| csr.locate(offset).map(|(index, element)| (csr, index, element)))
+    let first = REPEATED
+        .iter()
+        .find(|(base, size, sets)| (*base..base + size * sets).contains(&offset.0))
+        .map_or(offset.0, |(base, size, _)| base + (offset.0 - base) % size);
+    let starts_by = |csr: &&Csr| csr.offset.0 <= first;
+    let block = BLOCKS.partition_point(|(_, csrs)| csrs.first().is_some_and(starts_by)).checked_sub(1)?;
+    let (_, csrs) = BLOCKS.get(block)?;
+    let csr = csrs.get(csrs.partition_point(starts_by).checked_sub(1)?)?;
+    csr.locate(offset).map(|(index, element)| (*csr, index, element))
 }
 
 macro_rules! access {

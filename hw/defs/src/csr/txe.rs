@@ -1,35 +1,35 @@
-//! Registers of the TXE block.
+//! TXE registers, the transmit engine: global ones, those of each send context and of each SDMA engine.
 
 use super::csrs;
 
 csrs! {
-    /// .
-    SEND_CTRL = 0x1800000, rw, reset 0, "" {
+    /// Transmit engine on and off; CM_RESET falls by itself; VLs in UNSUPPORTED_VL send nothing.
+    SEND_CTRL = 0x1800000, rw, reset 0, "pio.c:pio_send_control" {
         SEND_ENABLE [0:0],
         VL_ARBITER_ENABLE [1:1],
         CM_RESET [2:2],
         UNSUPPORTED_VL [10:3],
     }
 
-    /// .
-    SEND_CONTEXTS = 0x1800010, ro, reset 0, "" {}
+    /// Number of send contexts.
+    SEND_CONTEXTS = 0x1800010, ro, reset 0xa0, "chip.h:chip_send_contexts" {}
 
-    /// .
-    SEND_DMA_ENGINES = 0x1800018, ro, reset 0, "" {}
+    /// Number of SDMA engines.
+    SEND_DMA_ENGINES = 0x1800018, ro, reset 0x10, "chip.h:chip_sdma_engines" {}
 
-    /// .
-    SEND_PIO_MEM_SIZE = 0x1800020, ro, reset 0, "" {}
+    /// Size of the PIO memory, bytes; the chip's build sets it.
+    SEND_PIO_MEM_SIZE = 0x1800020, ro, reset 0, "chip.h:chip_pio_mem_size" {}
 
-    /// .
-    SEND_DMA_MEM_SIZE = 0x1800028, ro, reset 0, "" {}
+    /// Size of the SDMA memory, bytes; the chip's build sets it.
+    SEND_DMA_MEM_SIZE = 0x1800028, ro, reset 0, "chip.h:chip_sdma_mem_size" {}
 
-    /// .
-    SEND_HIGH_PRIORITY_LIMIT = 0x1800030, rw, reset 0, "" {
+    /// How much may go by the high-priority list before the low one has its turn; 64 times the manager's value.
+    SEND_HIGH_PRIORITY_LIMIT = 0x1800030, rw, reset 0, "chip.c:hfi1_set_ib_cfg" {
         LIMIT [13:0],
     }
 
-    /// .
-    SEND_PIO_INIT_CTXT = 0x1800038, rw, reset 0, "" {
+    /// Initializes one send context's memory, or all; ERR and IN_PROGRESS tell how it went.
+    SEND_PIO_INIT_CTXT = 0x1800038, rw, reset 0, "pio.c:sc_enable" {
         PIO_ALL_CTXT_INIT [0:0],
         PIO_SINGLE_CTXT_INIT [1:1],
         PIO_INIT_IN_PROGRESS [2:2],
@@ -37,8 +37,8 @@ csrs! {
         PIO_CTXT_NUM [15:8],
     }
 
-    /// .
-    SEND_PIO_ERR_STATUS = 0x1800040, ro, reset 0, "" {
+    /// Errors of the PIO send path; a bit stays until cleared through SEND_PIO_ERR_CLEAR.
+    SEND_PIO_ERR_STATUS = 0x1800040, ro, reset 0, "chip.c:is_misc_err_int" {
         PIO_WRITE_BAD_CTXT_ERR [0:0],
         PIO_WRITE_ADDR_PARITY_ERR [1:1],
         PIO_CSR_PARITY_ERR [2:2],
@@ -75,30 +75,30 @@ csrs! {
         PIO_PEC_SOP_HEAD_PARITY_ERR [35:35],
     }
 
-    /// .
-    SEND_PIO_ERR_MASK = 0x1800048, rw, reset 0, "" {}
+    /// Errors that raise PIO_ERR_INT, 1 = enabled; bits as in SEND_PIO_ERR_STATUS.
+    SEND_PIO_ERR_MASK = 0x1800048, rw, reset 0, "chip.c:init_txe" {}
 
-    /// .
-    SEND_PIO_ERR_CLEAR = 0x1800050, w1c, reset 0, "" {
+    /// Clears bits of SEND_PIO_ERR_STATUS.
+    SEND_PIO_ERR_CLEAR = 0x1800050, w1c, reset 0, "chip.c:interrupt_clear_down" {
         PIO_INIT_SM_IN_ERR [17:17],
     }
 
-    /// .
-    SEND_DMA_ERR_STATUS = 0x1800060, ro, reset 0, "" {
+    /// Errors of the SDMA send path; a bit stays until cleared through SEND_DMA_ERR_CLEAR.
+    SEND_DMA_ERR_STATUS = 0x1800060, ro, reset 0, "chip.c:is_misc_err_int" {
         SDMA_RPY_TAG_ERR [0:0],
         SDMA_CSR_PARITY_ERR [1:1],
         SDMA_PCIE_REQ_TRACKING_UNC_ERR [2:2],
         SDMA_PCIE_REQ_TRACKING_COR_ERR [3:3],
     }
 
-    /// .
-    SEND_DMA_ERR_MASK = 0x1800068, rw, reset 0, "" {}
+    /// Errors that raise SDMA_ERR_INT, 1 = enabled; bits as in SEND_DMA_ERR_STATUS.
+    SEND_DMA_ERR_MASK = 0x1800068, rw, reset 0, "chip.c:init_txe" {}
 
-    /// .
-    SEND_DMA_ERR_CLEAR = 0x1800070, w1c, reset 0, "" {}
+    /// Clears bits of SEND_DMA_ERR_STATUS.
+    SEND_DMA_ERR_CLEAR = 0x1800070, w1c, reset 0, "chip.c:interrupt_clear_down" {}
 
-    /// .
-    SEND_EGRESS_ERR_STATUS = 0x1800080, ro, reset 0, "" {
+    /// Errors on egress; a bit stays until cleared through SEND_EGRESS_ERR_CLEAR.
+    SEND_EGRESS_ERR_STATUS = 0x1800080, ro, reset 0, "chip.c:is_misc_err_int" {
         TX_PKT_INTEGRITY_MEM_COR_ERR [0:0],
         TX_PKT_INTEGRITY_MEM_UNC_ERR [1:1],
         TX_EGRESS_FIFO_UNDERRUN_OR_PARITY_ERR [3:3],
@@ -161,24 +161,24 @@ csrs! {
         TX_READ_PIO_MEMORY_CSR_UNC_ERR [63:63],
     }
 
-    /// .
-    SEND_EGRESS_ERR_MASK = 0x1800088, rw, reset 0, "" {}
+    /// Errors that raise EGRESS_ERR_INT, 1 = enabled; bits as in SEND_EGRESS_ERR_STATUS.
+    SEND_EGRESS_ERR_MASK = 0x1800088, rw, reset 0, "chip.c:init_txe" {}
 
-    /// .
-    SEND_EGRESS_ERR_CLEAR = 0x1800090, w1c, reset 0, "" {}
+    /// Clears bits of SEND_EGRESS_ERR_STATUS.
+    SEND_EGRESS_ERR_CLEAR = 0x1800090, w1c, reset 0, "chip.c:interrupt_clear_down" {}
 
-    /// .
-    SEND_BTH_QP = 0x18000a0, rw, reset 0, "" {
+    /// Top byte of the destination QPs that mean KDETH.
+    SEND_BTH_QP = 0x18000a0, rw, reset 0, "chip.c:init_kdeth_qp" {
         KDETH_QP [23:16],
     }
 
-    /// .
-    SEND_STATIC_RATE_CONTROL = 0x18000a8, rw, reset 0, "" {
+    /// Least gap between packets.
+    SEND_STATIC_RATE_CONTROL = 0x18000a8, rw, reset 0, "init.c:set_link_ipg" {
         CSR_SRC_RELOAD [15:0],
     }
 
-    /// .
-    SEND_SC2VLT0 = 0x18000b0, rw, reset 0, "" {
+    /// VL of service classes 0 to 7 for packets to send, 8 bits each.
+    SEND_SC2VLT0 = 0x18000b0, rw, reset 0, "mad.c:set_sc2vlt_tables" {
         SC0 [7:0],
         SC1 [15:8],
         SC2 [23:16],
@@ -189,8 +189,8 @@ csrs! {
         SC7 [63:56],
     }
 
-    /// .
-    SEND_SC2VLT1 = 0x18000b8, rw, reset 0, "" {
+    /// VL of service classes 8 to 15 for packets to send, 8 bits each.
+    SEND_SC2VLT1 = 0x18000b8, rw, reset 0, "mad.c:set_sc2vlt_tables" {
         SC8 [7:0],
         SC9 [15:8],
         SC10 [23:16],
@@ -201,8 +201,8 @@ csrs! {
         SC15 [63:56],
     }
 
-    /// .
-    SEND_SC2VLT2 = 0x18000c0, rw, reset 0, "" {
+    /// VL of service classes 16 to 23 for packets to send, 8 bits each.
+    SEND_SC2VLT2 = 0x18000c0, rw, reset 0, "mad.c:set_sc2vlt_tables" {
         SC16 [7:0],
         SC17 [15:8],
         SC18 [23:16],
@@ -213,8 +213,8 @@ csrs! {
         SC23 [63:56],
     }
 
-    /// .
-    SEND_SC2VLT3 = 0x18000c8, rw, reset 0, "" {
+    /// VL of service classes 24 to 31 for packets to send, 8 bits each.
+    SEND_SC2VLT3 = 0x18000c8, rw, reset 0, "mad.c:set_sc2vlt_tables" {
         SC24 [7:0],
         SC25 [15:8],
         SC26 [23:16],
@@ -225,64 +225,71 @@ csrs! {
         SC31 [63:56],
     }
 
-    /// .
-    SEND_LEN_CHECK0 = 0x18000d0, rw, reset 0, "" {
+    /// Longest packet on VL 0 to 3, dwords.
+    SEND_LEN_CHECK0 = 0x18000d0, rw, reset 0, "chip.c:set_send_length" {
         LEN_VL0 [11:0],
-        LEN_VL1 [63:12],
+        LEN_VL1 [23:12],
+        LEN_VL2 [35:24],
+        LEN_VL3 [47:36],
     }
 
-    /// .
-    SEND_LEN_CHECK1 = 0x18000d8, rw, reset 0, "" {
+    /// Longest packet on VL 4 to 7 and 15, dwords.
+    SEND_LEN_CHECK1 = 0x18000d8, rw, reset 0, "chip.c:set_send_length" {
         LEN_VL4 [11:0],
-        LEN_VL5 [47:12],
+        LEN_VL5 [23:12],
+        LEN_VL6 [35:24],
+        LEN_VL7 [47:36],
         LEN_VL15 [59:48],
     }
 
-    /// .
-    SEND_ERR_STATUS = 0x18000e0, ro, reset 0, "" {
+    /// Register access errors of the transmit engine; a bit stays until cleared through SEND_ERR_CLEAR.
+    SEND_ERR_STATUS = 0x18000e0, ro, reset 0, "chip.c:is_misc_err_int" {
         SEND_CSR_PARITY_ERR [0:0],
         SEND_CSR_READ_BAD_ADDR_ERR [1:1],
         SEND_CSR_WRITE_BAD_ADDR_ERR [2:2],
     }
 
-    /// .
-    SEND_ERR_MASK = 0x18000e8, rw, reset 0, "" {}
+    /// Errors that raise TXE_ERR_INT, 1 = enabled; bits as in SEND_ERR_STATUS.
+    SEND_ERR_MASK = 0x18000e8, rw, reset 0, "chip.c:init_txe" {}
 
-    /// .
-    SEND_ERR_CLEAR = 0x18000f0, w1c, reset 0, "" {}
+    /// Clears bits of SEND_ERR_STATUS.
+    SEND_ERR_CLEAR = 0x18000f0, w1c, reset 0, "chip.c:interrupt_clear_down" {}
 
-    /// .
-    SEND_LOW_PRIORITY_LIST = 0x1800100 [16; 0x8], rw, reset 0, "" {
+    /// VL arbitration, low-priority list: a VL and its weight in 64-byte units.
+    SEND_LOW_PRIORITY_LIST = 0x1800100 [16; 0x8], rw, reset 0, "chip.c:fm_set_table" {
         WEIGHT [7:0],
         VL [18:16],
     }
 
-    /// .
-    SEND_HIGH_PRIORITY_LIST = 0x1800180 [16; 0x8], rw, reset 0, "" {}
+    /// VL arbitration, high-priority list: a VL and its weight in 64-byte units.
+    SEND_HIGH_PRIORITY_LIST = 0x1800180 [16; 0x8], rw, reset 0, "chip.c:fm_set_table" {
+        WEIGHT [7:0],
+        VL [18:16],
+    }
 
-    /// .
-    SEND_CONTEXT_SET_CTRL = 0x1800200 [20; 0x8], rw, reset 0, "" {}
+    /// A setting for each set of 8 send contexts; 0 as Linux leaves it.
+    SEND_CONTEXT_SET_CTRL = 0x1800200 [20; 0x8], rw, reset 0, "chip.c:reset_txe_csrs" {}
 
-    /// .
-    SEND_COUNTER_ARRAY32 = 0x1800300 [7; 0x8], ro, reset 0, "" {}
+    /// Counters of 32 bits, see chip::counter; writing 0 clears.
+    SEND_COUNTER_ARRAY32 = 0x1800300 [7; 0x8], rw, reset 0, "chip.c:reset_txe_csrs" {}
 
-    /// .
-    SEND_COUNTER_ARRAY64 = 0x1800400 [30; 0x8], ro, reset 0, "" {}
+    /// Counters of 64 bits, see chip::counter; writing 0 clears.
+    SEND_COUNTER_ARRAY64 = 0x1800400 [30; 0x8], rw, reset 0, "chip.c:reset_txe_csrs" {}
 
-    /// .
-    SEND_CM_CTRL = 0x1800500, rw, reset 0x20, "" {
+    /// Link credit manager: how credits go back to the peer; forced with the 14-bit link CRC.
+    SEND_CM_CTRL = 0x1800500, rw, reset 0x20, "chip.c:handle_verify_cap" {
         FORCE_CREDIT_MODE [3:3],
     }
 
-    /// .
-    SEND_CM_GLOBAL_CREDIT = 0x1800508, rw, reset 0x94000030000, "" {
+    /// Link credits of the peer: all, those shared by VLs, and the exponent of their unit.
+    SEND_CM_GLOBAL_CREDIT = 0x1800508, rw, reset 0x940_0003_0000, "chip.c:set_up_vl15" {
         SHARED_LIMIT [15:0],
         AU [18:16],
         TOTAL_CREDIT_LIMIT [47:32],
     }
 
-    /// .
-    SEND_CM_CREDIT_USED_STATUS = 0x1800510, ro, reset 0, "" {
+    /// VLs with link credits in use.
+    SEND_CM_CREDIT_USED_STATUS = 0x1800510, ro, reset 0, "chip.c:wait_for_vl_status_clear" {
         VL0_RETURN_CREDIT_STATUS [48:48],
         VL1_RETURN_CREDIT_STATUS [49:49],
         VL2_RETURN_CREDIT_STATUS [50:50],
@@ -294,55 +301,65 @@ csrs! {
         VL15_RETURN_CREDIT_STATUS [63:63],
     }
 
-    /// .
-    SEND_CM_TIMER_CTRL = 0x1800518, rw, reset 0, "" {}
+    /// How often link credits go back; the driver writes 100.
+    SEND_CM_TIMER_CTRL = 0x1800518, rw, reset 0, "chip.c:init_txe" {}
 
-    /// .
-    SEND_CM_LOCAL_AU_TABLE0_TO3 = 0x1800520, rw, reset 0, "" {
+    /// Units that a credit return code of this side stands for, codes 0 to 3.
+    SEND_CM_LOCAL_AU_TABLE0_TO3 = 0x1800520, rw, reset 0, "chip.c:assign_local_cm_au_table" {
         LOCAL_AU_TABLE0 [15:0],
         LOCAL_AU_TABLE1 [31:16],
         LOCAL_AU_TABLE2 [47:32],
         LOCAL_AU_TABLE3 [63:48],
     }
 
-    /// .
-    SEND_CM_LOCAL_AU_TABLE4_TO7 = 0x1800528, rw, reset 0, "" {
+    /// Units that a credit return code of this side stands for, codes 4 to 7.
+    SEND_CM_LOCAL_AU_TABLE4_TO7 = 0x1800528, rw, reset 0, "chip.c:assign_local_cm_au_table" {
         LOCAL_AU_TABLE4 [15:0],
         LOCAL_AU_TABLE5 [31:16],
         LOCAL_AU_TABLE6 [47:32],
         LOCAL_AU_TABLE7 [63:48],
     }
 
-    /// .
-    SEND_CM_REMOTE_AU_TABLE0_TO3 = 0x1800530, rw, reset 0, "" {}
+    /// Units that a credit return code of the peer stands for, codes 0 to 3.
+    SEND_CM_REMOTE_AU_TABLE0_TO3 = 0x1800530, rw, reset 0, "chip.c:assign_remote_cm_au_table" {
+        REMOTE_AU_TABLE0 [15:0],
+        REMOTE_AU_TABLE1 [31:16],
+        REMOTE_AU_TABLE2 [47:32],
+        REMOTE_AU_TABLE3 [63:48],
+    }
 
-    /// .
-    SEND_CM_REMOTE_AU_TABLE4_TO7 = 0x1800538, rw, reset 0, "" {}
+    /// Units that a credit return code of the peer stands for, codes 4 to 7.
+    SEND_CM_REMOTE_AU_TABLE4_TO7 = 0x1800538, rw, reset 0, "chip.c:assign_remote_cm_au_table" {
+        REMOTE_AU_TABLE4 [15:0],
+        REMOTE_AU_TABLE5 [31:16],
+        REMOTE_AU_TABLE6 [47:32],
+        REMOTE_AU_TABLE7 [63:48],
+    }
 
-    /// .
-    SEND_CM_CREDIT_VL = 0x1800600 [8; 0x8], rw, reset 0, "" {
+    /// Link credits of a data VL: its own, and what it may take of the shared ones.
+    SEND_CM_CREDIT_VL = 0x1800600 [8; 0x8], rw, reset 0, "chip.c:set_vl_dedicated" {
         DEDICATED_LIMIT_VL [15:0],
         SHARED_LIMIT_VL [31:16],
     }
 
-    /// .
-    SEND_CM_CREDIT_VL15 = 0x1800678, rw, reset 0, "" {
-        DEDICATED_LIMIT_VL [63:0],
+    /// Link credits of VL 15.
+    SEND_CM_CREDIT_VL15 = 0x1800678, rw, reset 0, "chip.c:set_up_vl15" {
+        DEDICATED_LIMIT_VL [15:0],
     }
 
-    /// .
-    SEND_EGRESS_CTXT_STATUS = 0x1800800 [160; 0x8], ro, reset 0, "" {
+    /// A send context's packets on their way out, and whether it is halted there.
+    SEND_EGRESS_CTXT_STATUS = 0x1800800 [160; 0x8], ro, reset 0, "pio.c:sc_wait_for_packet_egress" {
         CTXT_EGRESS_PACKET_OCCUPANCY [13:0],
         CTXT_EGRESS_HALT_STATUS [16:16],
     }
 
-    /// .
-    SEND_EGRESS_SEND_DMA_STATUS = 0x1800e00 [16; 0x8], ro, reset 0, "" {
+    /// An SDMA engine's packets on their way out.
+    SEND_EGRESS_SEND_DMA_STATUS = 0x1800e00 [16; 0x8], ro, reset 0, "sdma.c:sdma_wait_for_packet_egress" {
         SDMA_EGRESS_PACKET_OCCUPANCY [13:0],
     }
 
-    /// .
-    SEND_EGRESS_ERR_INFO = 0x1800f00, rw, reset 0, "" {
+    /// Which checks have failed, one bit each, for all contexts and engines together.
+    SEND_EGRESS_ERR_INFO = 0x1800f00, w1c, reset 0, "chip.c:handle_send_egress_err_info" {
         VL_ERR [1:1],
         JOB_KEY_ERR [2:2],
         PARTITION_KEY_ERR [3:3],
@@ -364,46 +381,46 @@ csrs! {
         PBC_STATIC_RATE_CONTROL_ERR [20:20],
     }
 
-    /// .
-    SEND_EGRESS_ERR_SOURCE = 0x1800f08, rw, reset 0, "" {}
+    /// Who sent the packet that failed; read before SEND_EGRESS_ERR_INFO.
+    SEND_EGRESS_ERR_SOURCE = 0x1800f08, ro, reset 0, "chip.c:handle_send_egress_err_info" {}
 
-    /// .
-    SEND_CTXT_CTRL = 0x1900000 [160; 0x100], rw, reset 0, "" {
+    /// A send context on and off, its first block in PIO memory and how many it has.
+    SEND_CTXT_CTRL = 0x1900000 [160; 0x100], rw, reset 0, "pio.c:sc_enable" {
         CTXT_ENABLE [0:0],
         CTXT_BASE [45:32],
         CTXT_DEPTH [58:48],
     }
 
-    /// .
-    SEND_CTXT_STATUS = 0x1900008 [160; 0x100], ro, reset 0, "" {
+    /// Whether a send context has halted on an error.
+    SEND_CTXT_STATUS = 0x1900008 [160; 0x100], ro, reset 0, "pio.c:sc_restart" {
         CTXT_HALTED [0:0],
     }
 
-    /// .
-    SEND_CTXT_CREDIT_CTRL = 0x1900010 [160; 0x100], rw, reset 0, "" {
+    /// How many freed blocks make a credit return, when, and whether with an interrupt.
+    SEND_CTXT_CREDIT_CTRL = 0x1900010 [160; 0x100], rw, reset 0, "pio.c:sc_set_cr_threshold" {
         THRESHOLD [10:0],
         EARLY_RETURN [16:16],
         CREDIT_INTR [17:17],
     }
 
-    /// .
-    SEND_CTXT_CREDIT_STATUS = 0x1900018 [160; 0x100], ro, reset 0, "" {
+    /// Freed blocks: as last returned, and now.
+    SEND_CTXT_CREDIT_STATUS = 0x1900018 [160; 0x100], ro, reset 0, "pio.c:seqfile_dump_sci" {
         LAST_RETURNED_COUNTER [10:0],
         CURRENT_FREE_COUNTER [42:32],
     }
 
-    /// .
-    SEND_CTXT_CREDIT_RETURN_ADDR = 0x1900020 [160; 0x100], rw, reset 0, "" {
+    /// DMA address of the credit-return words, 64-byte aligned; a context writes word (context & 7).
+    SEND_CTXT_CREDIT_RETURN_ADDR = 0x1900020 [160; 0x100], rw, reset 0, "pio.c:sc_alloc" {
         ADDRESS [47:6],
     }
 
-    /// .
-    SEND_CTXT_CREDIT_FORCE = 0x1900028 [160; 0x100], w1s, reset 0, "" {
+    /// A change from 0 to 1 forces a credit return.
+    SEND_CTXT_CREDIT_FORCE = 0x1900028 [160; 0x100], rw, reset 0, "pio.c:sc_return_credits" {
         FORCE_RETURN [0:0],
     }
 
-    /// .
-    SEND_CTXT_ERR_STATUS = 0x1900040 [160; 0x100], ro, reset 0, "" {
+    /// Errors of a send context, each halts it; a bit stays until cleared through SEND_CTXT_ERR_CLEAR.
+    SEND_CTXT_ERR_STATUS = 0x1900040 [160; 0x100], ro, reset 0, "chip.c:is_sendctxt_err_int" {
         PIO_INCONSISTENT_SOP_ERR [0:0],
         PIO_DISALLOWED_PACKET_ERR [1:1],
         PIO_WRITE_CROSSES_BOUNDARY_ERR [2:2],
@@ -411,14 +428,14 @@ csrs! {
         PIO_WRITE_OUT_OF_BOUNDS_ERR [4:4],
     }
 
-    /// .
-    SEND_CTXT_ERR_MASK = 0x1900048 [160; 0x100], rw, reset 0, "" {}
+    /// Errors that raise the context's error interrupt, 1 = enabled; bits as in SEND_CTXT_ERR_STATUS.
+    SEND_CTXT_ERR_MASK = 0x1900048 [160; 0x100], rw, reset 0, "pio.c:sc_alloc" {}
 
-    /// .
-    SEND_CTXT_ERR_CLEAR = 0x1900050 [160; 0x100], w1c, reset 0, "" {}
+    /// Clears bits of SEND_CTXT_ERR_STATUS.
+    SEND_CTXT_ERR_CLEAR = 0x1900050 [160; 0x100], w1c, reset 0, "pio.c:sc_enable" {}
 
-    /// .
-    SEND_CTXT_CHECK_ENABLE = 0x1900080 [160; 0x100], rw, reset 0, "" {
+    /// Checks on the packets of a send context, 1 = checked or disallowed.
+    SEND_CTXT_CHECK_ENABLE = 0x1900080 [160; 0x100], rw, reset 0, "pio.c:set_pio_integrity" {
         CHECK_ENABLE [0:0],
         CHECK_VL [1:1],
         CHECK_JOB_KEY [2:2],
@@ -443,84 +460,86 @@ csrs! {
         DISALLOW_BYPASS_BAD_PKT_LEN [21:21],
     }
 
-    /// .
-    SEND_CTXT_CHECK_VL = 0x1900088 [160; 0x100], rw, reset 0, "" {}
+    /// VLs that a send context may not use, one bit each.
+    SEND_CTXT_CHECK_VL = 0x1900088 [160; 0x100], rw, reset 0, "pio.c:sc_alloc" {
+        DISALLOWED_VL [15:0],
+    }
 
-    /// .
-    SEND_CTXT_CHECK_JOB_KEY = 0x1900090 [160; 0x100], rw, reset 0, "" {
+    /// Job key that a send context's packets must carry under the mask.
+    SEND_CTXT_CHECK_JOB_KEY = 0x1900090 [160; 0x100], rw, reset 0, "chip.c:hfi1_set_ctxt_jkey" {
         VALUE [15:0],
         MASK [31:16],
         ALLOW_PERMISSIVE [32:32],
     }
 
-    /// .
-    SEND_CTXT_CHECK_PARTITION_KEY = 0x1900098 [160; 0x100], rw, reset 0, "" {
+    /// Partition key that a send context's packets must carry.
+    SEND_CTXT_CHECK_PARTITION_KEY = 0x1900098 [160; 0x100], rw, reset 0, "chip.c:hfi1_set_ctxt_pkey" {
         VALUE [15:0],
     }
 
-    /// .
-    SEND_CTXT_CHECK_SLID = 0x19000a0 [160; 0x100], rw, reset 0, "" {
+    /// Source LID that a send context's packets must carry under the mask.
+    SEND_CTXT_CHECK_SLID = 0x19000a0 [160; 0x100], rw, reset 0, "chip.c:set_lidlmc" {
         VALUE [15:0],
         MASK [31:16],
     }
 
-    /// .
-    SEND_CTXT_CHECK_OPCODE = 0x19000a8 [160; 0x100], rw, reset 0, "" {
+    /// BTH opcode that a send context's packets must carry under the mask.
+    SEND_CTXT_CHECK_OPCODE = 0x19000a8 [160; 0x100], rw, reset 0, "pio.c:sc_alloc" {
         VALUE [7:0],
-        MASK [63:8],
+        MASK [15:8],
     }
 
-    /// .
-    SEND_DMA_CTRL = 0x1a00000 [16; 0x100], rw, reset 0, "" {
+    /// An SDMA engine on and off, halt, clean-up (acts when written 1), interrupts.
+    SEND_DMA_CTRL = 0x1a00000 [16; 0x100], rw, reset 0, "sdma.c:sdma_sendctrl" {
         SDMA_ENABLE [0:0],
         SDMA_HALT [1:1],
         SDMA_CLEANUP [2:2],
         SDMA_INT_ENABLE [3:3],
     }
 
-    /// .
-    SEND_DMA_STATUS = 0x1a00008 [16; 0x100], ro, reset 0, "" {
+    /// Whether an SDMA engine is halted, and whether its clean-up is done.
+    SEND_DMA_STATUS = 0x1a00008 [16; 0x100], ro, reset 0, "sdma.c:sdma_err_halt_wait" {
         ENG_HALTED [56:56],
         ENG_CLEANED_UP [57:57],
     }
 
-    /// .
-    SEND_DMA_BASE_ADDR = 0x1a00010 [16; 0x100], rw, reset 0, "" {}
+    /// DMA address of the descriptor ring.
+    SEND_DMA_BASE_ADDR = 0x1a00010 [16; 0x100], rw, reset 0, "sdma.c:init_sdma_regs" {}
 
-    /// .
-    SEND_DMA_LEN_GEN = 0x1a00018 [16; 0x100], rw, reset 0, "" {
+    /// Length of the descriptor ring in units of 64; writing generation 0, then 4, starts the generation check.
+    SEND_DMA_LEN_GEN = 0x1a00018 [16; 0x100], rw, reset 0, "sdma.c:sdma_setlengen" {
         LENGTH [15:6],
-        GENERATION [63:16],
+        GENERATION [18:16],
     }
 
-    /// .
-    SEND_DMA_TAIL = 0x1a00020 [16; 0x100], rw, reset 0, "" {}
+    /// Doorbell: index of the descriptor after the last one that is ready.
+    SEND_DMA_TAIL = 0x1a00020 [16; 0x100], rw, reset 0, "sdma.c:sdma_update_tail" {}
 
-    /// .
-    SEND_DMA_HEAD = 0x1a00028 [16; 0x100], ro, reset 0, "" {}
+    /// Index of the descriptor after the last one that is done.
+    SEND_DMA_HEAD = 0x1a00028 [16; 0x100], ro, reset 0, "sdma.c:sdma_gethead" {}
 
-    /// .
-    SEND_DMA_HEAD_ADDR = 0x1a00030 [16; 0x100], rw, reset 0, "" {}
+    /// DMA address to which the head is written.
+    SEND_DMA_HEAD_ADDR = 0x1a00030 [16; 0x100], rw, reset 0, "sdma.c:init_sdma_regs" {}
 
-    /// .
-    SEND_DMA_PRIORITY_THLD = 0x1a00038 [16; 0x100], rw, reset 0, "" {}
+    /// Priority threshold of an engine; 0 as Linux leaves it.
+    SEND_DMA_PRIORITY_THLD = 0x1a00038 [16; 0x100], rw, reset 0, "sdma.c:sdma_dumpstate" {}
 
-    /// .
-    SEND_DMA_IDLE_CNT = 0x1a00040 [16; 0x100], ro, reset 0, "" {}
+    /// Core clocks left until the idle interrupt.
+    SEND_DMA_IDLE_CNT = 0x1a00040 [16; 0x100], ro, reset 0, "sdma.c:sdma_dumpstate" {}
 
-    /// .
-    SEND_DMA_RELOAD_CNT = 0x1a00048 [16; 0x100], ro, reset 0, "" {}
+    /// Core clocks of idleness that raise the idle interrupt.
+    SEND_DMA_RELOAD_CNT = 0x1a00048 [16; 0x100], rw, reset 0, "sdma.c:init_sdma_regs" {}
 
-    /// .
-    SEND_DMA_DESC_CNT = 0x1a00050 [16; 0x100], ro, reset 0, "" {
+    /// Descriptors left until the progress interrupt; software fills it up.
+    SEND_DMA_DESC_CNT = 0x1a00050 [16; 0x100], rw, reset 0, "sdma.c:sdma_set_desc_cnt" {
         CNT [15:0],
     }
 
-    /// .
-    SEND_DMA_DESC_FETCHED_CNT = 0x1a00058 [16; 0x100], ro, reset 0, "" {}
+    /// Counter of descriptors fetched.
+    SEND_DMA_DESC_FETCHED_CNT = 0x1a00058 [16; 0x100], ro, reset 0, "chip.c:dev_cntrs" {}
 
-    /// .
-    SEND_DMA_ENG_ERR_STATUS = 0x1a00060 [16; 0x100], ro, reset 0, "" {
+    /// Errors of an SDMA engine, each halts it; a bit stays until cleared through SEND_DMA_ENG_ERR_CLEAR.
+    SEND_DMA_ENG_ERR_STATUS = 0x1a00060 [16; 0x100], ro, reset 0, "chip.c:is_sdma_eng_err_int" {
         SDMA_WRONG_DW_ERR [0:0],
         SDMA_GEN_MISMATCH_ERR [1:1],
         SDMA_TOO_LONG_ERR [2:2],
@@ -541,16 +560,16 @@ csrs! {
         SDMA_HEADER_REQUEST_FIFO_UNC_ERR [18:18],
     }
 
-    /// .
-    SEND_DMA_ENG_ERR_MASK = 0x1a00068 [16; 0x100], rw, reset 0, "" {}
+    /// Errors that raise the engine's error interrupt, 1 = enabled; bits as in SEND_DMA_ENG_ERR_STATUS.
+    SEND_DMA_ENG_ERR_MASK = 0x1a00068 [16; 0x100], rw, reset 0, "sdma.c:init_sdma_regs" {}
 
-    /// .
-    SEND_DMA_ENG_ERR_CLEAR = 0x1a00070 [16; 0x100], w1c, reset 0, "" {
+    /// Clears bits of SEND_DMA_ENG_ERR_STATUS.
+    SEND_DMA_ENG_ERR_CLEAR = 0x1a00070 [16; 0x100], w1c, reset 0, "chip.c:interrupt_clear_down" {
         SDMA_HEADER_REQUEST_FIFO_UNC_ERR [18:18],
     }
 
-    /// .
-    SEND_DMA_CHECK_ENABLE = 0x1a00080 [16; 0x100], rw, reset 0, "" {
+    /// Checks on the packets of an SDMA engine, 1 = checked or disallowed.
+    SEND_DMA_CHECK_ENABLE = 0x1a00080 [16; 0x100], rw, reset 0, "sdma.c:set_sdma_integrity" {
         CHECK_ENABLE [0:0],
         CHECK_VL [1:1],
         CHECK_JOB_KEY [2:2],
@@ -570,27 +589,38 @@ csrs! {
         DISALLOW_BYPASS_BAD_PKT_LEN [21:21],
     }
 
-    /// .
-    SEND_DMA_CHECK_VL = 0x1a00088 [16; 0x100], rw, reset 0, "" {}
+    /// VLs that an SDMA engine may not use, one bit each.
+    SEND_DMA_CHECK_VL = 0x1a00088 [16; 0x100], rw, reset 0, "chip.c:reset_txe_csrs" {
+        DISALLOWED_VL [15:0],
+    }
 
-    /// .
-    SEND_DMA_CHECK_JOB_KEY = 0x1a00090 [16; 0x100], rw, reset 0, "" {}
+    /// Job key that an SDMA engine's packets must carry under the mask; mask 0, any, as Linux leaves it.
+    SEND_DMA_CHECK_JOB_KEY = 0x1a00090 [16; 0x100], rw, reset 0, "chip.c:reset_txe_csrs" {
+        VALUE [15:0],
+        MASK [31:16],
+        ALLOW_PERMISSIVE [32:32],
+    }
 
-    /// .
-    SEND_DMA_CHECK_PARTITION_KEY = 0x1a00098 [16; 0x100], rw, reset 0, "" {}
+    /// Partition key that an SDMA engine's packets must carry.
+    SEND_DMA_CHECK_PARTITION_KEY = 0x1a00098 [16; 0x100], rw, reset 0, "chip.c:reset_txe_csrs" {
+        VALUE [15:0],
+    }
 
-    /// .
-    SEND_DMA_CHECK_SLID = 0x1a000a0 [16; 0x100], rw, reset 0, "" {
+    /// Source LID that an SDMA engine's packets must carry under the mask.
+    SEND_DMA_CHECK_SLID = 0x1a000a0 [16; 0x100], rw, reset 0, "sdma.c:sdma_update_lmc" {
         VALUE [15:0],
         MASK [31:16],
     }
 
-    /// .
-    SEND_DMA_CHECK_OPCODE = 0x1a000a8 [16; 0x100], rw, reset 0, "" {}
+    /// BTH opcode that an SDMA engine's packets must carry under the mask.
+    SEND_DMA_CHECK_OPCODE = 0x1a000a8 [16; 0x100], rw, reset 0, "sdma.c:init_sdma_regs" {
+        VALUE [7:0],
+        MASK [15:8],
+    }
 
-    /// .
-    SEND_DMA_MEMORY = 0x1a000b0 [16; 0x100], rw, reset 0, "" {
+    /// An SDMA engine's part of the SDMA memory: first block and number, 64 bytes each.
+    SEND_DMA_MEMORY = 0x1a000b0 [16; 0x100], rw, reset 0, "sdma.c:init_sdma_regs" {
         SDMA_MEMORY_INDEX [15:0],
-        SDMA_MEMORY_CNT [63:16],
+        SDMA_MEMORY_CNT [31:16],
     }
 }

@@ -1,0 +1,176 @@
+//! What the hardware blocks share: time, host memory, interrupts, the wire, and the signals between them.
+
+use crate::config::Config;
+use crate::dma::DmaSpace;
+use crate::event::{Event, EventQueue};
+use crate::interrupts::Interrupts;
+use crate::packet::Packet;
+use crate::stats::{Counts, DropReason};
+use crate::wire::{Doorbell, Lane, LinkMessage};
+use opx_defs::source::Source;
+use opx_defs::time::Instant;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// State of the logical link.
+///
+/// Source: `chip.h LSTATE_*`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogicalState {
+    /// No link.
+    Down = 1,
+    /// The link carries only management packets (VL15).
+    Init = 2,
+    /// As INIT, and ready to carry data.
+    Armed = 3,
+    /// The link carries data.
+    Active = 4,
+}
+
+/// What the link tells the data path.
+#[derive(Debug)]
+pub struct LinkSignals {
+    /// The LCB transfers flits: packets can be sent and received.
+    pub transfer_active: bool,
+    /// The LCB feeds its transmit side back into its receive side.
+    pub loopback: bool,
+    /// State of the logical link.
+    pub logical: LogicalState,
+}
+
+/// Counters of packets through the port, as the DCC keeps them.
+#[derive(Debug, Default)]
+pub struct PortCounters {
+    /// Flits (8 bytes) sent.
+    pub xmit_data: u64,
+    /// Packets sent.
+    pub xmit_packets: u64,
+    /// Flits received.
+    pub rcv_data: u64,
+    /// Packets received.
+    pub rcv_packets: u64,
+    /// Flits received, by lane (8 is VL15).
+    pub vl_rcv_data: [u64; 9],
+    /// Packets received, by lane.
+    pub vl_rcv_packets: [u64; 9],
+}
+
+/// A port's ends of the lanes of a cable.
+#[derive(Debug, Clone)]
+pub struct Cable {
+    /// To the far port.
+    pub out: Arc<Lane>,
+    /// From it.
+    pub into: Arc<Lane>,
+}
+
+/// The lanes that a port sends into.
+#[derive(Debug)]
+pub struct Wires {
+    /// From the port to itself, for LCB loopback.
+    pub own: Arc<Lane>,
+    /// The cable, while one is plugged in.
+    pub cable: Option<Cable>,
+}
+
+/// What all blocks of one chip share.
+#[derive(Debug)]
+pub struct Board {
+    /// Identity and sizes.
+    pub config: Config,
+    /// The simulated (or real) time of this access or event.
+    pub now: Instant,
+    /// Host memory.
+    pub dma: DmaSpace,
+    /// What happens later.
+    pub events: EventQueue,
+    /// Interrupt status and delivery.
+    pub interrupts: Interrupts,
+    /// The link.
+    pub link: LinkSignals,
+    /// The chip is frozen: the engines stand still until it is unfrozen.
+    pub frozen: bool,
+    /// Counters of the port.
+    pub port: PortCounters,
+    /// The wires.
+    pub wires: Wires,
+    /// Statistics of the model.
+    pub counts: Counts,
+}
+
+impl Board {
+    /// A board with nothing plugged in.
+    pub fn new(config: Config, doorbell: Arc<Doorbell>) -> Self {
+        Self {
+            config,
+            now: Instant::ZERO,
+            dma: DmaSpace::default(),
+            events: EventQueue::default(),
+            interrupts: Interrupts::default(),
+            link: LinkSignals { transfer_active: false, loopback: false, logical: LogicalState::Down },
+            frozen: false,
+            port: PortCounters::default(),
+            wires: Wires { own: Arc::new(Lane::new(Arc::clone(&doorbell), doorbell)), cable: None },
+            counts: Counts::default(),
+        }
+    }
+
+    /// Sets an interrupt source's status once; an edge.
+    pub fn raise(&mut self, source: Source) {
+        self.interrupts.raise(source);
+    }
+
+    /// Says whether the cause of an interrupt source stands; while it does, clearing the status sets it again.
+    pub fn level(&mut self, source: Source, on: bool) {
+        self.interrupts.level(source, on);
+    }
+
+    /// Asks for an event `after` now.
+    pub fn after(&mut self, after: Duration, event: Event) {
+        self.events.after(self.now, after, event);
+    }
+
+    /// Counts a dropped packet.
+    pub fn drop_packet(&mut self, reason: DropReason) {
+        self.counts.drop(reason);
+    }
+
+    /// The lane that packets go out on now.
+    fn lane_out(&self) -> Option<&Arc<Lane>> {
+        if !self.link.transfer_active {
+            None
+        } else if self.link.loopback {
+            Some(&self.wires.own)
+        } else {
+            self.wires.cable.as_ref().map(|cable| &cable.out)
+        }
+    }
+
+    /// Puts a packet on the wire. When the receiver has no room, the packet is given back and `Txe::on_link_room` is
+    /// called once there is some. With the link down the packet is dropped and counted.
+    pub fn transmit(&mut self, packet: Packet) -> Result<(), Packet> {
+        let bytes = packet.bytes.len() as u64;
+        let now = self.now;
+        let Some(lane) = self.lane_out() else {
+            self.drop_packet(DropReason::LinkDown);
+            return Ok(());
+        };
+        if let Err(packet) = lane.send(now, packet) {
+            self.counts.link_full += 1;
+            return Err(packet);
+        }
+        self.counts.packets_sent += 1;
+        self.counts.bytes_sent += bytes;
+        self.port.xmit_packets += 1;
+        self.port.xmit_data += bytes.div_ceil(8);
+        Ok(())
+    }
+
+    /// Tells the far 8051 something.
+    pub fn tell(&mut self, message: LinkMessage) {
+        let lane = if self.link.loopback { Some(&self.wires.own) } else { self.wires.cable.as_ref().map(|c| &c.out) };
+        if let Some(lane) = lane {
+            lane.tell(self.now, message);
+        }
+    }
+}

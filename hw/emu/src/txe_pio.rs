@@ -1,0 +1,1 @@
+//! PIO send contexts: buffers, credits, returns.

@@ -1,0 +1,1 @@
+//! SDMA engines: rings, descriptors, completion, halt.

@@ -1,0 +1,269 @@
+//! The wire: lanes that carry packets and link messages from one port to another, each way its own.
+
+use crate::packet::Packet;
+use opx_defs::time::Instant;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What the receiver of a link can take in before it must return credit: 0x880 units of 64 bytes (the value that Linux's
+/// driver sees as the peer's `vl15 credits` plus shared pool).
+pub const LINK_CREDIT_BYTES: usize = 0x880 * 64;
+/// Link messages that wait at the far end; the oldest are lost beyond it.
+const MESSAGES: usize = 256;
+/// Time for a bit to cross a cable of a few metres and the two ports' logic.
+const FLIGHT: Duration = Duration::from_nanos(100);
+
+/// What one 8051 tells the other outside of the packet stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkMessage {
+    /// The far port is polling.
+    Polling,
+    /// The far port's half of VerifyCap: its fields, as they lie in its RAM mirror.
+    VerifyCap(VerifyCap),
+    /// The far port has applied the negotiated configuration.
+    ConfigLt,
+    /// The far port is ready: the link is up once both are.
+    LinkUp {
+        /// Its GUID.
+        guid: u64,
+    },
+    /// The far port goes down, for this reason.
+    Down(u8),
+    /// An idle message (SMA).
+    Idle(u64),
+}
+
+/// What a port tells about itself while the link is negotiated, by field of the 8051's RAM mirror.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct VerifyCap {
+    /// Field 0x06: lane rates, maximum rate.
+    pub tx_settings: u32,
+    /// Field 0x07: PHY capabilities.
+    pub phy: u32,
+    /// Field 0x08: fabric capabilities.
+    pub fabric: u32,
+    /// Field 0x09: link widths.
+    pub link_width: u32,
+    /// Field 0x0a: device.
+    pub device: u32,
+}
+
+/// Wakes an adapter's thread.
+#[derive(Debug, Default)]
+pub struct Doorbell {
+    rung: Mutex<bool>,
+    condvar: Condvar,
+}
+
+impl Doorbell {
+    /// Wakes it, or keeps it from falling asleep.
+    pub fn ring(&self) {
+        let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*rung {
+            *rung = true;
+            self.condvar.notify_one();
+        }
+    }
+
+    /// Sleeps until rung, at most `limit` (for ever without one).
+    pub fn wait(&self, limit: Option<Duration>) {
+        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rung = match limit {
+            Some(limit) => {
+                self.condvar.wait_timeout_while(rung, limit, |rung| !*rung).unwrap_or_else(PoisonError::into_inner).0
+            }
+            None => self.condvar.wait_while(rung, |rung| !*rung).unwrap_or_else(PoisonError::into_inner),
+        };
+        *rung = false;
+    }
+}
+
+/// One thing on a lane.
+#[derive(Debug)]
+pub enum Item {
+    /// A packet.
+    Packet(Packet),
+    /// A link message.
+    Message(LinkMessage),
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    items: VecDeque<(Instant, Item)>,
+    bytes: usize,
+    messages: usize,
+    free_at: Instant,
+    sender_waits: bool,
+}
+
+/// One direction of a link: what is on it waits at the receiver until that takes it.
+#[derive(Debug)]
+pub struct Lane {
+    queue: Mutex<Queue>,
+    /// Arrival of the first item, `u64::MAX` without one: looked at without the lock.
+    head_at: AtomicU64,
+    /// The sender waited for room and there is some now.
+    room: AtomicBool,
+    sender: Arc<Doorbell>,
+    receiver: Arc<Doorbell>,
+}
+
+impl Lane {
+    /// A lane between the owners of two doorbells.
+    pub fn new(sender: Arc<Doorbell>, receiver: Arc<Doorbell>) -> Self {
+        Self {
+            queue: Mutex::default(),
+            head_at: AtomicU64::new(u64::MAX),
+            room: AtomicBool::new(false),
+            sender,
+            receiver,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, queue: &mut Queue, at: Instant, item: Item) {
+        queue.items.push_back((at, item));
+        if queue.items.len() == 1 {
+            self.head_at.store(at.as_nanos(), Ordering::Release);
+        }
+    }
+
+    /// Puts a packet on the lane; gives it back when the receiver has no room. [`Lane::take_room`] then tells when it has.
+    pub fn send(&self, now: Instant, packet: Packet) -> Result<(), Packet> {
+        let mut queue = self.lock();
+        // An empty lane takes any packet, so that no limit can wedge it.
+        if queue.bytes != 0 && queue.bytes + packet.bytes.len() > LINK_CREDIT_BYTES {
+            queue.sender_waits = true;
+            return Err(packet);
+        }
+        queue.bytes += packet.bytes.len();
+        let done = queue.free_at.max(now) + serialisation(packet.bytes.len());
+        queue.free_at = done;
+        self.push(&mut queue, done + FLIGHT, Item::Packet(packet));
+        drop(queue);
+        self.receiver.ring();
+        Ok(())
+    }
+
+    /// Puts a link message on the lane. They share the wire with packets, so order is kept.
+    pub fn tell(&self, now: Instant, message: LinkMessage) {
+        let mut queue = self.lock();
+        if queue.messages >= MESSAGES {
+            return;
+        }
+        queue.messages += 1;
+        let at = queue.free_at.max(now) + FLIGHT;
+        self.push(&mut queue, at, Item::Message(message));
+        drop(queue);
+        self.receiver.ring();
+    }
+
+    /// When the first item arrives.
+    pub fn next_due(&self) -> Option<Instant> {
+        match self.head_at.load(Ordering::Acquire) {
+            u64::MAX => None,
+            nanos => Some(Instant::from_nanos(nanos)),
+        }
+    }
+
+    /// Takes the first item, if it has arrived at `now`.
+    pub fn receive(&self, now: Instant) -> Option<(Instant, Item)> {
+        if self.next_due()? > now {
+            return None;
+        }
+        let mut queue = self.lock();
+        let (at, item) = queue.items.pop_front()?;
+        match &item {
+            Item::Packet(packet) => queue.bytes -= packet.bytes.len(),
+            Item::Message(_) => queue.messages -= 1,
+        }
+        let head = queue.items.front().map_or(u64::MAX, |(at, _)| at.as_nanos());
+        self.head_at.store(head, Ordering::Release);
+        // Half of the credit is returned at once: a sender that waited doesn't wake for each packet.
+        let room = queue.sender_waits && queue.bytes <= LINK_CREDIT_BYTES / 2;
+        if room {
+            queue.sender_waits = false;
+        }
+        drop(queue);
+        if room {
+            self.room.store(true, Ordering::Release);
+            self.sender.ring();
+        }
+        Some((at, item))
+    }
+
+    /// Whether there is news of room.
+    pub fn has_room_news(&self) -> bool {
+        self.room.load(Ordering::Acquire)
+    }
+
+    /// Takes the news of room.
+    pub fn take_room(&self) -> bool {
+        self.room.swap(false, Ordering::AcqRel)
+    }
+
+    /// Forgets the packets on it: the link went down.
+    pub fn flush_packets(&self) {
+        let mut queue = self.lock();
+        queue.items.retain(|(_, item)| matches!(item, Item::Message(_)));
+        queue.bytes = 0;
+        let head = queue.items.front().map_or(u64::MAX, |(at, _)| at.as_nanos());
+        self.head_at.store(head, Ordering::Release);
+        if std::mem::take(&mut queue.sender_waits) {
+            self.room.store(true, Ordering::Release);
+            drop(queue);
+            self.sender.ring();
+        }
+    }
+}
+
+/// Time on the wire at 100 Gb/s: 12.5 bytes a nanosecond.
+fn serialisation(bytes: usize) -> Duration {
+    Duration::from_nanos((bytes as u64 * 2).div_ceil(25))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opx_defs::units::Vl;
+
+    fn packet(len: usize) -> Packet {
+        Packet { bytes: vec![0; len], vl: Vl(0), sc4: false, bypass: false }
+    }
+
+    #[test]
+    fn a_full_lane_refuses_and_tells_of_room() {
+        let lane = Lane::new(Arc::default(), Arc::default());
+        let mut sent = 0;
+        while lane.send(Instant::ZERO, packet(8192)).is_ok() {
+            sent += 1;
+        }
+        assert_eq!(sent, LINK_CREDIT_BYTES / 8192);
+        assert!(!lane.take_room());
+        let mut last = Instant::ZERO;
+        while let Some((at, _)) = lane.receive(Instant::FAR) {
+            assert!(at > last);
+            last = at;
+        }
+        assert_eq!(last.as_nanos(), sent as u64 * 656 + 100);
+        assert!(lane.take_room());
+        assert!(!lane.take_room());
+        assert_eq!(lane.next_due(), None);
+    }
+
+    #[test]
+    fn nothing_arrives_before_its_time() {
+        let lane = Lane::new(Arc::default(), Arc::default());
+        lane.send(Instant::from_nanos(1000), packet(125)).unwrap();
+        lane.tell(Instant::from_nanos(1000), LinkMessage::Polling);
+        assert_eq!(lane.next_due(), Some(Instant::from_nanos(1110)));
+        assert!(lane.receive(Instant::from_nanos(1109)).is_none());
+        assert!(matches!(lane.receive(Instant::from_nanos(1110)), Some((_, Item::Packet(_)))));
+        assert!(matches!(lane.receive(Instant::from_nanos(1110)), Some((_, Item::Message(LinkMessage::Polling)))));
+    }
+}

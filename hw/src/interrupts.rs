@@ -1,0 +1,283 @@
+//! Interrupts: which source raises which vector, and what the general one reports.
+
+use crate::error::{Gone, OpenError};
+use crate::hfi::{Inner, lock};
+use crate::info::Sizes;
+use crate::link::LinkState;
+use crate::regs::Regs;
+use opx_bus::{ALL_ONES, Irq, PciFunction};
+use opx_defs::csr::{self, Csr};
+use opx_defs::source::Source;
+use opx_defs::units::{SdmaEngine, SendCtxt};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// After so many rounds the bits of an error register that don't clear are masked off (`chip.c:MAX_CLEAR_COUNT`).
+const MAX_CLEAR_COUNT: u32 = 20;
+const WORDS: usize = csr::CCE_INT_MASK.count as usize;
+
+/// How often what was reported. The counters only grow.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// General interrupts that had something to report.
+    pub interrupts: AtomicU64,
+    /// Errors of the CCE block.
+    pub cce_errors: AtomicU64,
+    /// Errors of the receive engine.
+    pub receive_errors: AtomicU64,
+    /// Errors of the MISC block.
+    pub misc_errors: AtomicU64,
+    /// Errors of the PIO path.
+    pub pio_errors: AtomicU64,
+    /// Errors of the SDMA path.
+    pub sdma_errors: AtomicU64,
+    /// Errors on egress, such as a packet that a check refused.
+    pub egress_errors: AtomicU64,
+    /// Errors of the transmit engine's registers.
+    pub transmit_errors: AtomicU64,
+    /// Errors of an SDMA engine.
+    pub engine_errors: AtomicU64,
+    /// Send contexts that halted.
+    pub context_halts: AtomicU64,
+    /// Flags of the DC.
+    pub dcc_flags: AtomicU64,
+    /// Flags of the LCB.
+    pub lcb_flags: AtomicU64,
+    /// Events of the 8051.
+    pub dc8051_events: AtomicU64,
+    /// Sources that shouldn't have been raised.
+    pub unexpected: AtomicU64,
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// What [`crate::Hfi::service_interrupts`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Serviced {
+    /// Whether anything was reported.
+    pub any: bool,
+    /// What the link does now.
+    pub link: LinkState,
+}
+
+/// What was written to CCE_INT_MASK. A mask may be all ones, so it is never read back.
+#[derive(Debug, Default)]
+pub(crate) struct InterruptMask {
+    words: [u64; WORDS],
+    /// Sources that the general interrupt handles.
+    general: [u64; WORDS],
+}
+
+/// Enables the vectors, all sources masked, cleared and mapped to vector 0: `chip.c:set_up_interrupts,
+/// reset_interrupts, clear_all_interrupts`.
+pub(crate) fn set_up<B: PciFunction>(regs: &Regs<B>, sizes: Sizes, vectors: u16) -> Result<Vec<Irq>, OpenError> {
+    for index in 0..csr::CCE_INT_MASK.count {
+        regs.write_at(&csr::CCE_INT_MASK, index, 0);
+        regs.write_at(&csr::CCE_INT_CLEAR, index, ALL_ONES);
+    }
+    let clears = [
+        &csr::CCE_ERR_CLEAR,
+        &csr::MISC_ERR_CLEAR,
+        &csr::RCV_ERR_CLEAR,
+        &csr::SEND_ERR_CLEAR,
+        &csr::SEND_PIO_ERR_CLEAR,
+        &csr::SEND_DMA_ERR_CLEAR,
+        &csr::SEND_EGRESS_ERR_CLEAR,
+        &csr::DCC_ERR_FLG_CLR,
+        &csr::DC_LCB_ERR_CLR,
+        &csr::DC_DC8051_ERR_CLR,
+    ];
+    for clear in clears {
+        regs.write(clear, ALL_ONES);
+    }
+    for ctxt in 0..sizes.send_contexts {
+        regs.write_at(&csr::SEND_CTXT_ERR_CLEAR, ctxt, ALL_ONES);
+    }
+    for engine in 0..sizes.sdma_engines {
+        regs.write_at(&csr::SEND_DMA_ENG_ERR_CLEAR, engine, ALL_ONES);
+    }
+    for index in 0..csr::CCE_INT_MAP.count {
+        regs.write_at(&csr::CCE_INT_MAP, index, 0);
+    }
+    regs.read(&csr::CCE_REVISION)?;
+    let irqs = regs.bus().irq_enable(vectors)?;
+    if irqs.len() < usize::from(vectors) {
+        let source = std::io::Error::other(format!("the bus gave {} of them", irqs.len()));
+        return Err(opx_bus::BusError::Irq { name: regs.adapter(), count: vectors, source }.into());
+    }
+    Ok(irqs)
+}
+
+impl<B: PciFunction> Inner<B> {
+    /// `init.c:enable_general_intr`; credit interrupts stay off, nothing here waits for them.
+    pub(crate) fn enable_general_interrupts(&self) {
+        let ranges = [0..=2, 4..=7, 16..=191, 240..=241, 244..=244, 248..=255u16];
+        let mut mask = lock(&self.mask);
+        for source in ranges.into_iter().flatten().map(Source) {
+            let word = source.word() as usize;
+            mask.words[word] |= source.bit();
+            mask.general[word] |= source.bit();
+        }
+        for (index, word) in (0..).zip(mask.words) {
+            self.regs.write_at(&csr::CCE_INT_MASK, index, word);
+        }
+    }
+
+    /// Lets `source` raise `vector` (`chip.c:remap_intr, set_intr_bits`).
+    pub(crate) fn route(&self, source: Source, vector: u16) -> Result<(), Gone> {
+        let mut mask = lock(&self.mask);
+        let (register, shift) = (u32::from(source.0 / 8), 8 * (source.0 % 8));
+        let map = self.regs.read_any(&csr::CCE_INT_MAP, register)?;
+        self.regs.write_at(&csr::CCE_INT_MAP, register, map & !(0xff << shift) | u64::from(vector & 0xff) << shift);
+        self.clear_source(source);
+        mask.general[source.word() as usize] &= !source.bit();
+        let word = &mut mask.words[source.word() as usize];
+        *word |= source.bit();
+        self.regs.write_at(&csr::CCE_INT_MASK, source.word(), *word);
+        Ok(())
+    }
+
+    /// Masks `source` and gives it back to vector 0.
+    pub(crate) fn unroute(&self, source: Source) {
+        let mut mask = lock(&self.mask);
+        let word = &mut mask.words[source.word() as usize];
+        *word &= !source.bit();
+        self.regs.write_at(&csr::CCE_INT_MASK, source.word(), *word);
+        self.clear_source(source);
+        let (register, shift) = (u32::from(source.0 / 8), 8 * (source.0 % 8));
+        if let Ok(map) = self.regs.read_any(&csr::CCE_INT_MAP, register) {
+            self.regs.write_at(&csr::CCE_INT_MAP, register, map & !(0xff << shift));
+        }
+    }
+
+    /// Clears a source's status; its vector can then be raised again.
+    pub(crate) fn clear_source(&self, source: Source) {
+        self.regs.write_at(&csr::CCE_INT_CLEAR, source.word(), source.bit());
+    }
+
+    /// `chip.c:general_interrupt`.
+    pub(crate) fn service_interrupts(&self) -> Result<Serviced, Gone> {
+        let general = lock(&self.mask).general;
+        let mut raised = [0; WORDS];
+        for (index, (raised, general)) in (0..).zip(raised.iter_mut().zip(general)) {
+            if general == 0 {
+                continue;
+            }
+            *raised = self.regs.read_any(&csr::CCE_INT_STATUS, index)? & general;
+            if *raised != 0 {
+                self.regs.write_at(&csr::CCE_INT_CLEAR, index, *raised);
+            }
+        }
+        let any = raised.iter().any(|word| *word != 0);
+        if any {
+            count(&self.counts.interrupts);
+        }
+        for (word, raised) in (0u16..).zip(raised) {
+            for bit in (0..64).filter(|bit| raised & 1 << bit != 0) {
+                self.service(word * 64 + bit)?;
+            }
+        }
+        Ok(Serviced { any, link: lock(&self.shown).0 })
+    }
+
+    /// `chip.c:is_interrupt`.
+    fn service(&self, source: u16) -> Result<(), Gone> {
+        let c = &self.counts;
+        let down = |counter, status, clear, mask| self.clear_down(counter, status, clear, mask).map(drop);
+        match source {
+            0 => down(&c.cce_errors, &csr::CCE_ERR_STATUS, &csr::CCE_ERR_CLEAR, &csr::CCE_ERR_MASK),
+            1 => down(&c.receive_errors, &csr::RCV_ERR_STATUS, &csr::RCV_ERR_CLEAR, &csr::RCV_ERR_MASK),
+            2 => down(&c.misc_errors, &csr::MISC_ERR_STATUS, &csr::MISC_ERR_CLEAR, &csr::MISC_ERR_MASK),
+            4 => down(&c.pio_errors, &csr::SEND_PIO_ERR_STATUS, &csr::SEND_PIO_ERR_CLEAR, &csr::SEND_PIO_ERR_MASK),
+            5 => down(&c.sdma_errors, &csr::SEND_DMA_ERR_STATUS, &csr::SEND_DMA_ERR_CLEAR, &csr::SEND_DMA_ERR_MASK),
+            6 => {
+                down(
+                    &c.egress_errors,
+                    &csr::SEND_EGRESS_ERR_STATUS,
+                    &csr::SEND_EGRESS_ERR_CLEAR,
+                    &csr::SEND_EGRESS_ERR_MASK,
+                )?;
+                self.clear_egress_info()
+            }
+            7 => down(&c.transmit_errors, &csr::SEND_ERR_STATUS, &csr::SEND_ERR_CLEAR, &csr::SEND_ERR_MASK),
+            16..=31 => self.service_engine_error((source - 16) as u8),
+            // The status is cleared by the context's restart, not here (chip.c:is_sendctxt_err_int).
+            32..=191 => {
+                count(&c.context_halts);
+                let ctxt = SendCtxt(source - 32);
+                if u32::from(ctxt.0) >= self.info.sizes.send_contexts {
+                    return Ok(());
+                }
+                let status = self.regs.read_at(&csr::SEND_CTXT_ERR_STATUS, ctxt.0.into())?;
+                log::debug!("{}: send context {ctxt} halted, error status {status:#x}", self.info.name);
+                if csr::SEND_CTXT_ERR_STATUS::PIO_DISALLOWED_PACKET_ERR.is_set(status) {
+                    self.clear_egress_info()?;
+                }
+                Ok(())
+            }
+            248 => down(&c.dcc_flags, &csr::DCC_ERR_FLG, &csr::DCC_ERR_FLG_CLR, &csr::DCC_ERR_FLG_EN),
+            249 => down(&c.lcb_flags, &csr::DC_LCB_ERR_FLG, &csr::DC_LCB_ERR_CLR, &csr::DC_LCB_ERR_EN),
+            250 => {
+                count(&c.dc8051_events);
+                self.service_link()
+            }
+            _ => {
+                count(&c.unexpected);
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads and clears an error register until it is empty: `chip.c:interrupt_clear_down`. The result is every bit
+    /// that was seen.
+    fn clear_down(&self, counter: &AtomicU64, status: &Csr, clear: &Csr, mask: &Csr) -> Result<u64, Gone> {
+        let mut seen = 0;
+        for round in 0.. {
+            let errors = self.regs.read_any(status, 0)?;
+            if errors == 0 {
+                break;
+            }
+            if errors & !seen != 0 {
+                log::warn!("{}: {} {errors:#x}", self.info.name, status.name);
+            }
+            seen |= errors;
+            count(counter);
+            self.regs.write(clear, errors);
+            if round >= MAX_CLEAR_COUNT {
+                log::warn!("{}: {} {errors:#x} doesn't clear, masking it", self.info.name, status.name);
+                let enabled = self.regs.read_any(mask, 0)?;
+                self.regs.write(mask, enabled & !errors);
+                break;
+            }
+        }
+        Ok(seen)
+    }
+
+    /// `chip.c:handle_send_egress_err_info`: which check refused a packet, and whose it was.
+    fn clear_egress_info(&self) -> Result<(), Gone> {
+        let source = self.regs.read(&csr::SEND_EGRESS_ERR_SOURCE)?;
+        let info = self.regs.read(&csr::SEND_EGRESS_ERR_INFO)?;
+        if info != 0 {
+            log::warn!("{}: a packet was refused on egress: info {info:#x}, source {source:#x}", self.info.name);
+            self.regs.write(&csr::SEND_EGRESS_ERR_INFO, info);
+        }
+        Ok(())
+    }
+
+    /// Takes an engine's errors from its register and keeps them for the engine's owner.
+    fn service_engine_error(&self, engine: u8) -> Result<(), Gone> {
+        let Some(kept) = self.sdma_errors.get(usize::from(engine)) else { return Ok(()) };
+        let engine = SdmaEngine(engine);
+        if u32::from(engine.0) >= self.info.sizes.sdma_engines {
+            return Ok(());
+        }
+        let errors = self.regs.read_at(&csr::SEND_DMA_ENG_ERR_STATUS, engine.0.into())?;
+        if errors != 0 {
+            count(&self.counts.engine_errors);
+            kept.fetch_or(errors, Ordering::AcqRel);
+            self.regs.write_at(&csr::SEND_DMA_ENG_ERR_CLEAR, engine.0.into(), errors);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,300 @@
+//! The receiving half: what is expected, what is kept out of order, and what peers are told about it.
+
+use crate::{Arrival, Config, Counters, DropReason, Event, Verdict};
+use opx_defs::time::Instant;
+use opx_defs::units::Psn;
+use opx_defs::wire::opx::{FlowKey, Origin, Ud, UdOp};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+const SPACE: u64 = Psn::SPACE as u64;
+
+/// A packet that came before its turn.
+#[derive(Debug)]
+enum Held<Q> {
+    /// It waits.
+    Packet(Q),
+    /// It was used at once; only its PSN waits.
+    Applied,
+}
+
+/// A ping that was answered, for merging its repeats.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    start: Psn,
+    count: u32,
+    until: Instant,
+    /// A repeat asked for more, so there will be another answer.
+    again: bool,
+}
+
+#[derive(Debug)]
+struct RxFlow<Q> {
+    peer: Origin,
+    /// The expected PSN, counted on without wrapping.
+    next: u64,
+    held: BTreeMap<u64, Held<Q>>,
+    asked: Option<Asked>,
+    /// It was told that the peer's first packets don't come.
+    reported: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Receiver<Q> {
+    me: Origin,
+    first: u64,
+    by_peer: HashMap<Origin, usize>,
+    flows: Vec<RxFlow<Q>>,
+    /// Packets kept, the ones in `ready` included.
+    held: usize,
+    /// Packets whose turn has come.
+    ready: VecDeque<(Origin, Q)>,
+    /// Flows with a second answer to give, and when.
+    ticks: VecDeque<(Instant, usize)>,
+    /// ACKs and NACKs to be sent.
+    answers: VecDeque<(Origin, Ud)>,
+}
+
+fn psn24(psn: u64) -> Psn {
+    Psn::new((psn % SPACE) as u32)
+}
+
+/// The full PSN that `psn` stands for near `next`: ahead of it, or behind and not before the first one.
+fn full_psn(next: u64, psn: Psn) -> Option<u64> {
+    let ahead = u64::from(psn.distance_from(psn24(next)));
+    if ahead < SPACE / 2 { next.checked_add(ahead) } else { next.checked_sub(SPACE - ahead) }
+}
+
+impl<Q> Receiver<Q> {
+    pub(crate) fn new(me: Origin, first: u64) -> Self {
+        Self {
+            me,
+            first,
+            by_peer: HashMap::new(),
+            flows: Vec::new(),
+            held: 0,
+            ready: VecDeque::new(),
+            ticks: VecDeque::new(),
+            answers: VecDeque::new(),
+        }
+    }
+
+    fn answer(&mut self, config: &Config, counters: &mut Counters, peer: Origin, op: UdOp, start: Psn, count: u64) {
+        if self.answers.len() as u64 >= u64::from(config.max_answers) {
+            counters.answers_dropped += 1;
+            return;
+        }
+        *(if op == UdOp::Nack { &mut counters.nacks_sent } else { &mut counters.acks_sent }) += 1;
+        // A range never goes past the highest PSN, where an OPX peer would stop reading it or abort.
+        let count = u32::try_from(count).unwrap_or(u32::MAX).clamp(1, Ud::longest_from(start));
+        let key = FlowKey { slid: peer.lid, dlid: self.me.lid, src_rx: peer.rx, dst_rx: self.me.rx };
+        self.answers.push_back((peer, Ud { op, key, start, count }));
+    }
+
+    /// An unasked ACK of [from, to), in two where it spans the wrap.
+    fn pre_ack(&mut self, config: &Config, counters: &mut Counters, peer: Origin, from: u64, to: u64) {
+        let mut from = from;
+        while from < to {
+            let end = to.min((from / SPACE + 1) * SPACE);
+            counters.acks_preemptive_sent += 1;
+            self.answer(config, counters, peer, UdOp::Ack, psn24(from), end - from);
+            from = end;
+        }
+    }
+
+    pub(crate) fn next_answer(&mut self) -> Option<(Origin, Ud)> {
+        self.answers.pop_front()
+    }
+
+    pub(crate) fn next_in_order(&mut self) -> Option<(Origin, Q)> {
+        let packet = self.ready.pop_front()?;
+        self.held = self.held.saturating_sub(1);
+        Some(packet)
+    }
+
+    pub(crate) fn on_data(
+        &mut self,
+        config: &Config,
+        counters: &mut Counters,
+        arrival: Arrival,
+        hold: impl FnOnce() -> Option<Q>,
+    ) -> (Verdict, Option<Event>) {
+        let Arrival { origin, psn, ack_req, early } = arrival;
+        let known = self.by_peer.get(&origin).copied();
+        let next = known.and_then(|index| self.flows.get(index)).map_or(self.first, |flow| flow.next);
+        let full = match full_psn(next, psn) {
+            Some(full) if full < next => {
+                counters.duplicates_received += 1;
+                counters.acks_preemptive_sent += 1;
+                self.answer(config, counters, origin, UdOp::Ack, psn, 1);
+                return (Verdict::Duplicate, None);
+            }
+            Some(full) if full - next < u64::from(config.receive_window) => full,
+            _ => {
+                counters.dropped_out_of_window += 1;
+                return (Verdict::Dropped(DropReason::OutOfWindow), None);
+            }
+        };
+        // Only a packet that could be one of a flow's first makes a flow.
+        let index = match known {
+            Some(index) => index,
+            None if self.flows.len() as u64 >= u64::from(config.max_flows) => {
+                counters.dropped_too_many_flows += 1;
+                return (Verdict::Dropped(DropReason::TooManyFlows), None);
+            }
+            None => {
+                let flow = RxFlow { peer: origin, next, held: BTreeMap::new(), asked: None, reported: false };
+                self.flows.push(flow);
+                self.by_peer.insert(origin, self.flows.len() - 1);
+                self.flows.len() - 1
+            }
+        };
+        let full_up = self.held as u64 >= u64::from(config.max_held);
+        let Some(flow) = self.flows.get_mut(index) else {
+            return (Verdict::Dropped(DropReason::TooManyFlows), None);
+        };
+        if full > next {
+            if flow.held.contains_key(&full) {
+                // As OPX: said nothing about, the next ping gets an answer.
+                counters.duplicates_received += 1;
+                return (Verdict::Duplicate, None);
+            }
+            let mut no_room = || {
+                counters.dropped_no_room += 1;
+                let report = flow.next == self.first && !std::mem::replace(&mut flow.reported, true);
+                let event = report.then_some(Event::PeerOutOfStep { peer: origin });
+                (Verdict::Dropped(DropReason::NoRoom), event)
+            };
+            if full_up || flow.held.len() as u64 >= u64::from(config.max_held_per_flow) {
+                return no_room();
+            }
+            let (held, verdict) = if early {
+                (Held::Applied, Verdict::ApplyEarly)
+            } else {
+                let Some(packet) = hold() else { return no_room() };
+                (Held::Packet(packet), Verdict::Held)
+            };
+            *(if early { &mut counters.rzv_data_ooo } else { &mut counters.uepkt_received }) += 1;
+            flow.held.insert(full, held);
+            self.held += 1;
+            return (verdict, None);
+        }
+
+        // Its turn. Packets that wait to be fetched go first, unless it doesn't matter.
+        let verdict = if self.ready.is_empty() {
+            Verdict::Deliver
+        } else if early {
+            Verdict::ApplyEarly
+        } else {
+            let Some(packet) = (if full_up { None } else { hold() }) else {
+                counters.dropped_no_room += 1;
+                return (Verdict::Dropped(DropReason::NoRoom), None);
+            };
+            self.held += 1;
+            self.ready.push_back((origin, packet));
+            Verdict::Held
+        };
+        flow.next += 1;
+        let alone = flow.held.is_empty();
+        while let Some(held) = flow.held.remove(&flow.next) {
+            flow.next += 1;
+            match held {
+                Held::Packet(packet) => self.ready.push_back((origin, packet)),
+                Held::Applied => self.held = self.held.saturating_sub(1),
+            }
+        }
+        let next = flow.next;
+        self.ack_unasked(config, counters, (origin, full, next), ack_req && alone);
+        (verdict, None)
+    }
+
+    /// ACKs without a ping, after packets `psn` to `next` were taken: at the pre-ACK rate, when asked for, or because a
+    /// gap was filled and the sender waits for nothing else.
+    fn ack_unasked(
+        &mut self,
+        config: &Config,
+        counters: &mut Counters,
+        (peer, psn, next): (Origin, u64, u64),
+        ack_req: bool,
+    ) {
+        let (rate, low) = (u64::from(config.pre_ack_rate), psn % SPACE);
+        if next - psn > 1 {
+            // From where the last ACK at the rate ended.
+            let back = if rate == 0 || low == 0 { 0 } else { (low - 1) % rate };
+            self.pre_ack(config, counters, peer, psn.saturating_sub(back), next);
+        } else if rate != 0 && low != 0 && low.is_multiple_of(rate) {
+            self.pre_ack(config, counters, peer, (psn + 1).saturating_sub(rate), next);
+        } else if ack_req {
+            let count = rate.min(low).max(1);
+            self.pre_ack(config, counters, peer, (psn + 1).saturating_sub(count), next);
+        }
+    }
+
+    /// A ping about the flow from `peer`.
+    pub(crate) fn on_ping(&mut self, config: &Config, counters: &mut Counters, now: Instant, peer: Origin, ud: &Ud) {
+        let Some(index) = self.by_peer.get(&peer).copied() else {
+            return self.answer(config, counters, peer, UdOp::Nack, psn24(self.first), 1);
+        };
+        let Some(flow) = self.flows.get_mut(index) else { return };
+        if let Some(asked) = flow.asked.as_mut().filter(|asked| asked.start == ud.start && now < asked.until) {
+            // Merged as OPX does: answered again at the tick, and only if a repeat asked for more.
+            counters.pings_merged += 1;
+            if ud.count > asked.count {
+                asked.count = ud.count;
+                if !std::mem::replace(&mut asked.again, true) {
+                    self.ticks.push_back((asked.until, index));
+                }
+            }
+            return;
+        }
+        let until = now + config.ping_interval;
+        flow.asked = Some(Asked { start: ud.start, count: ud.count, until, again: false });
+        self.answer_ping(config, counters, index, ud.start, ud.count);
+    }
+
+    fn answer_ping(&mut self, config: &Config, counters: &mut Counters, index: usize, start: Psn, count: u32) {
+        let Some(flow) = self.flows.get(index) else { return };
+        let (peer, next) = (flow.peer, flow.next);
+        if next == self.first {
+            return self.answer(config, counters, peer, UdOp::Nack, psn24(self.first), 1);
+        }
+        let count = u64::from(count.min(Ud::longest_from(start)));
+        let Some(from) = full_psn(next, start)
+            .filter(|from| count > 0 && (*from <= next || *from - next <= u64::from(config.receive_window)))
+        else {
+            counters.pings_ignored += 1;
+            return;
+        };
+        let to = from + count;
+        // The first run of kept packets that begins in the range; it may end behind it.
+        let run_start = flow.held.range(from..to).next().map(|(psn, _)| *psn);
+        let run = run_start.map(|start| {
+            let len = flow.held.range(start..).zip(start..).take_while(|((psn, _), want)| *psn == want).count();
+            (start, len as u64)
+        });
+        if from < next {
+            self.answer(config, counters, peer, UdOp::Ack, start, to.min(next) - from);
+        }
+        if let Some((start, len)) = run {
+            self.answer(config, counters, peer, UdOp::Ack, psn24(start), len);
+        }
+        if from == next {
+            let gap = run.map_or(count, |(start, _)| start - next);
+            let count = if run.is_some() { gap.min(u64::from(config.max_nack)) } else { 1 };
+            self.answer(config, counters, peer, UdOp::Nack, psn24(next), count);
+        }
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.ticks.front().map(|(at, _)| *at)
+    }
+
+    pub(crate) fn on_timeout(&mut self, config: &Config, counters: &mut Counters, now: Instant) {
+        while let Some((at, index)) = self.ticks.front().copied().filter(|(at, _)| *at <= now) {
+            self.ticks.pop_front();
+            let Some(flow) = self.flows.get_mut(index) else { continue };
+            // Another ping may have taken the place of the one that this tick is for.
+            let Some(asked) = flow.asked.take_if(|asked| asked.again && asked.until == at) else { continue };
+            self.answer_ping(config, counters, index, asked.start, asked.count);
+        }
+    }
+}

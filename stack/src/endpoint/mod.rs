@@ -1,0 +1,404 @@
+//! The endpoint: what its owner calls, and the loop that moves everything on.
+
+mod receive;
+mod transmit;
+
+use crate::completion::{Completion, OperationError};
+use crate::config::{Config, MAX_PAYLOAD};
+use crate::error::{EndpointError, OpenError};
+use crate::operations::{
+    Incoming, Matcher, Posted, ReceiveError, Rejected, Send, SendError, SendKind, Unexpected,
+};
+use crate::receive_faults::ReceiveFaults;
+use crate::slots::{SlotId, Slots};
+use crate::table::{Handle, Table};
+use crate::{Address, Pattern};
+use opx_bus::chance::FaultCounts;
+use opx_bus::{ALL_ONES, PciFunction};
+use opx_defs::csr;
+use opx_defs::time::Instant;
+use opx_defs::units::{Blocks, Lid};
+use opx_defs::wire::opx::{Eager, Header, Immediate, Inject, Origin, Route, RzvRts};
+use opx_hw::{Hfi, RecvConfig, RecvContext};
+use opx_pio::{PioCounters, PioSender};
+use opx_reliability::Reliability;
+use opx_sdma::{SdmaCounters, SdmaQueue};
+use std::collections::VecDeque;
+
+/// Prefix of queue pairs that marks KDETH packets (`chip.c:init_kdeth_qp`).
+const KDETH_QP_PREFIX: u8 = 0x80;
+
+/// What an endpoint has counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Messages accepted for sending.
+    pub sent_messages: u64,
+    /// Messages delivered to their receives.
+    pub received_messages: u64,
+    /// Messages that came before they were asked for.
+    pub unexpected_messages: u64,
+    /// Packets taken from the header queue.
+    pub packets_in: u64,
+    /// Packets that the adapter found broken.
+    pub packets_in_error: u64,
+    /// Packets whose content makes no sense.
+    pub malformed: u64,
+    /// Packets left to be sent again because too much waits for a receive.
+    pub no_room: u64,
+    /// Packets that name an operation that isn't under way.
+    pub stale: u64,
+    /// Packets sent again.
+    pub retransmits: u64,
+    /// ACKs, NACKs and pings that found no credit; the protocol makes up for them.
+    pub service_dropped: u64,
+}
+
+/// A packet held until the ones before it have come.
+#[derive(Debug)]
+struct Held {
+    header: Header,
+    payload: Vec<u8>,
+}
+
+/// An endpoint on adapter `B`.
+#[derive(Debug)]
+pub struct Endpoint<B: PciFunction> {
+    hfi: Hfi<B>,
+    config: Config,
+    address: Address,
+    recv: RecvContext<B>,
+    pio: PioSender<B>,
+    sdma: SdmaQueue<B, SlotId>,
+    reliability: Reliability<SlotId, Held>,
+    slots: Slots,
+    /// Packets to be written to the adapter, in order.
+    outbox: VecDeque<SlotId>,
+    sends: Table<Send>,
+    incoming: Table<Incoming>,
+    /// Rendezvous that were matched and whose answer hasn't gone out.
+    unanswered: VecDeque<transmit::Answering>,
+    /// Rendezvous sends that have something to send, taking turns.
+    sending: VecDeque<Handle>,
+    matcher: Matcher,
+    unexpected_bytes: usize,
+    completions: VecDeque<Completion>,
+    receive_faults: ReceiveFaults,
+    scratch: Vec<u8>,
+    /// Buffers of held packets, to be used again.
+    spare: Vec<Vec<u8>>,
+    counters: Counters,
+    next_health: Instant,
+    /// Packets received at the last look at the adapter's health.
+    healthy_packets: u64,
+    /// SDMA packets completed, and at the last look.
+    sdma_done: (u64, u64),
+    halts_in_a_row: u32,
+}
+
+/// A packet's payload with the widest MTU.
+const MAX_SCRATCH: usize = 10240 + 64;
+
+impl<B: PciFunction> Endpoint<B> {
+    /// Opens an endpoint on an adapter whose link is up.
+    ///
+    /// # Errors
+    /// When a setting makes no sense, or contexts, engines or memory run out.
+    pub fn open(hfi: &Hfi<B>, config: Config) -> Result<Self, OpenError> {
+        let limit = |name, value: usize, most: usize, must| {
+            if value == 0 || value > most {
+                Err(OpenError::Setting { name, value: value as u64, must })
+            } else {
+                Ok(())
+            }
+        };
+        limit("eager_max", config.eager_max, MAX_PAYLOAD, "1 to 8192")?;
+        limit("slots", config.slots, 1 << 16, "1 to 65536")?;
+        limit("operations", config.operations, 1 << 24, "1 to 2^24")?;
+        limit("pio_blocks", config.pio_blocks.into(), 1024, "1 to 1024")?;
+
+        let bus = hfi.bus();
+        let recv = hfi.recv_context(RecvConfig {
+            header_entries: config.header_entries,
+            eager_buffers: config.eager_buffers,
+            eager_buffer_size: config.eager_buffer_size,
+            job_key: config.job_key,
+            ..RecvConfig::default()
+        })?;
+        let rx = u8::try_from(recv.number().0).map_err(|_| OpenError::RcvCtxt(recv.number()))?;
+        let address = Address { lid: hfi.lid(), rx };
+        let pio = PioSender::new(hfi.send_context(Blocks(config.pio_blocks))?);
+        let sdma = SdmaQueue::new(hfi.sdma_engine(config.sdma_entries)?);
+        let slots = Slots::new(bus, config.slots, MAX_PAYLOAD + 64)?;
+        let reliability = Reliability::new(config.reliability, Origin::from(address))?;
+        let now = bus.now();
+        Ok(Self {
+            hfi: hfi.clone(),
+            address,
+            recv,
+            pio,
+            sdma,
+            reliability,
+            slots,
+            outbox: VecDeque::with_capacity(config.slots),
+            sends: Table::new(config.operations),
+            incoming: Table::new(config.operations),
+            unanswered: VecDeque::new(),
+            sending: VecDeque::new(),
+            matcher: Matcher::new(),
+            unexpected_bytes: 0,
+            completions: VecDeque::new(),
+            receive_faults: ReceiveFaults::new(config.receive_faults, config.seed),
+            scratch: vec![0; MAX_SCRATCH],
+            spare: Vec::new(),
+            counters: Counters::default(),
+            next_health: now + config.health_interval,
+            healthy_packets: 0,
+            sdma_done: (0, 0),
+            halts_in_a_row: 0,
+            config,
+        })
+    }
+
+    /// Where this endpoint is.
+    pub fn address(&self) -> Address {
+        self.address
+    }
+
+    /// Sends `buffer` as a message with `tag`. The buffer comes back in the completion, which tells that the receiver has
+    /// all of it.
+    ///
+    /// # Errors
+    /// [`SendError::Again`] when there is no room now; the buffer comes back with the error.
+    pub fn tag_send(
+        &mut self,
+        to: Address,
+        tag: u64,
+        buffer: Vec<u8>,
+        context: u64,
+    ) -> Result<(), Rejected<SendError>> {
+        let len = buffer.len();
+        let kind = if len <= self.config.eager_max {
+            SendKind::Eager
+        } else {
+            SendKind::Rendezvous {
+                grants: VecDeque::new(),
+                ungranted: (len - Immediate::of(&buffer, false).message_bytes()) as u64,
+                truncated: false,
+            }
+        };
+        let route = self.route(to);
+        let rendezvous = matches!(kind, SendKind::Rendezvous { .. });
+        let send = Send { context, to, buffer, unacknowledged: 1, kind };
+        let handle = match self.sends.insert(send) {
+            Ok(handle) => handle,
+            Err(send) => return Err(Rejected { error: SendError::Again(to), buffer: send.buffer }),
+        };
+        let message = self.sends.get_mut(handle).map_or(&[][..], |send| &send.buffer);
+        let encoded = if rendezvous {
+            let immediate = Immediate::of(message, false);
+            let rts = RzvRts {
+                tag: Some(tag),
+                cq_data: None,
+                len: len as u64,
+                src_vaddr: immediate.message_bytes() as u64,
+                src_device: 0,
+                src_iface: 0,
+                origin_counter: handle.0,
+                immediate,
+            };
+            rts.encode(&route, &mut self.scratch[..])
+        } else {
+            Eager::of(Some(tag), None, message).encode(&route, &mut self.scratch[..])
+        };
+        let posted = match encoded {
+            Ok((header, payload)) => self.post(to, Some(handle), header, payload),
+            Err(_) => Err(SendError::TooLong(len)),
+        };
+        match posted {
+            Ok(()) => {
+                self.counters.sent_messages += 1;
+                Ok(())
+            }
+            Err(error) => {
+                let buffer = self.sends.remove(handle).map(|send| send.buffer).unwrap_or_default();
+                Err(Rejected { error, buffer })
+            }
+        }
+    }
+
+    /// Sends up to 16 bytes with `tag`; they are copied and there is no completion.
+    ///
+    /// # Errors
+    /// [`SendError::Again`] when there is no room now, [`SendError::TooLong`] for more than 16 bytes.
+    pub fn tag_inject(&mut self, to: Address, tag: u64, data: &[u8]) -> Result<(), SendError> {
+        let inject = Inject { tag: Some(tag), cq_data: None, data };
+        let header = inject.encode(&self.route(to)).map_err(|_| SendError::TooLong(data.len()))?;
+        self.post(to, None, header, 0)?;
+        self.counters.sent_messages += 1;
+        Ok(())
+    }
+
+    /// Posts `buffer` for the first message that `pattern` takes, of those that have come and those that will.
+    ///
+    /// # Errors
+    /// [`ReceiveError::Again`] when too many receives are under way; the buffer comes back with the error.
+    pub fn tag_receive(
+        &mut self,
+        pattern: Pattern,
+        buffer: Vec<u8>,
+        context: u64,
+    ) -> Result<(), Rejected<ReceiveError>> {
+        if self.matcher.posted() + self.incoming.len() >= self.config.operations {
+            return Err(Rejected { error: ReceiveError::Again(pattern), buffer });
+        }
+        let posted = Posted { context, buffer };
+        match self.matcher.claim(&pattern) {
+            None => self.matcher.post(pattern, posted),
+            Some((tag, source, message)) => {
+                self.unexpected_bytes -= message.footprint().min(self.unexpected_bytes);
+                match message {
+                    Unexpected::Eager(bytes) => self.complete_receive(posted, tag, source, &[&bytes]),
+                    Unexpected::Offer(offer) => self.accept(posted, tag, source, &offer),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the next completion.
+    pub fn poll_completion(&mut self) -> Option<Completion> {
+        self.completions.pop_front()
+    }
+
+    /// Moves everything on that can be moved without waiting. `true` when something was done.
+    ///
+    /// # Errors
+    /// When the adapter is gone or an engine can't be brought back.
+    pub fn progress(&mut self) -> Result<bool, EndpointError> {
+        let now = self.hfi.bus().now();
+        let mut busy = self.receive(now);
+        busy |= self.run_protocol(now);
+        busy |= self.pump(now);
+        busy |= self.flush()?;
+        if now >= self.next_health {
+            self.look_after_adapter(now)?;
+        }
+        Ok(busy)
+    }
+
+    /// When [`Endpoint::progress`] has something to do at the latest, if nothing arrives before.
+    pub fn poll_timeout(&self) -> Instant {
+        self.reliability.poll_timeout().map_or(self.next_health, |timer| timer.min(self.next_health))
+    }
+
+    /// Whether everything sent has been acknowledged, and nothing waits to be written.
+    pub fn is_quiet(&self) -> bool {
+        self.outbox.is_empty() && self.sends.len() == 0 && self.slots.available() == self.config.slots
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// What the reliability protocol counted so far.
+    pub fn reliability_counters(&self) -> &opx_reliability::Counters {
+        self.reliability.counters()
+    }
+
+    /// What the send context counted so far.
+    pub fn pio_counters(&self) -> &PioCounters {
+        self.pio.counters()
+    }
+
+    /// What the SDMA engine counted so far.
+    pub fn sdma_counters(&self) -> &SdmaCounters {
+        self.sdma.counters()
+    }
+
+    /// Faults put into received packets so far.
+    pub fn receive_fault_counts(&self) -> FaultCounts {
+        self.receive_faults.counts()
+    }
+
+    /// Ends all operations: each completes as failed, and comes with its buffer.
+    pub fn cancel_all(&mut self) {
+        for handle in self.sends.handles() {
+            if let Some(send) = self.sends.remove(handle) {
+                self.fail(send.context, OperationError::Closed, send.buffer);
+            }
+        }
+        for handle in self.incoming.handles() {
+            if let Some(incoming) = self.incoming.remove(handle) {
+                self.fail(incoming.context, OperationError::Closed, incoming.buffer);
+            }
+        }
+        for posted in self.matcher.withdraw() {
+            self.fail(posted.context, OperationError::Closed, posted.buffer);
+        }
+    }
+
+    fn fail(&mut self, context: u64, error: OperationError, buffer: Vec<u8>) {
+        self.completions.push_back(Completion::Failed { context, error, buffer });
+    }
+
+    /// The way from here to `to`.
+    fn route(&self, to: Address) -> Route {
+        Route {
+            slid: self.address.lid,
+            dlid: to.lid,
+            primary_lid: self.address.lid,
+            src_rx: self.address.rx,
+            dst_rx: to.rx,
+            sc: self.config.sc,
+            sl: self.config.sl,
+            pkey: self.config.pkey,
+            job_key: self.config.job_key,
+            qp_prefix: KDETH_QP_PREFIX,
+        }
+    }
+
+    /// Looks whether the adapter still answers and the engines still run; reads registers, so not often.
+    fn look_after_adapter(&mut self, now: Instant) -> Result<(), EndpointError> {
+        self.next_health = now + self.config.health_interval;
+        let bus = self.hfi.bus();
+        let silent = self.healthy_packets == self.counters.packets_in;
+        self.healthy_packets = self.counters.packets_in;
+        let why = bus.gone().or_else(|| {
+            let gone = silent && bus.read64(csr::CCE_REVISION.off()) == ALL_ONES;
+            gone.then(|| "CCE_REVISION reads as all ones".to_owned())
+        });
+        if let Some(why) = why {
+            return Err(EndpointError::Gone { adapter: bus.name().to_owned(), why });
+        }
+        let stuck = self.sdma.pending() > 0 && self.sdma_done.0 == self.sdma_done.1;
+        self.sdma_done.1 = self.sdma_done.0;
+        if stuck && let Err(halted) = self.sdma.check() {
+            log::warn!("{}: {halted}", self.hfi.bus().name());
+            self.count_halt(&format!("SDMA engine {}", self.sdma.engine().number()), &halted.to_string())?;
+            self.sdma.restart()?;
+        } else {
+            self.halts_in_a_row = 0;
+        }
+        Ok(())
+    }
+
+    fn count_halt(&mut self, what: &str, last: &str) -> Result<(), EndpointError> {
+        const MOST_HALTS: u32 = 16;
+        self.halts_in_a_row += 1;
+        if self.halts_in_a_row < MOST_HALTS {
+            return Ok(());
+        }
+        Err(EndpointError::Halting {
+            adapter: self.hfi.bus().name().to_owned(),
+            what: what.to_owned(),
+            times: self.halts_in_a_row,
+            last: last.to_owned(),
+        })
+    }
+}
+
+/// The LID that a 9B packet's 16 bits name.
+const fn lid16(lid: Lid) -> Lid {
+    Lid(lid.0 & 0xffff)
+}

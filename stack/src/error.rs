@@ -1,0 +1,62 @@
+//! Why an endpoint can't be opened, and why it can't go on.
+
+use opx_bus::BusError;
+use opx_defs::units::RcvCtxt;
+use opx_hw::ContextError;
+
+/// Why an endpoint can't be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The adapter has no context or engine for it, or it doesn't come up.
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    /// No memory for packets.
+    #[error(transparent)]
+    Memory(#[from] BusError),
+    /// The receive context's number doesn't fit an address.
+    #[error("receive context {0} has a number that OPX addresses can't name (above 255)")]
+    RcvCtxt(RcvCtxt),
+    /// A setting of the reliability protocol makes no sense.
+    #[error(transparent)]
+    Reliability(#[from] opx_reliability::ConfigError),
+    /// A setting makes no sense.
+    #[error("endpoint setting {name} is {value}, it must be {must}")]
+    Setting {
+        /// Its name.
+        name: &'static str,
+        /// Its value.
+        value: u64,
+        /// What it must be.
+        must: &'static str,
+    },
+}
+
+/// Why an endpoint can't go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EndpointError {
+    /// The adapter no longer answers.
+    #[error("{adapter}: the adapter is gone ({why}); check that it is still plugged in, powered and served, then open it again")]
+    Gone {
+        /// The adapter.
+        adapter: String,
+        /// What was seen.
+        why: String,
+    },
+    /// A send engine halted and can't be restarted.
+    #[error(transparent)]
+    Restart(#[from] ContextError),
+    /// A send engine halts again and again.
+    #[error("{adapter}: {what} halted {times} times in a row (last error: {last}); the packets or its set-up are refused")]
+    Halting {
+        /// The adapter.
+        adapter: String,
+        /// Which engine.
+        what: String,
+        /// How often.
+        times: u32,
+        /// The last error.
+        last: String,
+    },
+}

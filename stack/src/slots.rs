@@ -1,0 +1,160 @@
+//! Packet slots: a fixed pool in DMA memory that holds each sent packet until its receiver has acknowledged it.
+//!
+//! A slot holds PBC, header and payload one after the other, so that the first send and every replay take exactly the
+//! same bytes, by PIO or as one SDMA descriptor.
+
+use crate::table::Handle;
+use opx_bus::{BusError, DmaBlock, PciFunction};
+use opx_defs::units::{Dwords, Iova};
+use opx_defs::wire::OPX_HEADER_BYTES;
+use opx_defs::wire::pbc::Pbc;
+
+const PBC_BYTES: usize = 8;
+/// Where the payload begins in a slot.
+const PAYLOAD: usize = PBC_BYTES + OPX_HEADER_BYTES;
+
+/// Names a slot of the pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SlotId(u32);
+
+/// What the endpoint knows of a slot in use.
+#[derive(Debug, Clone, Copy, Default)]
+struct State {
+    /// The send operation that the packet is part of.
+    operation: Option<Handle>,
+    /// Bytes of payload on the wire.
+    payload: u32,
+    /// Descriptors that the engine hasn't done.
+    in_engine: u16,
+    /// Waits to be written to the adapter.
+    queued: bool,
+    /// May have to be sent again.
+    retained: bool,
+}
+
+/// The pool.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    memory: DmaBlock,
+    size: usize,
+    free: Vec<SlotId>,
+    states: Vec<State>,
+}
+
+impl Slots {
+    /// A pool of `count` slots for packets with up to `payload` bytes.
+    pub(crate) fn new<B: PciFunction>(bus: &B, count: usize, payload: usize) -> Result<Self, BusError> {
+        let size = (PAYLOAD + payload).next_multiple_of(64);
+        let memory = bus.dma_alloc(size * count)?;
+        let free = (0..count as u32).rev().map(SlotId).collect();
+        Ok(Self { memory, size, free, states: vec![State::default(); count] })
+    }
+
+    /// Slots that are free.
+    pub(crate) fn available(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Takes a slot for a packet of the send operation `operation`; it is retained and queued.
+    pub(crate) fn take(&mut self, operation: Option<Handle>) -> Option<SlotId> {
+        let id = self.free.pop()?;
+        self.states[id.0 as usize] =
+            State { operation, payload: 0, in_engine: 0, queued: true, retained: true };
+        Some(id)
+    }
+
+    /// Gives back a slot that was taken and not used.
+    pub(crate) fn untake(&mut self, id: SlotId) {
+        self.states[id.0 as usize] = State::default();
+        self.free.push(id);
+    }
+
+    /// Writes bytes of the payload, `offset` bytes from its start.
+    pub(crate) fn write_payload(&self, id: SlotId, offset: usize, bytes: &[u8]) {
+        assert!(PAYLOAD + offset + bytes.len() <= self.size, "payload leaves its slot");
+        self.memory.write(self.at(id) + PAYLOAD + offset, bytes);
+    }
+
+    /// Sets `len` bytes of the payload to zero, `offset` bytes from its start.
+    pub(crate) fn pad_payload(&self, id: SlotId, offset: usize, len: usize) {
+        assert!(PAYLOAD + offset + len <= self.size, "payload leaves its slot");
+        self.memory.memory().zero(self.at(id) + PAYLOAD + offset, len);
+    }
+
+    /// Writes PBC and header of a packet with `payload` bytes, a multiple of 4.
+    pub(crate) fn seal(&mut self, id: SlotId, pbc: Pbc, header: &[u8; OPX_HEADER_BYTES], payload: u32) {
+        debug_assert_eq!(pbc.length(), Dwords::holding(PAYLOAD as u32 + payload));
+        self.memory.write(self.at(id), &pbc.0.to_le_bytes());
+        self.memory.write(self.at(id) + PBC_BYTES, header);
+        self.states[id.0 as usize].payload = payload;
+    }
+
+    /// PBC and header of a sealed packet, and its payload's length.
+    pub(crate) fn sealed(&self, id: SlotId) -> (Pbc, [u8; OPX_HEADER_BYTES], usize) {
+        let at = self.at(id);
+        let mut header = [0; OPX_HEADER_BYTES];
+        self.memory.read(at + PBC_BYTES, &mut header);
+        (Pbc(self.memory.read_u64(at)), header, self.states[id.0 as usize].payload as usize)
+    }
+
+    /// Copies payload out, for PIO.
+    pub(crate) fn read_payload(&self, id: SlotId, offset: usize, bytes: &mut [u8]) {
+        self.memory.read(self.at(id) + PAYLOAD + offset, bytes);
+    }
+
+    /// Where the engine finds a sealed packet, and its bytes with the PBC.
+    pub(crate) fn fragment(&self, id: SlotId) -> (Iova, u32) {
+        (self.memory.iova(self.at(id)), PAYLOAD as u32 + self.states[id.0 as usize].payload)
+    }
+
+    /// Whether the packet waits to be written to the adapter.
+    pub(crate) fn is_queued(&self, id: SlotId) -> bool {
+        self.states[id.0 as usize].queued
+    }
+
+    /// The packet waits to be written to the adapter.
+    pub(crate) fn queue(&mut self, id: SlotId) {
+        self.states[id.0 as usize].queued = true;
+    }
+
+    /// The packet was written; by SDMA the engine holds the slot until [`Slots::engine_done`].
+    pub(crate) fn written(&mut self, id: SlotId, by_engine: bool) {
+        let state = &mut self.states[id.0 as usize];
+        state.queued = false;
+        state.in_engine += u16::from(by_engine);
+        self.free_if_unused(id);
+    }
+
+    /// The engine is done with the slot once.
+    pub(crate) fn engine_done(&mut self, id: SlotId) {
+        let state = &mut self.states[id.0 as usize];
+        state.in_engine = state.in_engine.saturating_sub(1);
+        self.free_if_unused(id);
+    }
+
+    /// The receiver has the packet: no replay any more. Gives the operation that it was part of.
+    pub(crate) fn acknowledged(&mut self, id: SlotId) -> Option<Handle> {
+        let state = &mut self.states[id.0 as usize];
+        state.retained = false;
+        let operation = state.operation.take();
+        self.free_if_unused(id);
+        operation
+    }
+
+    /// Whether the packet may still have to be sent.
+    pub(crate) fn is_retained(&self, id: SlotId) -> bool {
+        self.states[id.0 as usize].retained
+    }
+
+    fn free_if_unused(&mut self, id: SlotId) {
+        let state = self.states[id.0 as usize];
+        // An early acknowledgement can come while the engine still reads the slot, or even before a replay was written.
+        if !state.retained && !state.queued && state.in_engine == 0 {
+            self.free.push(id);
+        }
+    }
+
+    fn at(&self, id: SlotId) -> usize {
+        id.0 as usize * self.size
+    }
+}
