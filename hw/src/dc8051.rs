@@ -59,6 +59,11 @@ impl Dc8051 {
         Self { version: FirmwareVersion::default(), simulated, timeouts: 0, lcb_err_en: 0 }
     }
 
+    /// Whether it answered the last command.
+    pub fn answers(&self) -> bool {
+        self.timeouts == 0
+    }
+
     /// `firmware.c:wait_fm_ready`.
     pub fn wait_ready<B: PciFunction>(&self, regs: &Regs<B>, limit: Duration) -> Result<(), ChipError> {
         if self.simulated {
@@ -150,11 +155,7 @@ impl Dc8051 {
     }
 
     /// Writes the code memory: `firmware.c:write_8051`.
-    pub fn write_code<B: PciFunction>(
-        &self,
-        regs: &Regs<B>,
-        code: impl Iterator<Item = u64>,
-    ) -> Result<(), ChipError> {
+    pub fn write_code<B: PciFunction>(&self, regs: &Regs<B>, code: impl Iterator<Item = u64>) -> Result<(), ChipError> {
         use csr::{
             DC_DC8051_CFG_RAM_ACCESS_CTRL as ctrl, DC_DC8051_CFG_RAM_ACCESS_SETUP as setup,
             DC_DC8051_CFG_RAM_ACCESS_STATUS as status,

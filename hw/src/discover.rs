@@ -147,7 +147,11 @@ pub(crate) mod tests {
         tree.function("0000:01:00.0", ("0x15b3", "0x24f0"), None, None);
         tree.file("0000:af:00.0", "numa_node", "1\n");
         tree.file("0000:d8:00.0", "numa_node", "-1\n");
-        tree.file("0000:af:00.0", "resource", "0x00000000f8000000 0x00000000fbffffff 0x000000000014220c\n0x0 0x0 0x0\n");
+        tree.file(
+            "0000:af:00.0",
+            "resource",
+            "0x00000000f8000000 0x00000000fbffffff 0x000000000014220c\n0x0 0x0 0x0\n",
+        );
         tree.file("0000:af:00.0", "subsystem_vendor", "0x8086\n");
         tree.file("0000:af:00.0", "subsystem_device", "0x2628\n");
         let found = scan(tree.path());
@@ -188,7 +192,11 @@ pub(crate) mod tests {
             tree.file("0000:06:00.0", "resource", resource);
             tree.file("0000:06:00.0", "numa_node", "seven");
             let found = scan(tree.path());
-            assert_eq!(found.iter().map(|f| (f.bar0_len, f.numa_node)).collect::<Vec<_>>(), [(None, None)], "{resource}");
+            assert_eq!(
+                found.iter().map(|f| (f.bar0_len, f.numa_node)).collect::<Vec<_>>(),
+                [(None, None)],
+                "{resource}"
+            );
         }
     }
 

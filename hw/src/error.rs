@@ -59,7 +59,9 @@ pub enum FirmwareError {
     #[error(transparent)]
     Chip(#[from] ChipError),
     /// The file can't be read.
-    #[error("can't read firmware file {path}: {source}; install the adapter's firmware there (Debian: firmware-intel-misc) or name another folder")]
+    #[error(
+        "can't read firmware file {path}: {source}; install the adapter's firmware there (Debian: firmware-intel-misc) or name another folder"
+    )]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -87,7 +89,9 @@ pub enum FirmwareError {
         least: usize,
     },
     /// A field of the header isn't what it must be.
-    #[error("firmware file {path}: header field {field} is {actual:#x}, it must be {expected:#x}; this isn't a firmware file of this adapter, install it again")]
+    #[error(
+        "firmware file {path}: header field {field} is {actual:#x}, it must be {expected:#x}; this isn't a firmware file of this adapter, install it again"
+    )]
     BadHeader {
         /// The file.
         path: PathBuf,
@@ -99,7 +103,9 @@ pub enum FirmwareError {
         expected: u32,
     },
     /// The length in the header isn't that of the file.
-    #[error("firmware file {path}: header field size is {actual:#x} dwords, {expected:#x} fit the file's {len} bytes; the file is damaged, install it again")]
+    #[error(
+        "firmware file {path}: header field size is {actual:#x} dwords, {expected:#x} fit the file's {len} bytes; the file is damaged, install it again"
+    )]
     BadSize {
         /// The file.
         path: PathBuf,
@@ -111,7 +117,9 @@ pub enum FirmwareError {
         len: usize,
     },
     /// The file lacks what the chip needs to check the signature.
-    #[error("firmware file {path} has no R2 and mu behind its signature, so the chip can't check it; install the file made for this adapter")]
+    #[error(
+        "firmware file {path} has no R2 and mu behind its signature, so the chip can't check it; install the file made for this adapter"
+    )]
     NotAugmented {
         /// The file.
         path: PathBuf,
@@ -127,7 +135,9 @@ pub enum FirmwareError {
         status: u64,
     },
     /// The chip refuses the firmware.
-    #[error("{adapter}: the chip refuses the {what} firmware: RSA_STATUS is {status}{detail}; install the file made for this adapter")]
+    #[error(
+        "{adapter}: the chip refuses the {what} firmware: RSA_STATUS is {status}{detail}; install the file made for this adapter"
+    )]
     Refused {
         /// The adapter.
         adapter: String,
@@ -139,7 +149,9 @@ pub enum FirmwareError {
         detail: &'static str,
     },
     /// Something that both functions of the chip share is taken by the other one.
-    #[error("{adapter}: {what} is held by the other function of the chip (register shows {value:#x}) for more than {limit:?}; stop the other function's driver or restart the machine")]
+    #[error(
+        "{adapter}: {what} is held by the other function of the chip (register shows {value:#x}) for more than {limit:?}; stop the other function's driver or restart the machine"
+    )]
     Shared {
         /// The adapter.
         adapter: String,
@@ -163,7 +175,9 @@ pub enum CommandError {
     #[error(transparent)]
     Chip(#[from] ChipError),
     /// It answered with an error.
-    #[error("{adapter}: the 8051 refused to {what} (command {command:#x}, data {data:#x}): return code {code:#x}, 0x2 is success; open the adapter again")]
+    #[error(
+        "{adapter}: the 8051 refused to {what} (command {command:#x}, data {data:#x}): return code {code:#x}, 0x2 is success; open the adapter again"
+    )]
     Refused {
         /// The adapter.
         adapter: String,
@@ -200,7 +214,9 @@ pub enum OpenError {
     #[error(transparent)]
     Firmware(#[from] FirmwareError),
     /// It is another device.
-    #[error("{adapter}: PCI device {vendor:04x}:{device:04x} is no HFI1 adapter (8086:24f0 or 8086:24f1); give another address")]
+    #[error(
+        "{adapter}: PCI device {vendor:04x}:{device:04x} is no HFI1 adapter (8086:24f0 or 8086:24f1); give another address"
+    )]
     NotAnHfi {
         /// The adapter.
         adapter: String,
@@ -210,7 +226,9 @@ pub enum OpenError {
         device: u16,
     },
     /// BAR 0 has another size.
-    #[error("{adapter}: BAR 0 has {len:#x} bytes, an HFI1 has {expected:#x}; this is another device, or its address space was not assigned")]
+    #[error(
+        "{adapter}: BAR 0 has {len:#x} bytes, an HFI1 has {expected:#x}; this is another device, or its address space was not assigned"
+    )]
     BarLength {
         /// The adapter.
         adapter: String,
@@ -232,7 +250,9 @@ pub enum OpenError {
         problem: &'static str,
     },
     /// The chip isn't quiet after its reset.
-    #[error("{adapter}: after the reset {register} is {value:#x}, not 0: the chip is not quiet; unload other drivers of the adapter, then open it again")]
+    #[error(
+        "{adapter}: after the reset {register} is {value:#x}, not 0: the chip is not quiet; unload other drivers of the adapter, then open it again"
+    )]
     NotQuiet {
         /// The adapter.
         adapter: String,
@@ -285,7 +305,9 @@ pub enum LinkError {
     #[error(transparent)]
     Firmware(#[from] FirmwareError),
     /// The link didn't get to ACTIVE in time.
-    #[error("{adapter}: the link is still {state} after {limit:?}{last}; check the cable and that the other end is started, then try again")]
+    #[error(
+        "{adapter}: the link is still {state} after {limit:?}{last}; check the cable and that the other end is started, then try again"
+    )]
     Timeout {
         /// The adapter.
         adapter: String,
@@ -297,12 +319,26 @@ pub enum LinkError {
         last: String,
     },
     /// Both ends have the same GUID, so neither can tell which LID is its own.
-    #[error("{adapter}: both ends of the cable have GUID {guid}; give one of the adapters another GUID, or bring the link up in loopback")]
+    #[error(
+        "{adapter}: both ends of the cable have GUID {guid}; give one of the adapters another GUID, or bring the link up in loopback"
+    )]
     SameGuid {
         /// The adapter.
         adapter: String,
         /// The GUID.
         guid: Guid,
+    },
+    /// A lane's credits don't fit its MTU.
+    #[error(
+        "{adapter}: SEND_CM_CREDIT_VL[{vl}] reads {credits:#x} after credits were set for VL 0 alone; open the adapter again"
+    )]
+    Credits {
+        /// The adapter.
+        adapter: String,
+        /// The lane.
+        vl: u32,
+        /// Its register.
+        credits: u64,
     },
     /// The chip can't do that kind of link.
     #[error("{adapter}: {what} isn't possible on this implementation of the chip (code {icode})")]
@@ -315,20 +351,14 @@ pub enum LinkError {
         icode: u8,
     },
     /// A link that went down needs the chip frozen for a moment, which contexts wouldn't survive.
-    #[error("{adapter}: {contexts} contexts or engines are still open from the link that went down; drop them, then bring the link up again")]
+    #[error(
+        "{adapter}: {contexts} contexts or engines are still open from the link that went down; drop them, then bring the link up again"
+    )]
     InUse {
         /// The adapter.
         adapter: String,
         /// How many.
         contexts: usize,
-    },
-    /// The link isn't being brought up.
-    #[error("{adapter}: the link is {state}: begin to bring it up first")]
-    NotStarted {
-        /// The adapter.
-        adapter: String,
-        /// What it is.
-        state: &'static str,
     },
 }
 
@@ -359,7 +389,9 @@ pub enum ContextError {
         count: u32,
     },
     /// The chip's memory for it ran out.
-    #[error("{adapter}: no room for {asked} {unit} in {what}: the largest free range has {largest}; ask for less or drop a context first")]
+    #[error(
+        "{adapter}: no room for {asked} {unit} in {what}: the largest free range has {largest}; ask for less or drop a context first"
+    )]
     NoRoom {
         /// The adapter.
         adapter: String,
@@ -384,8 +416,18 @@ pub enum ContextError {
         /// What it may be.
         rule: &'static str,
     },
+    /// The link went down, and the chip is frozen until it is brought up again.
+    #[error(
+        "{adapter}: the link went down and the chip is frozen; drop all contexts and engines, bring the link up, then take new ones"
+    )]
+    Frozen {
+        /// The adapter.
+        adapter: String,
+    },
     /// The chip couldn't initialise the context's PIO memory.
-    #[error("{adapter}: SEND_PIO_INIT_CTXT reports an error ({value:#x}) for send context {context}; open the adapter again")]
+    #[error(
+        "{adapter}: SEND_PIO_INIT_CTXT reports an error ({value:#x}) for send context {context}; open the adapter again"
+    )]
     PioInit {
         /// The adapter.
         adapter: String,
@@ -393,14 +435,6 @@ pub enum ContextError {
         context: u16,
         /// The register.
         value: u64,
-    },
-    /// The context isn't halted, so there is nothing to restart.
-    #[error("{adapter}: send context {context} isn't halted; restart it only after an error halted it")]
-    NotHalted {
-        /// The adapter.
-        adapter: String,
-        /// Hardware number of the context.
-        context: u16,
     },
 }
 

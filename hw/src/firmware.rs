@@ -83,12 +83,7 @@ impl Firmware {
         }
     }
 
-    fn load_once<B: PciFunction>(
-        &self,
-        regs: &Regs<B>,
-        asic: Asic,
-        dc8051: &mut Dc8051,
-    ) -> Result<(), FirmwareError> {
+    fn load_once<B: PciFunction>(&self, regs: &Regs<B>, asic: Asic, dc8051: &mut Dc8051) -> Result<(), FirmwareError> {
         if self.fabric.is_some() {
             asic.with_sbus(regs, |sbus| {
                 let id = usize::from(asic.hfi_id & 1);
@@ -139,11 +134,8 @@ impl Firmware {
     /// `firmware.c:load_8051_firmware`.
     fn load_8051<B: PciFunction>(&self, regs: &Regs<B>, dc8051: &mut Dc8051) -> Result<(), FirmwareError> {
         use csr::DC_DC8051_CFG_RST as reset;
-        let all = reset::M8051W.mask()
-            | reset::CRAM.mask()
-            | reset::DRAM.mask()
-            | reset::IRAM.mask()
-            | reset::SFR.mask();
+        let all =
+            reset::M8051W.mask() | reset::CRAM.mask() | reset::DRAM.mask() | reset::IRAM.mask() | reset::SFR.mask();
         regs.write(&csr::DC_DC8051_CFG_RST, all);
         // Everything but the core leaves reset.
         regs.write(&csr::DC_DC8051_CFG_RST, reset::M8051W.mask());
@@ -191,9 +183,8 @@ fn run_rsa<B: PciFunction>(regs: &Regs<B>, what: &'static str, signature: &[u8])
         return Err(FirmwareError::EngineBusy { adapter: regs.adapter(), what, status });
     }
     regs.write(&csr::MISC_CFG_RSA_CMD, RSA_START);
-    let ended = regs.wait(&csr::MISC_CFG_FW_CTRL, 0, limit::RSA, "RSA_STATUS done", |value| {
-        field.get(value) != RSA_ACTIVE
-    });
+    let ended =
+        regs.wait(&csr::MISC_CFG_FW_CTRL, 0, limit::RSA, "RSA_STATUS done", |value| field.get(value) != RSA_ACTIVE);
     if let Err(gone @ ChipError::Gone(_)) = ended {
         return Err(gone.into());
     }

@@ -1,10 +1,10 @@
 //! The handle to an open adapter, and how it is closed.
 
 use crate::asic::Asic;
-use crate::error::{ContextError, Gone, OpenError};
+use crate::error::{ContextError, LinkError, OpenError};
 use crate::info::Info;
 use crate::interrupts::{Counts, InterruptMask, Serviced};
-use crate::link::{Link, LinkInfo, LinkState};
+use crate::link::{Frozen, Link, LinkInfo, LinkState};
 use crate::options::Options;
 use crate::pool::Pool;
 use crate::recv_context::{RecvConfig, RecvContext};
@@ -68,6 +68,8 @@ pub(crate) struct Inner<B: PciFunction> {
     pub link: Mutex<Link>,
     /// What the link shows to others while it is being worked on.
     pub shown: Mutex<(LinkState, Option<LinkInfo>)>,
+    /// Whether the chip is frozen.
+    pub frozen: Frozen,
     /// One line of 64 bytes for each send context's credit-return word.
     pub credit_memory: DmaBlock,
     /// Where receive contexts that are being disabled write their tail.
@@ -152,8 +154,8 @@ impl<B: PciFunction> Hfi<B> {
     /// the link on. To be called when [`Hfi::irq`] is raised, or now and then.
     ///
     /// # Errors
-    /// When the adapter is gone.
-    pub fn service_interrupts(&self) -> Result<Serviced, Gone> {
+    /// When the adapter is gone, or an event of the link can't be handled.
+    pub fn service_interrupts(&self) -> Result<Serviced, LinkError> {
         self.inner.service_interrupts()
     }
 

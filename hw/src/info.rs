@@ -94,14 +94,17 @@ impl Info {
 pub(crate) fn read_revision<B: PciFunction>(regs: &Regs<B>) -> Result<(u64, u64), OpenError> {
     use csr::{CCE_REVISION as rev, CCE_REVISION2 as rev2};
     let revision = regs.read(&csr::CCE_REVISION)?;
-    let unsupported = |register, value, problem| {
-        Err(OpenError::Unsupported { adapter: regs.adapter(), register, value, problem })
-    };
+    let unsupported =
+        |register, value, problem| Err(OpenError::Unsupported { adapter: regs.adapter(), register, value, problem });
     if rev::CHIP_REV_MAJOR.get(revision) != 7 {
         return unsupported("CCE_REVISION", revision, "the chip's major revision isn't 7");
     }
     if rev::CHIP_REV_MINOR.get(revision) >> 4 == 0 {
-        return unsupported("CCE_REVISION", revision, "an A-step chip, whose faults need work-arounds that aren't built");
+        return unsupported(
+            "CCE_REVISION",
+            revision,
+            "an A-step chip, whose faults need work-arounds that aren't built",
+        );
     }
     let revision2 = regs.read(&csr::CCE_REVISION2)?;
     if rev2::IMPL_CODE.get(revision2) > chip::ICODE_FUNCTIONAL_SIMULATOR {

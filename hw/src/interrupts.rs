@@ -1,6 +1,6 @@
 //! Interrupts: which source raises which vector, and what the general one reports.
 
-use crate::error::{Gone, OpenError};
+use crate::error::{Gone, LinkError, OpenError};
 use crate::hfi::{Inner, lock};
 use crate::info::Sizes;
 use crate::link::LinkState;
@@ -157,7 +157,7 @@ impl<B: PciFunction> Inner<B> {
     }
 
     /// `chip.c:general_interrupt`.
-    pub(crate) fn service_interrupts(&self) -> Result<Serviced, Gone> {
+    pub(crate) fn service_interrupts(&self) -> Result<Serviced, LinkError> {
         let general = lock(&self.mask).general;
         let mut raised = [0; WORDS];
         for (index, (raised, general)) in (0..).zip(raised.iter_mut().zip(general)) {
@@ -182,9 +182,9 @@ impl<B: PciFunction> Inner<B> {
     }
 
     /// `chip.c:is_interrupt`.
-    fn service(&self, source: u16) -> Result<(), Gone> {
+    fn service(&self, source: u16) -> Result<(), LinkError> {
         let c = &self.counts;
-        let down = |counter, status, clear, mask| self.clear_down(counter, status, clear, mask).map(drop);
+        let down = |counter, status, clear, mask| Ok(self.clear_down(counter, status, clear, mask)?);
         match source {
             0 => down(&c.cce_errors, &csr::CCE_ERR_STATUS, &csr::CCE_ERR_CLEAR, &csr::CCE_ERR_MASK),
             1 => down(&c.receive_errors, &csr::RCV_ERR_STATUS, &csr::RCV_ERR_CLEAR, &csr::RCV_ERR_MASK),
@@ -198,10 +198,10 @@ impl<B: PciFunction> Inner<B> {
                     &csr::SEND_EGRESS_ERR_CLEAR,
                     &csr::SEND_EGRESS_ERR_MASK,
                 )?;
-                self.clear_egress_info()
+                Ok(self.clear_egress_info()?)
             }
             7 => down(&c.transmit_errors, &csr::SEND_ERR_STATUS, &csr::SEND_ERR_CLEAR, &csr::SEND_ERR_MASK),
-            16..=31 => self.service_engine_error((source - 16) as u8),
+            16..=31 => Ok(self.service_engine_error((source - 16) as u8)?),
             // The status is cleared by the context's restart, not here (chip.c:is_sendctxt_err_int).
             32..=191 => {
                 count(&c.context_halts);
@@ -229,9 +229,8 @@ impl<B: PciFunction> Inner<B> {
         }
     }
 
-    /// Reads and clears an error register until it is empty: `chip.c:interrupt_clear_down`. The result is every bit
-    /// that was seen.
-    fn clear_down(&self, counter: &AtomicU64, status: &Csr, clear: &Csr, mask: &Csr) -> Result<u64, Gone> {
+    /// Reads and clears an error register until it is empty: `chip.c:interrupt_clear_down`.
+    fn clear_down(&self, counter: &AtomicU64, status: &Csr, clear: &Csr, mask: &Csr) -> Result<(), Gone> {
         let mut seen = 0;
         for round in 0.. {
             let errors = self.regs.read_any(status, 0)?;
@@ -251,7 +250,7 @@ impl<B: PciFunction> Inner<B> {
                 break;
             }
         }
-        Ok(seen)
+        Ok(())
     }
 
     /// `chip.c:handle_send_egress_err_info`: which check refused a packet, and whose it was.

@@ -1,8 +1,51 @@
 //! The driver of the Omni-Path HFI1 adapter, and the buses on which it finds one.
+//!
+//! [`Hfi::open`] takes a function on any bus ([`opx_bus::PciFunction`]), checks what it is, resets it and initialises
+//! the chip; [`Hfi::link_up`] brings its link up, as its own fabric manager. Then there are [`SendContext`]s for
+//! programmed I/O, [`SdmaEngine`]s for DMA, and [`RecvContext`]s for what arrives.
+//!
+//! No chip manual is public: each hardware step names the function of Linux's hfi1 driver (6.12) that it was read from.
+//! Not done here: the transition to PCIe generation 3, optical modules and platform tuning, the thermal sensor, expected
+//! receive (TIDs), and A-step chips.
 
 pub mod discover;
+#[cfg(any(feature = "vfio", feature = "vfio-user"))]
+mod function;
 pub mod pci_address;
 #[cfg(feature = "vfio")]
 pub mod vfio;
 #[cfg(feature = "vfio-user")]
 pub mod vfio_user;
+
+mod asic;
+mod dc8051;
+mod error;
+mod fabric;
+mod firmware;
+mod firmware_file;
+mod hfi;
+mod info;
+mod init_rx;
+mod init_tx;
+mod interrupts;
+mod link;
+mod lni;
+mod open;
+mod options;
+mod pool;
+mod ranges;
+mod recv_context;
+mod regs;
+mod sdma_engine;
+mod send_context;
+
+pub use dc8051::FirmwareVersion;
+pub use error::{ChipError, CommandError, ContextError, FirmwareError, Gone, LinkError, OpenError, Stuck};
+pub use hfi::Hfi;
+pub use info::{Info, Sizes};
+pub use interrupts::{Counts, Serviced};
+pub use link::{DownReason, LinkInfo, LinkMode, LinkState};
+pub use options::{MAX_MTU, Options};
+pub use recv_context::{Received, RecvConfig, RecvContext, RecvCounts};
+pub use sdma_engine::SdmaEngine;
+pub use send_context::SendContext;

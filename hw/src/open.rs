@@ -7,7 +7,7 @@ use crate::firmware::Firmware;
 use crate::hfi::Inner;
 use crate::info::{self, Info, Sizes};
 use crate::interrupts::{self, Counts, InterruptMask};
-use crate::link::{Link, LinkState};
+use crate::link::{Frozen, Link, LinkState};
 use crate::options::Options;
 use crate::pool::Pool;
 use crate::regs::{Regs, limit};
@@ -69,8 +69,7 @@ pub(crate) fn open<B: PciFunction>(bus: B, options: Options) -> Result<Inner<B>,
     }
     let version = firmware.is_some().then_some(dc8051.version);
     let name = regs.adapter();
-    let info =
-        Info { name, device, revision, hfi_id, icode, implementation_revision, guid, sizes, firmware: version };
+    let info = Info { name, device, revision, hfi_id, icode, implementation_revision, guid, sizes, firmware: version };
     let pool = Pool::new(regs.adapter(), sizes, options.vectors);
     let inner = Inner {
         options,
@@ -84,6 +83,7 @@ pub(crate) fn open<B: PciFunction>(bus: B, options: Options) -> Result<Inner<B>,
         link: Mutex::new(Link::new(dc8051, firmware)),
         shown: Mutex::new((LinkState::Offline, None)),
         irqs,
+        frozen: Frozen::default(),
         credit_memory,
         dummy_tail,
         regs,

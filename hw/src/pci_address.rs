@@ -69,8 +69,22 @@ mod tests {
     #[test]
     fn anything_else_is_refused() {
         for text in [
-            "", ".", ":", "af:00", "af00.0", "0000:af:00.8", "0000:af:20.0", "000:af:00.0", "0000:af:0.0", "0000:+f:00.0",
-            "0:0000:af:00.0", "0000:af:00.0 ", "zz:00.0", "é:00.0", "../../etc", "fffffffff:af:00.0",
+            "",
+            ".",
+            ":",
+            "af:00",
+            "af00.0",
+            "0000:af:00.8",
+            "0000:af:20.0",
+            "000:af:00.0",
+            "0000:af:0.0",
+            "0000:+f:00.0",
+            "0:0000:af:00.0",
+            "0000:af:00.0 ",
+            "zz:00.0",
+            "é:00.0",
+            "../../etc",
+            "fffffffff:af:00.0",
         ] {
             let error = text.parse::<PciAddress>().unwrap_err().to_string();
             assert!(error.contains("0000:af:00.0"), "{text}: {error}");

@@ -151,6 +151,11 @@ impl Pool {
         self.vector.give_back(vector);
     }
 
+    /// A context or engine is closed but its hardware didn't stop: it isn't used again.
+    pub fn retire(&mut self) {
+        self.open -= 1;
+    }
+
     /// Keeps memory until the adapter is closed, because hardware that didn't stop may still write to it.
     pub fn keep(&mut self, memory: DmaBlock) {
         self.quarantine.push(memory);

@@ -25,7 +25,8 @@ impl Ranges {
     /// Takes `len` units (at least one); the error is the length of the largest hole.
     pub fn take(&mut self, len: u32) -> Result<u32, u32> {
         let len = len.max(1);
-        match self.holes().find(|(_, hole)| *hole >= len) {
+        let fits = self.holes().find(|(_, hole)| *hole >= len);
+        match fits {
             Some((start, _)) => {
                 self.used.insert(start, len);
                 Ok(start)

@@ -188,7 +188,10 @@ fn refusals_are_errors_of_their_operation() {
     let serve = |command| open(&Fake::serve(Config::quirk(command, Quirk::Error(12)))).unwrap();
     let bus = serve(fake::DMA_MAP);
     let error = bus.dma_alloc(100).unwrap_err();
-    assert!(matches!(&error, BusError::DmaMap { len: 4096, source, .. } if source.raw_os_error() == Some(12)), "{error}");
+    assert!(
+        matches!(&error, BusError::DmaMap { len: 4096, source, .. } if source.raw_os_error() == Some(12)),
+        "{error}"
+    );
     assert_eq!((bus.read64(BarOff(0)), bus.gone()), (0, None));
     let bus = serve(fake::SET_IRQS);
     assert!(matches!(bus.irq_enable(4), Err(BusError::Irq { count: 4, .. })));

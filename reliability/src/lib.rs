@@ -238,6 +238,17 @@ impl<P, Q> Reliability<P, Q> {
     ///
     /// Send what [`Reliability::poll_transmit`] gives first: a peer that lost packets can't use new ones.
     ///
+    /// ```
+    /// # use opx_defs::{time::Instant, units::{Lid, Psn}, wire::opx::Origin};
+    /// # use opx_reliability::{Config, Reliability, SendError};
+    /// # let peer = Origin { lid: Lid(2), rx: 7 };
+    /// let config = Config { window: 1, ..Config::default() };
+    /// let mut core: Reliability<Psn, ()> = Reliability::new(config, Origin { lid: Lid(1), rx: 5 })?;
+    /// assert_eq!(core.send(Instant::ZERO, peer, 64, |psn| psn), Ok(Psn::new(0)));
+    /// assert_eq!(core.send(Instant::ZERO, peer, 64, |psn| psn), Err(SendError::Window));
+    /// # Ok::<(), opx_reliability::ConfigError>(())
+    /// ```
+    ///
     /// # Errors
     /// When too much is unacknowledged ([`SendError::is_temporary`]; `make` isn't called then), or the peer was given up, or
     /// it is one peer too many.
@@ -253,6 +264,18 @@ impl<P, Q> Reliability<P, Q> {
 
     /// Takes a data packet (any but UD). `hold` is called when it must be kept: it puts the packet aside and gives the
     /// handle, or `None` when there is no room.
+    ///
+    /// ```
+    /// # use opx_defs::{units::{Lid, Psn}, wire::opx::Origin};
+    /// # use opx_reliability::{Arrival, Config, Reliability, Verdict};
+    /// # let (me, origin) = (Origin { lid: Lid(1), rx: 5 }, Origin { lid: Lid(2), rx: 7 });
+    /// let mut core: Reliability<(), &str> = Reliability::new(Config::default(), me)?;
+    /// let arrival = |psn| Arrival { origin, psn: Psn::new(psn), ack_req: false, early: false };
+    /// assert_eq!(core.on_data(arrival(1), || Some("second")), Verdict::Held);
+    /// assert_eq!(core.on_data(arrival(0), || Some("first")), Verdict::Deliver);
+    /// assert_eq!(core.next_in_order(), Some((origin, "second")));
+    /// # Ok::<(), opx_reliability::ConfigError>(())
+    /// ```
     ///
     /// An acknowledgement is given out with the next [`Reliability::poll_transmit`]: use the packet, and those of
     /// [`Reliability::next_in_order`], before.

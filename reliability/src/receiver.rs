@@ -240,7 +240,9 @@ impl<Q> Receiver<Q> {
             counters.pings_merged += 1;
             if ud.count > asked.count {
                 asked.count = ud.count;
-                if !std::mem::replace(&mut asked.again, true) {
+                if !asked.again && self.ticks.len() as u64 >= u64::from(config.max_answers) {
+                    counters.answers_dropped += 1;
+                } else if !std::mem::replace(&mut asked.again, true) {
                     self.ticks.push_back((asked.until, index));
                 }
             }

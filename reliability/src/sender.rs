@@ -1,6 +1,6 @@
 //! The sending half: replay entries, ACK and NACK handling, pings and their timers.
 
-use crate::tx_flow::{Span, TxFlow};
+use crate::tx_flow::{Ping, Span, TxFlow};
 use crate::{Config, Counters, Event, SendError};
 use opx_defs::time::Instant;
 use opx_defs::units::Psn;
@@ -156,11 +156,12 @@ impl<P> Sender<P> {
             return;
         };
         // Only the answer to the one ping on its way tells the time that an answer takes.
-        if let Some((start, at)) = flow.last_ping
+        let asked = flow.last_ping;
+        if let Some(ping) = asked
             && flow.unanswered == 1
-            && start == ud.start
+            && ping.start == ud.start
         {
-            flow.rtt.sample(now.since(at));
+            flow.rtt.sample(now.since(ping.at));
         }
         let guard = flow.rtt.smoothed().unwrap_or(config.ping_interval).clamp(REPLAY_GUARD, config.ping_interval);
         let wait = |flow: &TxFlow<P>| flow.rtt.wait(0, config.ping_interval, config.max_ping_interval);
@@ -174,14 +175,19 @@ impl<P> Sender<P> {
                 return;
             }
             flow.throttled = true;
-            flow.unanswered = 0;
-            let wait = wait(flow);
-            return self.arm(index, now + wait);
+            // Only an answer to a ping moves the next one: a peer that sends NACKs all the time must not put it off for ever.
+            if std::mem::take(&mut flow.unanswered) > 0 {
+                let wait = wait(flow);
+                self.arm(index, now + wait);
+            }
+            return;
         }
 
-        // What was acknowledged out of order tells that everything before it is lost or late: no need to wait for a NACK.
-        // Here the first entry is unacknowledged, so `from` > 0 means that there is a gap before it.
-        if from > 0 {
+        // When we asked about a range and get an ACK for the middle of it, what is before is lost or late: no need to wait
+        // for a NACK. Without having asked, an earlier ACK may be lost instead. The first entry is never acknowledged, so
+        // `from` > 0 means that there is a gap.
+        let in_answer = asked.is_some_and(|ping| (1..ping.count).contains(&ud.start.distance_from(ping.start)));
+        if from > 0 && in_answer {
             let unasked = &mut counters.replays_unasked;
             flow.replay((0, from), config.max_replays_per_nack, now, guard, |psn| {
                 *unasked += 1;
@@ -197,7 +203,7 @@ impl<P> Sender<P> {
         if flow.is_empty() {
             self.flows_busy = self.flows_busy.saturating_sub(1);
             self.disarm(index);
-        } else if flow.has_hole() && flow.last_ping.is_some_and(|(start, _)| start != flow.base()) {
+        } else if flow.has_hole() && asked.is_some_and(|ping| ping.start != flow.base()) {
             // Right behind the replays, so that the next gap shows after one round trip. Only when the question is a new one:
             // a peer swallows repeats.
             self.queue_ping(index);
@@ -241,7 +247,7 @@ impl<P> Sender<P> {
                 continue;
             }
             let (start, count) = flow.ping_range();
-            flow.last_ping = Some((start, now));
+            flow.last_ping = Some(Ping { start, count, at: now });
             let peer = flow.peer;
             let wait = flow.rtt.wait(flow.unanswered, config.ping_interval, config.max_ping_interval);
             flow.unanswered = flow.unanswered.saturating_add(1);
@@ -253,10 +259,10 @@ impl<P> Sender<P> {
         None
     }
 
+    /// The next thing that only time brings. Packets that could be sent now aren't: those are fetched without a timer.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let timer = self.timers.first().map(|(at, _)| *at);
-        let refill =
-            (!self.pings.is_empty()).then_some(if self.pings_left > 0 { Instant::ZERO } else { self.refill_at });
+        let refill = (self.pings_left == 0 && !self.pings.is_empty()).then_some(self.refill_at);
         timer.into_iter().chain(refill).min()
     }
 

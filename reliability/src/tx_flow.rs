@@ -29,6 +29,14 @@ pub(crate) enum Span {
     Within(usize, usize),
 }
 
+/// A ping that was sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ping {
+    pub(crate) start: Psn,
+    pub(crate) count: u32,
+    pub(crate) at: Instant,
+}
+
 #[derive(Debug)]
 pub(crate) struct TxFlow<P> {
     pub(crate) peer: Origin,
@@ -47,7 +55,7 @@ pub(crate) struct TxFlow<P> {
     pub(crate) rtt: Rtt,
     /// Pings since the peer last answered.
     pub(crate) unanswered: u32,
-    pub(crate) last_ping: Option<(Psn, Instant)>,
+    pub(crate) last_ping: Option<Ping>,
     /// When a packet was last acknowledged, or the first one sent.
     pub(crate) progress_at: Instant,
     /// The entry of the timer queue, if there is one.

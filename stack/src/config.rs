@@ -1,16 +1,13 @@
 //! What an endpoint is made with.
 
 use opx_bus::PacketFaults;
-use opx_defs::units::{JobKey, Pkey, Sc, Sl, Vl};
+use opx_defs::units::{JobKey, Sc, Sl, Vl};
 use std::time::Duration;
 
-/// Settings of an endpoint; [`Config::default`] is right for most.
+/// Settings of an endpoint; [`Config::default`] is right for most. Job key and partition key are the adapter's, see
+/// [`opx_hw::Options`].
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Job key; both ends need the same. See [`job_key_of_user`].
-    pub job_key: JobKey,
-    /// Partition key that packets carry.
-    pub pkey: Pkey,
     /// Service level.
     pub sl: Sl,
     /// Service class that the level maps to.
@@ -54,8 +51,6 @@ pub const MAX_PAYLOAD: usize = 8192;
 impl Default for Config {
     fn default() -> Self {
         Self {
-            job_key: JobKey(0),
-            pkey: Pkey(0x8001),
             sl: Sl(0),
             sc: Sc(0),
             vl: Vl(0),

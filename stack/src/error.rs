@@ -2,7 +2,7 @@
 
 use opx_bus::BusError;
 use opx_defs::units::RcvCtxt;
-use opx_hw::ContextError;
+use opx_hw::{ContextError, LinkError};
 
 /// Why an endpoint can't be opened.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +47,9 @@ pub enum EndpointError {
     /// A send engine halted and can't be restarted.
     #[error(transparent)]
     Restart(#[from] ContextError),
+    /// The link can't be kept.
+    #[error(transparent)]
+    Link(#[from] LinkError),
     /// A send engine halts again and again.
     #[error("{adapter}: {what} halted {times} times in a row (last error: {last}); the packets or its set-up are refused")]
     Halting {

@@ -131,7 +131,8 @@ impl<R, U> Matcher<R, U> {
     }
 
     /// Messages kept.
-    pub(crate) fn kept(&self) -> usize {
+    #[cfg(test)]
+    fn kept(&self) -> usize {
         self.unexpected.len()
     }
 

@@ -31,11 +31,6 @@ impl<T> Table<T> {
         self.entries.len() - self.free.len()
     }
 
-    /// Whether no further one can be taken.
-    pub(crate) fn is_full(&self) -> bool {
-        self.len() >= self.limit
-    }
-
     /// Adds an operation, or gives it back when the table is full.
     pub(crate) fn insert(&mut self, value: T) -> Result<Handle, T> {
         if let Some(index) = self.free.pop() {

@@ -1,1 +1,31 @@
-//! opx-tests
+//! The contract suite: written once against [`opx_bus::PciFunction`], run on each bus by the files in `tests/`.
+//!
+//! A bus passes when every function of [`contract`] does. [`contract_suite!`] makes a test of each.
+#![forbid(unsafe_code)]
+
+pub mod contract;
+pub mod rig;
+
+/// Makes a test of every contract, on the bus that `$open` gives: an expression of a type that implements
+/// [`rig::OpenBus`].
+#[macro_export]
+macro_rules! contract_suite {
+    ($open:expr) => {
+        $crate::contract_suite!($open;
+            function: identity, registers_hold_what_is_written, config_space_is_bounded, dma_memory_is_shared,
+                dma_memory_is_unmapped_when_dropped, interrupts_arrive_at_their_vector, reset_brings_registers_back;
+            engines: pio_packets_arrive_in_order, credits_all_come_back, sdma_packets_arrive_in_order,
+                a_sleeper_is_woken_by_a_packet;
+            messages: eager_both_ways, rendezvous_both_ways, wire_or_receive_faults_are_recovered_from;
+        );
+    };
+    ($open:expr; $($module:ident: $($test:ident),*;)*) => {
+        $(mod $module {
+            $(#[test]
+            fn $test() {
+                let open = $open;
+                $crate::contract::$module::$test($crate::rig::OpenBus::open(&open));
+            })*
+        })*
+    };
+}

@@ -1,1 +1,5 @@
-//! opx-tools
+//! What the programs share: how an adapter is named on the command line and opened, and how bad input is told.
+#![forbid(unsafe_code)]
+
+pub mod adapter;
+pub mod cli;

@@ -13,7 +13,7 @@ impl Chance {
     }
 
     /// The next 64 random bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn next_u64(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -23,12 +23,12 @@ impl Chance {
 
     /// A number below `limit` (0 when `limit` is 0).
     pub fn below(&mut self, limit: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(limit)) >> 64) as u64
+        ((u128::from(self.next_u64()) * u128::from(limit)) >> 64) as u64
     }
 
     /// `true` in `percent` of a hundred calls.
     pub fn percent(&mut self, percent: f64) -> bool {
-        percent > 0.0 && (self.next() >> 11) as f64 / (1u64 << 53) as f64 * 100.0 < percent
+        percent > 0.0 && (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64 * 100.0 < percent
     }
 }
 
@@ -91,7 +91,7 @@ impl PacketFaults {
         let doubled = chance.percent(self.duplicate);
         let reordered = chance.percent(self.reorder);
         let corrupted = chance.percent(self.corrupt);
-        let (distance, bit) = (1 + chance.below(8) as u32, chance.next());
+        let (distance, bit) = (1 + chance.below(8) as u32, chance.next_u64());
         if lost {
             counts.lost += 1;
             return Fate { lost: true, ..Fate::default() };
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_seed_repeats() {
-        let draw = |seed| (0..10).map(|_| 0).scan(Chance::new(seed), |c, _: i32| Some(c.next())).collect::<Vec<_>>();
+        let draw = |seed| (0..10).map(|_| 0).scan(Chance::new(seed), |c, _: i32| Some(c.next_u64())).collect::<Vec<_>>();
         assert_eq!(draw(1), draw(1));
         assert_ne!(draw(1), draw(2));
     }

@@ -173,7 +173,6 @@ fn rendezvous_offer() {
         };
         let mut out = [0xee; 192];
         let (header, n) = rts.encode(&route(), &mut out).unwrap();
-        // The vectors' builder was given a buffer that it read src_vaddr of 0 for when nothing goes ahead... see the file.
         check(name, header, &out[..n], Some(psn), Packet::RzvRts(rts));
         assert_eq!(rts.src_len() % 64, 0);
     }

@@ -38,6 +38,17 @@ pub struct LinkSignals {
     pub logical: LogicalState,
 }
 
+/// What was loaded since the security engine last judged an image.
+#[derive(Debug, Default)]
+pub struct FirmwareSignals {
+    /// Code was written to the 8051's code memory.
+    pub cram_written: bool,
+    /// Dwords of code sent over SBus.
+    pub sbus_words: u64,
+    /// What lies in the 8051's code memory was found good.
+    pub authorised: bool,
+}
+
 /// Counters of packets through the port, as the DCC keeps them.
 #[derive(Debug, Default)]
 pub struct PortCounters {
@@ -90,6 +101,10 @@ pub struct Board {
     pub link: LinkSignals,
     /// The chip is frozen: the engines stand still until it is unfrozen.
     pub frozen: bool,
+    /// Firmware images on their way to the processors.
+    pub firmware: FirmwareSignals,
+    /// The link changed, or its logical state: the transmit engine has yet to be told.
+    pub link_changed: bool,
     /// Counters of the port.
     pub port: PortCounters,
     /// The wires.
@@ -109,6 +124,8 @@ impl Board {
             interrupts: Interrupts::default(),
             link: LinkSignals { transfer_active: false, loopback: false, logical: LogicalState::Down },
             frozen: false,
+            firmware: FirmwareSignals::default(),
+            link_changed: false,
             port: PortCounters::default(),
             wires: Wires { own: Arc::new(Lane::new(Arc::clone(&doorbell), doorbell)), cable: None },
             counts: Counts::default(),
@@ -123,6 +140,29 @@ impl Board {
     /// Says whether the cause of an interrupt source stands; while it does, clearing the status sets it again.
     pub fn level(&mut self, source: Source, on: bool) {
         self.interrupts.level(source, on);
+    }
+
+    /// Sets the state of the logical link.
+    pub fn set_logical(&mut self, state: LogicalState) {
+        if self.link.logical != state {
+            self.link.logical = state;
+            self.link_changed = true;
+        }
+    }
+
+    /// Asks the engines to come to rest: software did, or an error of the freeze kind happened.
+    pub fn freeze(&mut self) {
+        /// Time for the engines to finish what they are at; the driver allows 20 ms (FREEZE_STATUS_TIMEOUT).
+        const FREEZE_TIME: Duration = Duration::from_micros(2);
+        if !self.frozen {
+            self.after(FREEZE_TIME, Event::Frozen);
+        }
+    }
+
+    /// Lets the engines run again.
+    pub fn unfreeze(&mut self) {
+        const UNFREEZE_TIME: Duration = Duration::from_micros(1);
+        self.after(UNFREEZE_TIME, Event::Unfrozen);
     }
 
     /// Asks for an event `after` now.

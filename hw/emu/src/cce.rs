@@ -19,12 +19,7 @@ pub struct Cce {
 
 impl Default for Cce {
     fn default() -> Self {
-        Self {
-            scratch: [0; 4],
-            errors: Triplet::new(Source::CCE_ERR),
-            dc_ctrl: csr::CCE_DC_CTRL.reset,
-            pcie_ctrl: 0,
-        }
+        Self { scratch: [0; 4], errors: Triplet::new(Source::CCE_ERR), dc_ctrl: csr::CCE_DC_CTRL.reset, pcie_ctrl: 0 }
     }
 }
 

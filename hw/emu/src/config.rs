@@ -1,6 +1,7 @@
 //! What kind of adapter to make: implementation code, identity and sizes.
 
 use opx_defs::units::Guid;
+use std::time::Duration;
 
 /// The implementation code in CCE_REVISION2: what the chip says it is made of.
 ///
@@ -39,6 +40,9 @@ pub struct Config {
     pub sdma_bytes: u32,
     /// RcvArray entries.
     pub rcv_array_entries: u32,
+    /// Time the 8051s take to train a link. Linux's driver fails when a link comes up before its device is registered:
+    /// give a guest 2 s.
+    pub link_time: Duration,
 }
 
 impl Default for Config {
@@ -55,6 +59,7 @@ impl Default for Config {
             pio_bytes: 1 << 20,
             sdma_bytes: 1 << 20,
             rcv_array_entries: 32768,
+            link_time: Duration::from_millis(100),
         }
     }
 }

@@ -119,8 +119,7 @@ impl Checks {
         // 16B lengths have an enable of their own (bit 21) but no bit of their own in the register.
         let mut enabled = self.enable;
         if pbc.is_bypass() {
-            enabled =
-                INFO::BAD_PKT_LEN_ERR.set(enabled, ENABLE::DISALLOW_BYPASS_BAD_PKT_LEN.get(self.enable));
+            enabled = INFO::BAD_PKT_LEN_ERR.set(enabled, ENABLE::DISALLOW_BYPASS_BAD_PKT_LEN.get(self.enable));
             enabled = INFO::VL_MAPPING_ERR.set(enabled, ENABLE::CHECK_BYPASS_VL_MAPPING.get(self.enable));
         }
         wrong & enabled
@@ -249,14 +248,7 @@ mod tests {
     }
 
     fn packet() -> (Pbc, Vec<u8>) {
-        let lrh = Lrh {
-            sc: Sc(0),
-            sl: Sl(0),
-            next: NextHeader::Bth,
-            dlid: Lid(5),
-            slid: Lid(5),
-            length: Dwords(15),
-        };
+        let lrh = Lrh { sc: Sc(0), sl: Sl(0), next: NextHeader::Bth, dlid: Lid(5), slid: Lid(5), length: Dwords(15) };
         let mut body = lrh.encode().to_vec();
         body.extend(Bth { opcode: 0xc0, pkey: Pkey(0x8001), dest_qp: 0x80_0003 }.encode());
         body.extend([0; 4]);
@@ -266,42 +258,68 @@ mod tests {
         (Pbc::new(Dwords(16), Vl(0), Sc(0)), body)
     }
 
+    struct Sample {
+        checks: Checks,
+        rules: Rules,
+        pbc: Pbc,
+        body: Vec<u8>,
+    }
+
     /// What a change of the packet or the registers brings.
-    fn refusal(change: impl FnOnce(&mut Checks, &mut Rules, &mut Pbc, &mut Vec<u8>)) -> u64 {
-        let (mut checks, mut rules, (mut pbc, mut body)) = (checks(), rules(), packet());
-        change(&mut checks, &mut rules, &mut pbc, &mut body);
-        checks.refusal(&rules, pbc, &body)
+    fn refusal(change: impl FnOnce(&mut Sample)) -> u64 {
+        let (pbc, body) = packet();
+        let mut sample = Sample { checks: checks(), rules: rules(), pbc, body };
+        change(&mut sample);
+        sample.checks.refusal(&sample.rules, sample.pbc, &sample.body)
     }
 
     #[test]
     fn a_right_packet_may_go() {
-        assert_eq!(refusal(|_, _, _, _| {}), 0);
+        assert_eq!(refusal(|_| {}), 0);
     }
 
     #[test]
     fn each_check_finds_its_fault() {
-        assert_eq!(refusal(|c, ..| c.vl = 1), INFO::VL_ERR.mask());
-        assert_eq!(refusal(|c, ..| c.job_key ^= 1), INFO::JOB_KEY_ERR.mask());
-        assert_eq!(refusal(|c, ..| c.pkey = 1), INFO::PARTITION_KEY_ERR.mask());
-        assert_eq!(refusal(|c, ..| c.slid = 0xffff_0006), INFO::SLID_ERR.mask());
-        assert_eq!(refusal(|_, _, _, b| b[8] = 4), INFO::OPCODE_ERR.mask());
-        assert_eq!(refusal(|_, r, ..| r.sc2vlt[0] = 3), INFO::VL_MAPPING_ERR.mask());
-        assert_eq!(refusal(|_, _, _, b| b[1] &= !3), INFO::RAW_ERR.mask());
-        assert_eq!(refusal(|_, _, _, b| b[1] = b[1] & !3 | 1), INFO::RAW_IPV6_ERR.mask());
-        assert_eq!(refusal(|_, _, _, b| b[1] |= 3) & INFO::GRH_ERR.mask(), INFO::GRH_ERR.mask());
-        assert_eq!(refusal(|c, ..| c.enable |= 1 << 12), INFO::KDETH_PACKETS_ERR.mask());
-        assert_eq!(refusal(|_, _, _, b| b[13] = 0), INFO::NON_KDETH_PACKETS_ERR.mask());
-        assert_eq!(refusal(|_, _, _, b| b.truncate(30)), INFO::TOO_SMALL_IB_PACKETS_ERR.mask());
-        assert_eq!(refusal(|_, _, p, _| p.0 |= 1 << 23), INFO::PBC_TEST_ERR.mask());
-        assert_eq!(refusal(|_, _, _, b| b[5] ^= 1), INFO::BAD_PKT_LEN_ERR.mask());
-        assert_eq!(refusal(|_, r, ..| r.len_check[0] = 14), INFO::TOO_LONG_IB_PACKET_ERR.mask());
-        assert_eq!(refusal(|_, _, p, _| p.0 |= 1 << 32), INFO::PBC_STATIC_RATE_CONTROL_ERR.mask());
-        assert_eq!(refusal(|c, _, p, _| (p.0 |= 1 << 28, c.slid = 0).1) & INFO::BYPASS_ERR.mask(), INFO::BYPASS_ERR.mask());
+        assert_eq!(refusal(|s| s.checks.vl = 1), INFO::VL_ERR.mask());
+        assert_eq!(refusal(|s| s.checks.job_key ^= 1), INFO::JOB_KEY_ERR.mask());
+        assert_eq!(refusal(|s| s.checks.pkey = 1), INFO::PARTITION_KEY_ERR.mask());
+        assert_eq!(refusal(|s| s.checks.slid = 0xffff_0006), INFO::SLID_ERR.mask());
+        assert_eq!(refusal(|s| s.body[8] = 4), INFO::OPCODE_ERR.mask());
+        assert_eq!(refusal(|s| s.rules.sc2vlt[0] = 3), INFO::VL_MAPPING_ERR.mask());
+        assert_eq!(refusal(|s| s.body[1] &= !3), INFO::RAW_ERR.mask());
+        assert_eq!(refusal(|s| s.body[1] = s.body[1] & !3 | 1), INFO::RAW_IPV6_ERR.mask());
+        assert_eq!(refusal(|s| s.body[1] |= 3) & INFO::GRH_ERR.mask(), INFO::GRH_ERR.mask());
+        assert_eq!(refusal(|s| s.checks.enable |= 1 << 12), INFO::KDETH_PACKETS_ERR.mask());
+        assert_eq!(refusal(|s| s.body[13] = 0), INFO::NON_KDETH_PACKETS_ERR.mask());
+        assert_eq!(refusal(|s| s.body.truncate(30)), INFO::TOO_SMALL_IB_PACKETS_ERR.mask());
+        assert_eq!(refusal(|s| s.pbc.0 |= 1 << 23), INFO::PBC_TEST_ERR.mask());
+        assert_eq!(refusal(|s| s.body[5] ^= 1), INFO::BAD_PKT_LEN_ERR.mask());
+        assert_eq!(refusal(|s| s.rules.len_check[0] = 14), INFO::TOO_LONG_IB_PACKET_ERR.mask());
+        assert_eq!(refusal(|s| s.pbc.0 |= 1 << 32), INFO::PBC_STATIC_RATE_CONTROL_ERR.mask());
+        assert_eq!(refusal(|s| s.pbc.0 |= 1 << 28), INFO::BYPASS_ERR.mask());
+    }
+
+    #[test]
+    fn sixteen_byte_headers_have_checks_of_their_own() {
+        // SLID 5, 7 qwords, SC 0, L2 2, pkey 0x8001; PBC of 2 + 14 dwords.
+        let header = 5u128 | 7 << 20 | 2 << (32 + 29) | 0x8001 << (64 + 16);
+        let with = |header: u128| {
+            refusal(|s| {
+                s.checks.enable &= !(1 << 11);
+                s.pbc.0 |= 1 << 28;
+                s.body[..16].copy_from_slice(&header.to_le_bytes());
+            })
+        };
+        assert_eq!(with(header), 0);
+        assert_eq!(with(header ^ 1), INFO::SLID_ERR.mask());
+        assert_eq!(with(header ^ 1 << 20), INFO::BAD_PKT_LEN_ERR.mask());
+        assert_eq!(with(header ^ 1 << 52), INFO::VL_MAPPING_ERR.mask());
+        assert_eq!(with(header ^ 1 << 81), INFO::PARTITION_KEY_ERR.mask());
     }
 
     #[test]
     fn nothing_is_checked_without_the_main_enable() {
-        assert_eq!(refusal(|c, _, _, b| (c.enable &= !1, b.clear()).1), 0);
+        assert_eq!(refusal(|s| (s.checks.enable &= !1, s.body.clear()).1), 0);
     }
 
     #[test]

@@ -82,9 +82,9 @@ impl EventQueue {
         self.heap.len()
     }
 
-    /// Forgets every event: the chip was reset.
-    pub fn clear(&mut self) {
-        self.heap.clear();
+    /// Forgets the other events: part of the chip was reset.
+    pub fn retain(&mut self, keep: impl Fn(&Event) -> bool) {
+        self.heap.retain(|Reverse(entry)| keep(&entry.event));
     }
 }
 

@@ -86,7 +86,9 @@ mod tests {
     #[test]
     fn lengths_are_those_of_the_driver() {
         // RC: send only, with immediate, RDMA write first, write only with immediate, read request, ACK, atomics.
-        for (opcode, bytes) in [(4, 0), (5, 4), (6, 16), (0xb, 20), (0xc, 16), (0xe, 0), (0x11, 4), (0x12, 12), (0x13, 28)] {
+        for (opcode, bytes) in
+            [(4, 0), (5, 4), (6, 16), (0xb, 20), (0xc, 16), (0xe, 0), (0x11, 4), (0x12, 12), (0x13, 28)]
+        {
             assert_eq!(with_opcode(opcode), bytes, "RC {opcode:#x}");
         }
         assert_eq!((with_opcode(0x64), with_opcode(0x65)), (8, 12));

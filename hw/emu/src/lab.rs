@@ -134,7 +134,8 @@ impl Bench {
     fn advance(&self, now: &AtomicU64, target: Instant) {
         let units = self.units();
         loop {
-            let next = units.iter().filter_map(|unit| Some((unit.lock().next_due()?, unit))).min_by_key(|(due, _)| *due);
+            let next =
+                units.iter().filter_map(|unit| Some((unit.lock().next_due()?, unit))).min_by_key(|(due, _)| *due);
             let Some((due, unit)) = next.filter(|(due, _)| *due <= target) else { break };
             let at = due.as_nanos().max(now.load(Ordering::Acquire));
             now.store(at, Ordering::Release);

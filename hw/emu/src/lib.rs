@@ -5,22 +5,39 @@
 
 mod asic;
 mod board;
+mod bus;
 mod cce;
 mod chip;
 mod config;
+#[cfg(test)]
+mod core_tests;
 mod dc8051;
 mod dcc;
 mod dma;
 mod egress;
 mod event;
+mod faults;
+pub mod firmware;
+mod headers;
 mod interrupts;
+mod lab;
 mod lcb;
+mod link;
 mod misc;
 mod msix;
 mod packet;
+mod pci_config;
 mod rcvarray;
 mod rxe;
+mod rxe_context;
+mod rxe_expected;
+mod rxe_route;
+mod sdma_assembly;
+#[cfg(feature = "server")]
+pub mod server;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod triplet;
 mod txe;
 mod txe_pio;
@@ -28,6 +45,9 @@ mod txe_sdma;
 mod unmodelled;
 mod wire;
 
+pub use bus::EmuBus;
 pub use config::{Config, Icode};
+pub use dma::MapError;
+pub use lab::{Adapter, Lab, Pacing};
 pub use stats::{Counts, DropReason};
 pub use unmodelled::Unmodelled;

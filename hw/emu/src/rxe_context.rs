@@ -377,7 +377,7 @@ impl RcvContext {
         if self.tail >= size {
             self.tail = 0;
         }
-        let Arrival { packet, route, mut errors, bypass_header } = &arrival;
+        let (packet, route, mut errors) = (&arrival.packet, arrival.route, arrival.errors);
         if csr::RCV_KEY_CTRL::JOB_KEY_ENABLE.is_set(self.key_ctrl)
             && let Some(kdeth) = route.kdeth
             && u64::from(kdeth.job_key().0) != csr::RCV_KEY_CTRL::JOB_KEY_VALUE.get(self.key_ctrl)
@@ -535,12 +535,7 @@ impl RcvContext {
         None
     }
 
-    fn eager_is_full(
-        &mut self,
-        board: &mut Board,
-        counters: &mut RcvCounters,
-        arrival: Arrival,
-    ) -> Option<Arrival> {
+    fn eager_is_full(&mut self, board: &mut Board, counters: &mut RcvCounters, arrival: Arrival) -> Option<Arrival> {
         // A context without any eager buffer never gets one while it runs: waiting would be for ever.
         if CTRL::DONT_DROP_EGR_FULL.is_set(self.ctrl) && csr::RCV_EGR_CTRL::EGR_CNT.get(self.egr_ctrl) != 0 {
             counters.count(RcvCounter::EagerStall);

@@ -33,7 +33,11 @@ impl Target {
         };
         let len32 = u32::try_from(len).ok()?;
         let within = |(addr, size): (Iova, u32), at: u32| {
-            (at.checked_add(len32)? <= size).then(|| Self { first: addr.plus(at.into()), first_len: len, second: Iova(0) })
+            (at.checked_add(len32)? <= size).then(|| Self {
+                first: addr.plus(at.into()),
+                first_len: len,
+                second: Iova(0),
+            })
         };
         match kdeth.tid_ctrl() {
             1 => within(entry(0)?, offset),

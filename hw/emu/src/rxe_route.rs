@@ -114,8 +114,8 @@ impl Routes {
             }
             let [mask1, value1, mask2, value2, ..] = matching.to_le_bytes();
             let field = |offset: u64, width: u64| bits(bytes, bypass, offset & 0x1ff, width);
-            if field(csr::RCV_RSM_SELECT::FIELD1_OFFSET.get(*select), 8) & mask1 as u16 != value1.into()
-                || field(csr::RCV_RSM_SELECT::FIELD2_OFFSET.get(*select), 8) & mask2 as u16 != value2.into()
+            if field(csr::RCV_RSM_SELECT::FIELD1_OFFSET.get(*select), 8) & u16::from(mask1) != u16::from(value1)
+                || field(csr::RCV_RSM_SELECT::FIELD2_OFFSET.get(*select), 8) & u16::from(mask2) != u16::from(value2)
             {
                 continue;
             }
@@ -140,7 +140,7 @@ fn bits(bytes: &[u8], bypass: bool, offset: u64, width: u64) -> u16 {
         let bit = (offset + i) as usize;
         let word = bytes.get(bit / 64 * 8..).and_then(<[u8]>::first_chunk::<8>).copied().unwrap_or_default();
         let word = if bypass { u64::from_le_bytes(word) } else { u64::from_be_bytes(word) };
-        value | (word >> (bit % 64) & 1) as u16 << i
+        value | ((word >> (bit % 64) & 1) as u16) << i
     })
 }
 

@@ -29,6 +29,11 @@ impl Triplet {
         self.mask
     }
 
+    /// Holds the source up again after the interrupt block was reset.
+    pub fn refresh(&self, board: &mut Board) {
+        self.update(board);
+    }
+
     fn update(&self, board: &mut Board) {
         board.level(self.source, self.status & self.mask != 0);
     }

@@ -19,18 +19,21 @@ const FLIGHT: Duration = Duration::from_nanos(100);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkMessage {
     /// The far port is polling.
-    Polling,
+    Polling {
+        /// It answers this port's own polling.
+        reply: bool,
+    },
     /// The far port's half of VerifyCap: its fields, as they lie in its RAM mirror.
     VerifyCap(VerifyCap),
-    /// The far port has applied the negotiated configuration.
-    ConfigLt,
     /// The far port is ready: the link is up once both are.
-    LinkUp {
+    Ready {
         /// Its GUID.
         guid: u64,
+        /// It answers this port's own readiness.
+        reply: bool,
     },
-    /// The far port goes down, for this reason.
-    Down(u8),
+    /// The far port goes down, for this reason; without one, its signal is gone.
+    Down(Option<u8>),
     /// An idle message (SMA).
     Idle(u64),
 }
@@ -197,6 +200,33 @@ impl Lane {
         Some((at, item))
     }
 
+    /// When the first link message arrives, for a receiver that has no room for packets.
+    pub fn next_message_due(&self) -> Option<Instant> {
+        self.next_due()?;
+        let queue = self.lock();
+        queue.items.iter().find_map(|(at, item)| matches!(item, Item::Message(_)).then_some(*at))
+    }
+
+    /// Takes the first link message past the packets that wait before it, if it has arrived at `now`.
+    pub fn receive_message(&self, now: Instant) -> Option<(Instant, Item)> {
+        let mut queue = self.lock();
+        let place = queue.items.iter().position(|(_, item)| matches!(item, Item::Message(_)))?;
+        if queue.items.get(place)?.0 > now {
+            return None;
+        }
+        let message = queue.items.remove(place)?;
+        queue.messages -= 1;
+        let head = queue.items.front().map_or(u64::MAX, |(at, _)| at.as_nanos());
+        self.head_at.store(head, Ordering::Release);
+        Some(message)
+    }
+
+    /// Bytes of the packets on it.
+    #[cfg(test)]
+    pub fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
     /// Whether there is news of room.
     pub fn has_room_news(&self) -> bool {
         self.room.load(Ordering::Acquire)
@@ -260,10 +290,13 @@ mod tests {
     fn nothing_arrives_before_its_time() {
         let lane = Lane::new(Arc::default(), Arc::default());
         lane.send(Instant::from_nanos(1000), packet(125)).unwrap();
-        lane.tell(Instant::from_nanos(1000), LinkMessage::Polling);
+        lane.tell(Instant::from_nanos(1000), LinkMessage::Polling { reply: false });
         assert_eq!(lane.next_due(), Some(Instant::from_nanos(1110)));
         assert!(lane.receive(Instant::from_nanos(1109)).is_none());
         assert!(matches!(lane.receive(Instant::from_nanos(1110)), Some((_, Item::Packet(_)))));
-        assert!(matches!(lane.receive(Instant::from_nanos(1110)), Some((_, Item::Message(LinkMessage::Polling)))));
+        assert!(matches!(
+            lane.receive(Instant::from_nanos(1110)),
+            Some((_, Item::Message(LinkMessage::Polling { .. })))
+        ));
     }
 }

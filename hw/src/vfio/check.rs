@@ -188,7 +188,10 @@ mod tests {
         tree.function("0000:b0:00.0", HFI1, Some("hfi1"), Some(18));
         tree.function("0000:b1:00.0", HFI1, None, Some(19));
         let text = refusal(&tree, "b0:00.0");
-        assert!(text.contains("bound to driver hfi1") && text.contains("driverctl set-override 0000:b0:00.0"), "{text}");
+        assert!(
+            text.contains("bound to driver hfi1") && text.contains("driverctl set-override 0000:b0:00.0"),
+            "{text}"
+        );
         assert!(refusal(&tree, "b1:00.0").contains("bound to no driver"));
     }
 
@@ -208,7 +211,10 @@ mod tests {
         tree.function("0000:af:00.3", ("0x8086", "0x0001"), Some("nvme"), Some(17));
         tree.function("0000:af:00.2", ("0x8086", "0x0001"), Some("e1000e"), Some(17));
         let text = refusal(&tree, "af:00.0");
-        assert!(text.contains("group 17 is shared with 0000:af:00.2 (driver e1000e), 0000:af:00.3 (driver nvme);"), "{text}");
+        assert!(
+            text.contains("group 17 is shared with 0000:af:00.2 (driver e1000e), 0000:af:00.3 (driver nvme);"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! All unsafe code of the kernel's bus is here: registers are memory that isn't ours, and the IOMMU is told addresses.
 #![allow(unsafe_code)]
 
+use crate::function::BAR0_LEN;
 use memmap2::{MmapOptions, MmapRaw};
 use opx_bus::{Irq, SharedMem};
 use opx_defs::chip;
@@ -21,8 +22,6 @@ use vfio_ioctls::{VfioContainer, VfioDevice, VfioError};
 use vmm_sys_util::eventfd::EventFd;
 use volatile_register::RW;
 
-/// Bytes of an HFI1's BAR 0.
-pub(super) const BAR0_LEN: u64 = 64 << 20;
 /// First byte of the PIO window in BAR 0.
 const PIO_START: u32 = (chip::TXE + chip::TXE_PIO_SEND_OFFSET) as u32;
 /// VFIO_DEVICE_RESET of `linux/vfio.h`.

@@ -104,7 +104,9 @@ pub enum OpenError {
         source: VfioError,
     },
     /// A region has the wrong length.
-    #[error("{address}: {region} has {len:#x} bytes, an HFI1 has {expected}; the firmware gave it no room, or the device is broken")]
+    #[error(
+        "{address}: {region} has {len:#x} bytes, an HFI1 has {expected}; the firmware gave it no room, or the device is broken"
+    )]
     RegionLength {
         /// The function.
         address: PciAddress,

@@ -8,8 +8,9 @@ pub use check::Roots;
 pub use device::PioMapping;
 pub use error::OpenError;
 
+use crate::function::{BAR0_LEN, CONFIG_LENS, IOVAS};
 use crate::pci_address::PciAddress;
-use device::{BAR0_LEN, Device};
+use device::Device;
 use opx_bus::clock::RealClock;
 use opx_bus::dma::DmaUnmap;
 use opx_bus::iova::IovaAllocator;
@@ -25,10 +26,6 @@ use std::time::Duration;
 use vfio_bindings::bindings::vfio::VFIO_PCI_BAR0_REGION_INDEX;
 use vfio_ioctls::VfioError;
 
-/// Bytes of config space: conventional and PCI Express.
-const CONFIG_LENS: [u64; 2] = [256, 4096];
-/// I/O addresses given out: above 4 GiB, clear of the MSI window, and within the 39 bits that every IOMMU translates.
-const IOVAS: (Iova, Iova) = (Iova(1 << 32), Iova(1 << 38));
 /// The PCI command register, and its bits for memory space and bus mastering.
 const COMMAND: (u16, u16) = (4, 1 << 1 | 1 << 2);
 
@@ -140,7 +137,9 @@ impl DmaUnmap for Shared {
         match self.device.dma_unmap(iova, memory.len()) {
             Ok(()) => self.iovas.lock().unwrap_or_else(PoisonError::into_inner).give_back(iova),
             // The function may still reach the memory by this address: it isn't given out again.
-            Err(error) => log::error!("{}: can't unmap {} bytes at I/O address {iova}: {error}", self.name, memory.len()),
+            Err(error) => {
+                log::error!("{}: can't unmap {} bytes at I/O address {iova}: {error}", self.name, memory.len())
+            }
         }
     }
 }
@@ -209,8 +208,7 @@ impl PciFunction for VfioBus {
         let len = memory.len();
         let align = if memory.is_huge() { HUGE_PAGE } else { PAGE };
         let mut iovas = shared.iovas.lock().unwrap_or_else(PoisonError::into_inner);
-        let iova =
-            iovas.take(len as u64, align as u64).ok_or_else(|| BusError::IovaExhausted { name: name(), len })?;
+        let iova = iovas.take(len as u64, align as u64).ok_or_else(|| BusError::IovaExhausted { name: name(), len })?;
         if let Err(source) = shared.device.dma_map(iova, &memory) {
             iovas.give_back(iova);
             let hint = map_hint(&source, len, getrlimit(Resource::Memlock).current);

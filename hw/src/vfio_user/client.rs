@@ -237,7 +237,10 @@ impl Client {
         }
         let Some(header) = header else { return Err(Failure::Closed) };
         if have != header.size as usize {
-            return Err(Failure::Protocol(format!("{} bytes after the reply to {command:?}", have - header.size as usize)));
+            return Err(Failure::Protocol(format!(
+                "{} bytes after the reply to {command:?}",
+                have - header.size as usize
+            )));
         }
         if header.is_error() {
             let source = match i32::try_from(header.error) {

@@ -7,6 +7,7 @@ mod message;
 pub use error::OpenError;
 
 use crate::discover::is_hfi1;
+use crate::function::{BAR0_LEN, CONFIG_LENS, IOVAS};
 use client::{Client, Failure, MAX_FDS, RequestError};
 use message::{ACCESS_LEN, Command, Fields, HEADER_LEN, MAX_REPLY, access, u32_at, u64_at};
 use opx_bus::clock::RealClock;
@@ -28,12 +29,6 @@ use vfio_bindings::bindings::vfio::{
     VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_MSIX_IRQ_INDEX,
 };
 
-/// Bytes of an HFI1's BAR 0.
-const BAR0_LEN: u64 = 64 << 20;
-/// Bytes of config space: conventional and PCI Express.
-const CONFIG_LENS: [u64; 2] = [256, 4096];
-/// I/O addresses given out: above 4 GiB, and within the 39 bits that every IOMMU translates.
-const IOVAS: (Iova, Iova) = (Iova(1 << 32), Iova(1 << 38));
 /// READ and WRITE in the flags of DMA_MAP.
 const DMA_READ_WRITE: u32 = 3;
 
@@ -105,11 +100,13 @@ impl VfioUserBus {
         if !CONFIG_LENS.contains(&config_len) {
             return Err(wrong("config space", config_len, "256 or 4096"));
         }
-        let vectors =
-            if irqs > VFIO_PCI_MSIX_IRQ_INDEX { irq_count(&client, VFIO_PCI_MSIX_IRQ_INDEX).map_err(bus_error)? } else { 0 };
+        let vectors = if irqs > VFIO_PCI_MSIX_IRQ_INDEX {
+            irq_count(&client, VFIO_PCI_MSIX_IRQ_INDEX).map_err(bus_error)?
+        } else {
+            0
+        };
         let iovas = Mutex::new(IovaAllocator::new(IOVAS.0, IOVAS.1));
-        let shared =
-            Shared { name, client, clock: RealClock::default(), iovas, config_len, vectors, fds_per_message };
+        let shared = Shared { name, client, clock: RealClock::default(), iovas, config_len, vectors, fds_per_message };
         let bus = Self { shared: Arc::new(shared) };
         let mut id = [0; 4];
         bus.config_read(0, &mut id)?;
@@ -381,9 +378,10 @@ impl PciFunction for VfioUserBus {
 
     fn reset(&self) -> Result<(), BusError> {
         let shared = &self.shared;
-        shared.client.request(Command::DeviceReset, &[], &[], 0..=0, |_| Ok(())).map_err(|error| {
-            shared.error(error, |source| BusError::Reset { name: shared.name.clone(), source })
-        })
+        shared
+            .client
+            .request(Command::DeviceReset, &[], &[], 0..=0, |_| Ok(()))
+            .map_err(|error| shared.error(error, |source| BusError::Reset { name: shared.name.clone(), source }))
     }
 
     fn gone(&self) -> Option<String> {
@@ -409,7 +407,11 @@ impl PciFunction for VfioUserBus {
         let start = std::time::Instant::now();
         loop {
             let left = limit.saturating_sub(start.elapsed());
-            if irq.wait(left.min(SLICE)).map_err(|source| BusError::Irq { name: shared.name.clone(), count: 1, source })? {
+            if irq.wait(left.min(SLICE)).map_err(|source| BusError::Irq {
+                name: shared.name.clone(),
+                count: 1,
+                source,
+            })? {
                 return Ok(true);
             }
             if let Some(why) = shared.client.check() {

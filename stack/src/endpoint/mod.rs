@@ -121,7 +121,7 @@ impl<B: PciFunction> Endpoint<B> {
             header_entries: config.header_entries,
             eager_buffers: config.eager_buffers,
             eager_buffer_size: config.eager_buffer_size,
-            job_key: config.job_key,
+            job_key: hfi.options().job_key,
             ..RecvConfig::default()
         })?;
         let rx = u8::try_from(recv.number().0).map_err(|_| OpenError::RcvCtxt(recv.number()))?;
@@ -352,8 +352,8 @@ impl<B: PciFunction> Endpoint<B> {
             dst_rx: to.rx,
             sc: self.config.sc,
             sl: self.config.sl,
-            pkey: self.config.pkey,
-            job_key: self.config.job_key,
+            pkey: self.hfi.options().pkey,
+            job_key: self.hfi.options().job_key,
             qp_prefix: KDETH_QP_PREFIX,
         }
     }
@@ -370,6 +370,10 @@ impl<B: PciFunction> Endpoint<B> {
         });
         if let Some(why) = why {
             return Err(EndpointError::Gone { adapter: bus.name().to_owned(), why });
+        }
+        // The adapter's own interrupt: link events and errors, for whichever endpoint looks first.
+        if self.hfi.irq().is_none_or(|irq| irq.take().unwrap_or(true)) {
+            self.hfi.service_interrupts()?;
         }
         let stuck = self.sdma.pending() > 0 && self.sdma_done.0 == self.sdma_done.1;
         self.sdma_done.1 = self.sdma_done.0;

@@ -28,7 +28,7 @@ impl<B: PciFunction> Endpoint<B> {
             let header = Header(received.header);
             let usable = received.rhf.errors() == 0 && header.payload_len() <= scratch.len();
             let len = if usable { self.recv.copy_payload(&received, &mut scratch[..]) } else { 0 };
-            self.recv.release(received);
+            self.recv.release();
             if usable {
                 self.with_faults(now, header, &scratch[..len]);
             } else {
@@ -63,7 +63,7 @@ impl<B: PciFunction> Endpoint<B> {
     fn take_packet(&mut self, now: Instant, header: Header, payload: &[u8]) {
         if header.opcode() == Opcode::Ud {
             match Ud::decode(&header, payload) {
-                Ok(ud) => self.reliability.on_ud(now, &ud),
+                Ok(ud) => self.reliability.on_ud(now, header.origin(), &ud),
                 Err(_) => self.counters.malformed += 1,
             }
             return;

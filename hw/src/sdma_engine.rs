@@ -1,0 +1,346 @@
+//! SDMA engines: a descriptor ring in host memory that the chip reads, and the handshakes that start and stop it.
+
+use crate::error::{ChipError, ContextError, Gone};
+use crate::hfi::{Inner, lock};
+use crate::regs::limit;
+use opx_bus::{ALL_ONES, DmaBlock, Irq, PciFunction};
+use opx_defs::csr;
+use opx_defs::sdma::SdmaDesc;
+use opx_defs::source::Source;
+use opx_defs::units::SdmaEngine as EngineNumber;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// LEN_GEN counts the ring in these.
+const LENGTH_UNIT: u32 = 64;
+/// LENGTH has 10 bits, and the ring is a power of two.
+const MAX_ENTRIES: u32 = 32768;
+const DESC_BYTES: usize = size_of::<SdmaDesc>();
+/// Written once without and once with the generation's highest bit, which turns the check on
+/// (`sdma.c:sdma_setlengen`).
+const GENERATION_CHECK: u64 = 4;
+/// The engine counts as idle after 250 ns, in cclks (`sdma.c:sdma_idle_cnt`).
+const IDLE_CCLKS: u64 = 201;
+
+/// An SDMA engine. Dropping it stops it and frees its ring.
+pub struct SdmaEngine<B: PciFunction> {
+    inner: Arc<Inner<B>>,
+    number: EngineNumber,
+    entries: u32,
+    vector: Option<u16>,
+    /// The ring, and behind it a line for the head. Taken out only when the engine doesn't stop.
+    memory: Option<DmaBlock>,
+}
+
+impl<B: PciFunction> fmt::Debug for SdmaEngine<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SdmaEngine").field("number", &self.number).field("entries", &self.entries).finish()
+    }
+}
+
+/// Checks that packets pass on egress: `hfi.h:hfi1_pkt_base_sdma_integrity`. 0x2ec3f7.
+fn checks() -> u64 {
+    use csr::SEND_DMA_CHECK_ENABLE as c;
+    let enabled = [
+        c::CHECK_ENABLE,
+        c::CHECK_VL,
+        c::CHECK_JOB_KEY,
+        c::CHECK_SLID,
+        c::CHECK_OPCODE,
+        c::CHECK_VL_MAPPING,
+        c::CHECK_BYPASS_VL_MAPPING,
+        c::DISALLOW_RAW,
+        c::DISALLOW_RAW_IPV6,
+        c::DISALLOW_TOO_SMALL_IB_PACKETS,
+        c::DISALLOW_TOO_SMALL_BYPASS_PACKETS,
+        c::DISALLOW_BAD_PKT_LEN,
+        c::DISALLOW_TOO_LONG_IB_PACKETS,
+        c::DISALLOW_TOO_LONG_BYPASS_PACKETS,
+        c::DISALLOW_BYPASS_BAD_PKT_LEN,
+    ];
+    enabled.iter().fold(0, |mask, field| mask | field.mask())
+}
+
+impl<B: PciFunction> SdmaEngine<B> {
+    pub(crate) fn new(inner: &Arc<Inner<B>>, entries: u32) -> Result<Self, ContextError> {
+        let adapter = inner.adapter();
+        if inner.frozen.get() {
+            return Err(ContextError::Frozen { adapter });
+        }
+        if !entries.is_power_of_two() || !(LENGTH_UNIT..=MAX_ENTRIES).contains(&entries) {
+            let (parameter, rule) = ("entries of an SDMA ring", "a power of two from 64 to 32768");
+            return Err(ContextError::BadParameter { adapter, parameter, value: entries.into(), rule });
+        }
+        let memory = inner.regs.bus().dma_alloc(entries as usize * DESC_BYTES + 64)?;
+        let number = EngineNumber(lock(&inner.pool).take_sdma()?);
+        // From here on, dropping it gives everything back.
+        let engine = Self { inner: Arc::clone(inner), number, entries, vector: None, memory: Some(memory) };
+        engine.set_up();
+        engine.start()?;
+        Ok(engine)
+    }
+
+    fn index(&self) -> u32 {
+        self.number.0.into()
+    }
+
+    fn head_offset(&self) -> usize {
+        self.entries as usize * DESC_BYTES
+    }
+
+    /// `sdma.c:init_sdma_regs`.
+    fn set_up(&self) {
+        use csr::SEND_DMA_MEMORY as memory;
+        let (regs, n, sizes) = (&self.inner.regs, self.index(), self.inner.info.sizes);
+        if let Some(block) = &self.memory {
+            regs.write_at(&csr::SEND_DMA_BASE_ADDR, n, block.iova(0).0);
+            regs.write_at(&csr::SEND_DMA_HEAD_ADDR, n, block.iova(self.head_offset()).0);
+        }
+        self.set_length();
+        regs.write_at(&csr::SEND_DMA_TAIL, n, 0);
+        regs.write_at(&csr::SEND_DMA_RELOAD_CNT, n, IDLE_CCLKS);
+        regs.write_at(&csr::SEND_DMA_DESC_CNT, n, 0);
+        // All engines share the chip's SDMA memory equally.
+        let blocks = u64::from(sizes.sdma_blocks / sizes.sdma_engines);
+        let index = memory::SDMA_MEMORY_INDEX.put(blocks * u64::from(n));
+        regs.write_at(&csr::SEND_DMA_MEMORY, n, index | memory::SDMA_MEMORY_CNT.put(blocks));
+        regs.write_at(&csr::SEND_DMA_ENG_ERR_MASK, n, ALL_ONES);
+        regs.write_at(&csr::SEND_DMA_CHECK_ENABLE, n, checks());
+        regs.write_at(&csr::SEND_DMA_CHECK_OPCODE, n, 0);
+        // Mask and value 0: any job key passes, the ring is the owner's own (sdma.c leaves it at its reset value).
+        regs.write_at(&csr::SEND_DMA_CHECK_JOB_KEY, n, 0);
+    }
+
+    /// `sdma.c:sdma_setlengen`.
+    fn set_length(&self) {
+        use csr::SEND_DMA_LEN_GEN as len_gen;
+        let length = len_gen::LENGTH.put((self.entries / LENGTH_UNIT).into());
+        self.inner.regs.write_at(&csr::SEND_DMA_LEN_GEN, self.index(), length);
+        let checked = length | len_gen::GENERATION.put(GENERATION_CHECK);
+        self.inner.regs.write_at(&csr::SEND_DMA_LEN_GEN, self.index(), checked);
+    }
+
+    fn kept_errors(&self) -> Option<&AtomicU64> {
+        self.inner.sdma_errors.get(usize::from(self.number.0))
+    }
+
+    /// From down to running: `sdma.c` states s10 (halt), s15 (clean up), s99 (running).
+    fn start(&self) -> Result<(), ContextError> {
+        let (regs, n) = (&self.inner.regs, self.index());
+        if let Some(kept) = self.kept_errors() {
+            kept.store(0, Ordering::Release);
+        }
+        regs.write_at(&csr::SEND_DMA_CTRL, n, csr::SEND_DMA_CTRL::SDMA_HALT.mask());
+        // The engine reports its halt as an error, which the general interrupt may have taken already.
+        let halt = csr::SEND_DMA_ENG_ERR_STATUS::SDMA_HALT_ERR;
+        let kept = || self.kept_errors().map_or(0, |kept| kept.load(Ordering::Acquire));
+        let reported = |value| halt.is_set(value | kept());
+        regs.wait(&csr::SEND_DMA_ENG_ERR_STATUS, n, limit::SDMA_HALT, "SDMA_HALT_ERR", reported)?;
+        self.clean_up_and_run()
+    }
+
+    fn wait_halted(&self) -> Result<(), ChipError> {
+        let halted = |value| csr::SEND_DMA_STATUS::ENG_HALTED.is_set(value);
+        self.inner.regs.wait(&csr::SEND_DMA_STATUS, self.index(), limit::SDMA_HALT, "ENG_HALTED", halted)?;
+        Ok(())
+    }
+
+    fn wait_cleaned_up(&self) -> Result<(), ChipError> {
+        let clean = |value| csr::SEND_DMA_STATUS::ENG_CLEANED_UP.is_set(value);
+        let wanted = "ENG_CLEANED_UP";
+        self.inner.regs.wait(&csr::SEND_DMA_STATUS, self.index(), limit::UNBOUNDED_IN_LINUX, wanted, clean)?;
+        Ok(())
+    }
+
+    /// `sdma.c:sdma_err_halt_wait, sdma_hw_clean_up_task, sdma_hw_start_up`.
+    fn clean_up_and_run(&self) -> Result<(), ContextError> {
+        use csr::SEND_DMA_CTRL as ctrl;
+        let (regs, n) = (&self.inner.regs, self.index());
+        self.wait_halted()?;
+        let errors = regs.read_at(&csr::SEND_DMA_ENG_ERR_STATUS, n)?;
+        if errors != 0 {
+            regs.write_at(&csr::SEND_DMA_ENG_ERR_CLEAR, n, errors);
+        }
+        regs.write_at(&csr::SEND_DMA_CTRL, n, ctrl::SDMA_CLEANUP.mask() | ctrl::SDMA_INT_ENABLE.mask());
+        self.wait_cleaned_up()?;
+        self.set_length();
+        regs.write_at(&csr::SEND_DMA_TAIL, n, 0);
+        if let Some(memory) = &self.memory {
+            memory.write_u64(self.head_offset(), 0);
+        }
+        let fifo = csr::SEND_DMA_ENG_ERR_CLEAR::SDMA_HEADER_REQUEST_FIFO_UNC_ERR;
+        regs.write_at(&csr::SEND_DMA_ENG_ERR_CLEAR, n, fifo.mask());
+        if let Some(kept) = self.kept_errors() {
+            kept.store(0, Ordering::Release);
+        }
+        regs.write_at(&csr::SEND_DMA_CTRL, n, ctrl::SDMA_ENABLE.mask() | ctrl::SDMA_INT_ENABLE.mask());
+        // The read makes sure that the engine runs before the first doorbell.
+        regs.read_at(&csr::SEND_DMA_CTRL, n)?;
+        Ok(())
+    }
+
+    /// Number of the engine.
+    pub fn number(&self) -> EngineNumber {
+        self.number
+    }
+
+    /// Descriptors in its ring, a power of two.
+    pub fn entries(&self) -> u32 {
+        self.entries
+    }
+
+    /// The function it is on.
+    pub fn bus(&self) -> &B {
+        self.inner.regs.bus()
+    }
+
+    /// Writes a descriptor. `slot` counts on without end or modulo the ring's length.
+    #[inline]
+    pub fn write_descriptor(&self, slot: u32, desc: SdmaDesc) {
+        if let Some(memory) = &self.memory {
+            let at = (slot & (self.entries - 1)) as usize * DESC_BYTES;
+            memory.write_u64(at, desc.qw0.get());
+            memory.write_u64(at + 8, desc.qw1.get());
+        }
+    }
+
+    /// Tells the engine that descriptors up to, but not with, slot `tail` are written.
+    #[inline]
+    pub fn ring_doorbell(&self, tail: u32) {
+        let tail = tail & (self.entries - 1);
+        self.inner.regs.write_at(&csr::SEND_DMA_TAIL, self.index(), tail.into());
+    }
+
+    /// The slot that the engine does next, as it last wrote it to memory after a descriptor that asked for that.
+    #[inline]
+    pub fn head_from_memory(&self) -> u32 {
+        let head = self.memory.as_ref().map_or(0, |memory| memory.read_u64(self.head_offset()));
+        head as u32 & 0xffff & (self.entries - 1)
+    }
+
+    /// The slot that the engine does next, from its register; 0 when the adapter is gone.
+    pub fn head_from_register(&self) -> u32 {
+        let head = self.inner.regs.read_at(&csr::SEND_DMA_HEAD, self.index()).unwrap_or(0);
+        head as u32 & 0xffff & (self.entries - 1)
+    }
+
+    /// Errors that halted the engine (bits of SEND_DMA_ENG_ERR_STATUS); all ones when the adapter is gone or the link
+    /// went down.
+    pub fn error_status(&self) -> u64 {
+        if self.inner.frozen.get() {
+            return ALL_ONES;
+        }
+        let kept = self.kept_errors().map_or(0, |kept| kept.load(Ordering::Acquire));
+        self.inner.regs.read_at(&csr::SEND_DMA_ENG_ERR_STATUS, self.index()).map_or(ALL_ONES, |now| now | kept)
+    }
+
+    /// Stops the engine, forgets what is in the ring and starts it anew, at slot 0 and generation 0.
+    ///
+    /// # Errors
+    /// When the engine doesn't halt, doesn't clean up, or the adapter is gone.
+    pub fn restart(&mut self) -> Result<(), ContextError> {
+        if self.inner.frozen.get() {
+            return Err(ContextError::Frozen { adapter: self.inner.adapter() });
+        }
+        // An engine that an error halted stays so; one that runs is told to.
+        self.inner.regs.write_at(&csr::SEND_DMA_CTRL, self.index(), csr::SEND_DMA_CTRL::SDMA_HALT.mask());
+        self.clean_up_and_run()
+    }
+
+    fn sources(&self) -> [Source; 3] {
+        [Source::sdma_int(self.number), Source::sdma_progress(self.number), Source::sdma_idle(self.number)]
+    }
+
+    /// Gives the engine an interrupt of its own, raised by descriptors that ask for one and when it goes idle
+    /// (`msix.c`, `chip.c:remap_sdma_interrupts`).
+    ///
+    /// # Errors
+    /// When no vector is free or the adapter is gone.
+    pub fn enable_interrupts(&mut self) -> Result<&Irq, ContextError> {
+        let vector = match self.vector {
+            Some(vector) => vector,
+            None => {
+                let vector = lock(&self.inner.pool).take_vector()?;
+                self.vector = Some(vector);
+                for source in self.sources() {
+                    self.inner.route(source, vector)?;
+                }
+                vector
+            }
+        };
+        let (adapter, count) = (self.inner.adapter(), self.inner.irqs.len() as u32);
+        let missing = ContextError::Exhausted { adapter, what: "interrupt vector", count };
+        self.inner.irqs.get(usize::from(vector)).ok_or(missing)
+    }
+
+    /// The interrupt, when there is one.
+    pub fn irq(&self) -> Option<&Irq> {
+        self.vector.and_then(|vector| self.inner.irqs.get(usize::from(vector)))
+    }
+
+    /// Lets the interrupt be raised anew. Look at the head after that, then sleep.
+    ///
+    /// # Errors
+    /// When the adapter is gone.
+    pub fn arm(&mut self) -> Result<(), Gone> {
+        let sources = self.sources();
+        let bits = sources.iter().fold(0, |bits, source| bits | source.bit());
+        // All three are in one register; the read makes sure that the clear arrived.
+        self.inner.regs.write_at(&csr::CCE_INT_CLEAR, sources[0].word(), bits);
+        self.inner.regs.read_any(&csr::CCE_INT_CLEAR, sources[0].word())?;
+        Ok(())
+    }
+
+    /// Stops the engine for good; an error means that it may still read the ring or write the head.
+    fn stop(&self) -> Result<(), ChipError> {
+        use csr::SEND_DMA_CTRL as ctrl;
+        let (regs, n) = (&self.inner.regs, self.index());
+        regs.write_at(&csr::SEND_DMA_CTRL, n, ctrl::SDMA_HALT.mask());
+        self.wait_halted()?;
+        regs.write_at(&csr::SEND_DMA_CTRL, n, ctrl::SDMA_CLEANUP.mask());
+        self.wait_cleaned_up()?;
+        regs.write_at(&csr::SEND_DMA_CTRL, n, 0);
+        let errors = regs.read_at(&csr::SEND_DMA_ENG_ERR_STATUS, n)?;
+        regs.write_at(&csr::SEND_DMA_ENG_ERR_CLEAR, n, errors);
+        for csr in [&csr::SEND_DMA_BASE_ADDR, &csr::SEND_DMA_HEAD_ADDR, &csr::SEND_DMA_CHECK_ENABLE] {
+            regs.write_at(csr, n, 0);
+        }
+        regs.read_at(&csr::SEND_DMA_CTRL, n)?;
+        Ok(())
+    }
+}
+
+impl<B: PciFunction> Drop for SdmaEngine<B> {
+    fn drop(&mut self) {
+        let stopped = self.stop();
+        if let Some(vector) = self.vector {
+            for source in self.sources() {
+                self.inner.unroute(source);
+            }
+            lock(&self.inner.pool).give_back_vector(vector);
+        }
+        let mut pool = lock(&self.inner.pool);
+        match stopped {
+            Err(ChipError::Stuck(stuck)) => {
+                log::warn!("{stuck}; SDMA engine {} isn't used again", self.number);
+                pool.retire();
+                if let Some(memory) = self.memory.take() {
+                    pool.keep(memory);
+                }
+            }
+            // A function that is gone does no DMA.
+            Ok(()) | Err(ChipError::Gone(_)) => pool.give_back_sdma(self.number.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checks_are_those_of_the_driver() {
+        assert_eq!(checks(), 0x2e_c3f7);
+    }
+}

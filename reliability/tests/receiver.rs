@@ -1,0 +1,243 @@
+//! The receiver's rules, one test each.
+
+use opx_defs::time::Instant;
+use opx_defs::units::{Lid, Psn};
+use opx_defs::wire::opx::{FlowKey, Origin, Ud, UdOp};
+use opx_reliability::{Arrival, Config, DropReason, Event, Reliability, Transmit, Verdict};
+use std::time::Duration;
+
+const ME: Origin = Origin { lid: Lid(1), rx: 5 };
+const PEER: Origin = Origin { lid: Lid(2), rx: 7 };
+
+type Core = Reliability<(), u32>;
+
+fn core(config: Config) -> Core {
+    Core::new(config, ME).unwrap()
+}
+
+fn arrival(psn: u32) -> Arrival {
+    Arrival { origin: PEER, psn: Psn::new(psn), ack_req: false, early: false }
+}
+
+fn data(core: &mut Core, psn: u32) -> Verdict {
+    core.on_data(arrival(psn), || Some(psn))
+}
+
+fn answers(core: &mut Core, now: Instant) -> Vec<(UdOp, u32, u32)> {
+    let mut out = Vec::new();
+    while let Some(packet) = core.poll_transmit(now) {
+        let Transmit::Ud { ud, .. } = packet else { panic!("{packet:?}") };
+        out.push((ud.op, ud.start.get(), ud.count));
+    }
+    out
+}
+
+fn ping(core: &mut Core, now: Instant, start: u32, count: u32) -> Vec<(UdOp, u32, u32)> {
+    let key = FlowKey { slid: PEER.lid, dlid: ME.lid, src_rx: PEER.rx, dst_rx: ME.rx };
+    core.on_ud(now, PEER, &Ud { op: UdOp::Ping, key, start: Psn::new(start), count });
+    answers(core, now)
+}
+
+fn drain(core: &mut Core) -> Vec<u32> {
+    std::iter::from_fn(|| core.next_in_order()).map(|(_, packet)| packet).collect()
+}
+
+const T0: Instant = Instant::ZERO;
+
+#[test]
+fn packets_come_out_in_order_and_once() {
+    let mut core = core(Config::default());
+    assert_eq!(data(&mut core, 2), Verdict::Held);
+    assert_eq!(data(&mut core, 2), Verdict::Duplicate);
+    assert_eq!(data(&mut core, 1), Verdict::Held);
+    assert_eq!(drain(&mut core), []);
+    // A copy of one that waits is dropped without a word.
+    assert_eq!(answers(&mut core, T0), []);
+    assert_eq!(data(&mut core, 0), Verdict::Deliver);
+    assert_eq!(drain(&mut core), [1, 2]);
+    // The gap is filled: the sender is told.
+    assert_eq!(answers(&mut core, T0), [(UdOp::Ack, 0, 3)]);
+    assert_eq!(data(&mut core, 1), Verdict::Duplicate);
+    assert_eq!(answers(&mut core, T0), [(UdOp::Ack, 1, 1)]);
+    assert_eq!(core.counters().duplicates_received, 2);
+    assert_eq!(core.counters().uepkt_received, 2);
+}
+
+#[test]
+fn a_caller_that_does_not_fetch_still_gets_everything_in_order() {
+    let mut core = core(Config::default());
+    for (psn, verdict) in [(1, Verdict::Held), (0, Verdict::Deliver), (2, Verdict::Held), (3, Verdict::Held)] {
+        assert_eq!(data(&mut core, psn), verdict, "{psn}");
+    }
+    assert_eq!(drain(&mut core), [1, 2, 3]);
+    assert_eq!(data(&mut core, 4), Verdict::Deliver);
+}
+
+#[test]
+fn pre_acks_at_the_rate_but_never_for_psn_0() {
+    let mut core = core(Config { pre_ack_rate: 4, ..Config::default() });
+    let mut acks = Vec::new();
+    for psn in 0..10 {
+        assert_eq!(data(&mut core, psn), Verdict::Deliver);
+        acks.extend(answers(&mut core, T0));
+    }
+    assert_eq!(acks, [(UdOp::Ack, 1, 4), (UdOp::Ack, 5, 4)]);
+    assert_eq!(core.counters().acks_preemptive_sent, 2);
+}
+
+#[test]
+fn no_pre_acks_when_they_are_off() {
+    let mut core = core(Config { pre_ack_rate: 0, ..Config::default() });
+    for psn in 0..200 {
+        data(&mut core, psn);
+    }
+    assert_eq!(answers(&mut core, T0), []);
+}
+
+#[test]
+fn ack_req_is_answered_at_once_with_up_to_a_rate_of_psns() {
+    let mut core = core(Config { pre_ack_rate: 4, ..Config::default() });
+    let mut asking = |psn| {
+        core.on_data(Arrival { ack_req: true, ..arrival(psn) }, || Some(psn));
+        answers(&mut core, T0)
+    };
+    assert_eq!(asking(0), [(UdOp::Ack, 0, 1)]);
+    assert_eq!(asking(1), [(UdOp::Ack, 1, 1)]);
+    assert_eq!(asking(2), [(UdOp::Ack, 1, 2)]);
+    assert_eq!(asking(3), [(UdOp::Ack, 1, 3)]);
+    // A multiple of the rate is acknowledged once, not twice.
+    assert_eq!(asking(4), [(UdOp::Ack, 1, 4)]);
+    assert_eq!(asking(5), [(UdOp::Ack, 2, 4)]);
+    // Out of order it is not honoured.
+    assert_eq!(asking(7), []);
+}
+
+#[test]
+fn rendezvous_data_is_used_early_and_once() {
+    let mut core = core(Config::default());
+    let early = |psn| Arrival { early: true, ..arrival(psn) };
+    assert_eq!(core.on_data(early(1), || None), Verdict::ApplyEarly);
+    assert_eq!(core.on_data(early(1), || None), Verdict::Duplicate);
+    assert_eq!(data(&mut core, 2), Verdict::Held);
+    assert_eq!(core.on_data(early(0), || None), Verdict::Deliver);
+    assert_eq!(drain(&mut core), [2]);
+    assert_eq!(core.on_data(early(1), || None), Verdict::Duplicate);
+    assert_eq!(core.counters().rzv_data_ooo, 1);
+}
+
+#[test]
+fn early_packets_give_their_room_back() {
+    let mut core = core(Config { max_held: 2, ..Config::default() });
+    for psn in (0..100).step_by(3) {
+        for ahead in [psn + 2, psn + 1] {
+            assert_eq!(core.on_data(Arrival { early: true, ..arrival(ahead) }, || None), Verdict::ApplyEarly);
+        }
+        assert_eq!(data(&mut core, psn), Verdict::Deliver);
+        assert_eq!(drain(&mut core), []);
+    }
+}
+
+#[test]
+fn repeats_of_a_ping_are_merged_until_the_tick() {
+    let mut core = core(Config::default());
+    for psn in 0..10 {
+        data(&mut core, psn);
+    }
+    let (soon, tick) = (T0 + Duration::from_micros(100), T0 + Duration::from_micros(500));
+    assert_eq!(ping(&mut core, T0, 2, 3), [(UdOp::Ack, 2, 3)]);
+    // Equal or smaller repeats get no answer, not even at the tick.
+    assert_eq!(ping(&mut core, soon, 2, 3), []);
+    assert_eq!(core.poll_timeout(), None);
+    // Larger ones are answered together at the tick.
+    assert_eq!(ping(&mut core, soon, 2, 4), []);
+    assert_eq!(ping(&mut core, soon, 2, 6), []);
+    assert_eq!(core.poll_timeout(), Some(tick));
+    core.on_timeout(soon);
+    assert_eq!(answers(&mut core, soon), []);
+    core.on_timeout(tick);
+    assert_eq!(answers(&mut core, tick), [(UdOp::Ack, 2, 6)]);
+    assert_eq!(core.poll_timeout(), None);
+    // Another question is answered at once, and so is the same one later.
+    assert_eq!(ping(&mut core, soon, 3, 1), [(UdOp::Ack, 3, 1)]);
+    assert_eq!(ping(&mut core, tick + Duration::from_micros(500), 3, 1), [(UdOp::Ack, 3, 1)]);
+    assert_eq!(core.counters().pings_merged, 3);
+}
+
+#[test]
+fn a_whole_gap_can_be_asked_for() {
+    for (max_nack, asked) in [(1, 1), (4, 4), (32, 6)] {
+        let mut core = core(Config { max_nack, ..Config::default() });
+        for psn in [0, 1, 8] {
+            data(&mut core, psn);
+        }
+        assert_eq!(ping(&mut core, T0, 2, 7), [(UdOp::Ack, 8, 1), (UdOp::Nack, 2, asked)]);
+        // With nothing kept behind it, what follows may be on its way.
+        let mut core = Core::new(Config { max_nack, ..Config::default() }, ME).unwrap();
+        data(&mut core, 0);
+        assert_eq!(ping(&mut core, T0, 1, 7), [(UdOp::Nack, 1, 1)]);
+    }
+}
+
+#[test]
+fn what_is_kept_is_bounded() {
+    let mut core = core(Config { max_held_per_flow: 3, max_held: 4, ..Config::default() });
+    let no_room = Verdict::Dropped(DropReason::NoRoom);
+    for psn in 1..4 {
+        assert_eq!(data(&mut core, psn), Verdict::Held);
+    }
+    assert_eq!(data(&mut core, 4), no_room);
+    assert_eq!(core.poll_event(), Some(Event::PeerOutOfStep { peer: PEER }));
+    assert_eq!(data(&mut core, 5), no_room);
+    assert_eq!(core.poll_event(), None);
+    let other = Origin { lid: Lid(9), rx: 7 };
+    let from_other = |psn| Arrival { origin: other, ..arrival(psn) };
+    assert_eq!(core.on_data(from_other(1), || None), no_room);
+    assert_eq!(core.on_data(from_other(1), || Some(1)), Verdict::Held);
+    assert_eq!(core.on_data(from_other(2), || Some(2)), no_room);
+    // The expected packet always gets through, and makes room.
+    assert_eq!(data(&mut core, 0), Verdict::Deliver);
+    assert_eq!(drain(&mut core), [1, 2, 3]);
+    assert_eq!(core.on_data(from_other(2), || Some(2)), Verdict::Held);
+    assert_eq!(core.counters().dropped_no_room, 4);
+}
+
+#[test]
+fn peers_and_answers_are_bounded() {
+    let mut core = core(Config { max_flows: 2, max_answers: 3, pre_ack_rate: 1, ..Config::default() });
+    for lid in 1..5 {
+        let arrival = Arrival { origin: Origin { lid: Lid(lid), rx: 0 }, ..arrival(0) };
+        let want = if lid < 3 { Verdict::Deliver } else { Verdict::Dropped(DropReason::TooManyFlows) };
+        assert_eq!(core.on_data(arrival, || None), want);
+        for _ in 0..3 {
+            core.on_data(arrival, || None);
+        }
+    }
+    assert_eq!(answers(&mut core, T0).len(), 3);
+    assert_eq!(core.counters().answers_dropped, 3);
+    assert_eq!(core.counters().dropped_too_many_flows, 8);
+}
+
+#[test]
+fn an_unasked_ack_is_split_at_the_wrap() {
+    let mut core = Core::starting_at(Config::default(), ME, 0xff_fffc).unwrap();
+    for psn in [0xff_fffd, 0xff_fffe, 0xff_ffff, 0, 1] {
+        assert_eq!(data(&mut core, psn), Verdict::Held);
+    }
+    assert_eq!(data(&mut core, 0xff_fffc), Verdict::Deliver);
+    let acks = answers(&mut core, T0);
+    assert_eq!(acks.last(), Some(&(UdOp::Ack, 0, 2)));
+    let [(UdOp::Ack, start, count), _] = acks[..] else { panic!("{acks:?}") };
+    assert_eq!(start + count, 0x100_0000);
+    assert!(start <= 0xff_fffc);
+}
+
+#[test]
+fn an_ack_of_kept_packets_is_cut_at_the_wrap() {
+    let mut core = Core::starting_at(Config::default(), ME, 0xff_fffb).unwrap();
+    data(&mut core, 0xff_fffb);
+    for psn in [0xff_fffe, 0xff_ffff, 0, 1] {
+        data(&mut core, psn);
+    }
+    let want = [(UdOp::Ack, 0xff_fffe, 2), (UdOp::Nack, 0xff_fffc, 1)];
+    assert_eq!(ping(&mut core, T0, 0xff_fffc, 4), want);
+}

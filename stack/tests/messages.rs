@@ -1,0 +1,243 @@
+//! Messages between two endpoints on an emulated adapter in simulated time: every protocol, both orders of send and
+//! receive, faults on the wire, and what must be refused.
+
+use opx_bus::{Chance, PacketFaults, PciFunction};
+use opx_emu::{Adapter, Config as Chip, EmuBus, Icode, Lab, Pacing};
+use opx_hw::{Hfi, LinkMode, Options};
+use opx_stack::{Completion, Config, Endpoint, OperationError, Pattern, SendError};
+use std::time::Duration;
+
+struct Bench {
+    hfi: Hfi<EmuBus>,
+    adapter: Adapter,
+    a: Endpoint<EmuBus>,
+    b: Endpoint<EmuBus>,
+}
+
+fn bench(config: Config) -> Bench {
+    let lab = Lab::new(Pacing::Virtual);
+    let adapter = lab.add(Chip { icode: Icode::FunctionalSimulator, ..Chip::default() });
+    let hfi = Hfi::open(adapter.bus(), Options::default()).unwrap();
+    hfi.link_up(LinkMode::Loopback).unwrap();
+    let a = Endpoint::open(&hfi, config.clone()).unwrap();
+    let b = Endpoint::open(&hfi, config).unwrap();
+    Bench { hfi, adapter, a, b }
+}
+
+fn data(seed: u64, len: usize) -> Vec<u8> {
+    let mut chance = Chance::new(seed);
+    (0..len).map(|_| chance.below(256) as u8).collect()
+}
+
+impl Bench {
+    /// Runs until `until` holds, at most a simulated minute.
+    fn run(&mut self, mut until: impl FnMut(&mut Self) -> bool) {
+        let limit = self.hfi.bus().now() + Duration::from_secs(60);
+        while !until(self) {
+            assert!(self.hfi.bus().now() < limit, "no end: {:?} {:?}", self.a.counters(), self.b.counters());
+            let busy = self.a.progress().unwrap() | self.b.progress().unwrap();
+            if !busy {
+                self.hfi.bus().relax();
+            }
+        }
+    }
+
+    fn next_at_b(&mut self) -> Completion {
+        let mut next = None;
+        self.run(|bench| {
+            next = bench.b.poll_completion();
+            next.is_some()
+        });
+        next.unwrap()
+    }
+
+    fn next_at_a(&mut self) -> Completion {
+        let mut next = None;
+        self.run(|bench| {
+            next = bench.a.poll_completion();
+            next.is_some()
+        });
+        next.unwrap()
+    }
+}
+
+#[test]
+fn every_length_arrives_whole_by_its_protocol() {
+    let mut bench = bench(Config::default());
+    let to = bench.b.address();
+    for len in [0, 1, 7, 8, 9, 15, 16, 63, 64, 65, 511, 512, 513, 8191, 8192, 8193, 8200, 16_384, 100_003, 1 << 20] {
+        let message = data(len as u64, len);
+        bench.b.tag_receive(Pattern::exact(len as u64), vec![0; len + 3], 5).unwrap();
+        bench.a.tag_send(to, len as u64, message.clone(), 6).unwrap();
+        let Completion::Received { context, tag, source, len: got, buffer } = bench.next_at_b() else { panic!() };
+        assert_eq!((context, tag, source, got), (5, len as u64, bench.a.address(), len));
+        assert_eq!(&buffer[..got], &message[..]);
+        assert_eq!(bench.next_at_a(), Completion::Sent { context: 6, buffer: message });
+    }
+    bench.run(|bench| bench.a.is_quiet() && bench.b.is_quiet());
+}
+
+#[test]
+fn injected_messages_need_no_completion() {
+    let mut bench = bench(Config::default());
+    let to = bench.b.address();
+    for len in 0..=16 {
+        bench.a.tag_inject(to, 3, &data(1, len)).unwrap();
+        bench.b.tag_receive(Pattern::exact(3), vec![0; 16], 0).unwrap();
+        let Completion::Received { len: got, buffer, .. } = bench.next_at_b() else { panic!() };
+        assert_eq!(&buffer[..got], &data(1, len)[..]);
+    }
+    assert_eq!(bench.a.tag_inject(to, 3, &[0; 17]), Err(SendError::TooLong(17)));
+    assert_eq!(bench.a.poll_completion(), None);
+}
+
+#[test]
+fn a_message_that_nobody_waits_for_is_kept_until_it_is_asked_for() {
+    let mut bench = bench(Config::default());
+    let to = bench.b.address();
+    for (tag, len) in [(1, 100), (2, 50_000), (1, 200)] {
+        bench.a.tag_send(to, tag, data(tag + len as u64, len), 0).unwrap();
+    }
+    bench.run(|bench| bench.b.counters().unexpected_messages == 3);
+    // The one with wildcards takes the first that came; the same tag comes in the order it was sent.
+    bench.b.tag_receive(Pattern { tag: 0, ignore: u64::MAX, source: None }, vec![0; 1 << 16], 10).unwrap();
+    bench.b.tag_receive(Pattern::exact(2), vec![0; 1 << 16], 11).unwrap();
+    bench.b.tag_receive(Pattern::exact(1), vec![0; 1 << 16], 12).unwrap();
+    let mut got = Vec::new();
+    for _ in 0..3 {
+        let Completion::Received { context, tag, len, buffer, .. } = bench.next_at_b() else { panic!() };
+        assert_eq!(&buffer[..len], &data(tag + len as u64, len)[..]);
+        got.push((context, tag, len));
+    }
+    got.sort();
+    assert_eq!(got, [(10, 1, 100), (11, 2, 50_000), (12, 1, 200)]);
+}
+
+#[test]
+fn a_receive_from_one_source_waits_for_it() {
+    let mut bench = bench(Config::default());
+    let (a, b) = (bench.a.address(), bench.b.address());
+    bench.b.tag_receive(Pattern { tag: 4, ignore: 0, source: Some(b) }, vec![0; 8], 1).unwrap();
+    bench.b.tag_receive(Pattern { tag: 4, ignore: 0, source: Some(a) }, vec![0; 8], 2).unwrap();
+    bench.a.tag_send(b, 4, vec![9; 8], 0).unwrap();
+    assert!(matches!(bench.next_at_b(), Completion::Received { context: 2, .. }));
+}
+
+#[test]
+fn a_message_longer_than_its_buffer_is_an_error_on_one_side_only() {
+    let mut bench = bench(Config::default());
+    let to = bench.b.address();
+    for len in [100, 100_000] {
+        bench.b.tag_receive(Pattern::exact(1), vec![0; 99], 1).unwrap();
+        bench.a.tag_send(to, 1, vec![7; len], 2).unwrap();
+        let Completion::Failed { context: 1, error, buffer } = bench.next_at_b() else { panic!() };
+        assert_eq!((error, buffer.len()), (OperationError::Truncated { message: len as u64, buffer: 99 }, 99));
+        assert!(matches!(bench.next_at_a(), Completion::Sent { context: 2, .. }));
+    }
+}
+
+#[test]
+fn a_spoilt_wire_changes_nothing_but_the_counts() {
+    let mut bench = bench(Config::default());
+    bench.adapter.set_wire_faults(PacketFaults { loss: 5.0, duplicate: 3.0, reorder: 5.0, corrupt: 2.0 }, 42);
+    let to = bench.b.address();
+    let lens = |n: u64| if n.is_multiple_of(10) { 60_000 + n as usize * 7 } else { (n as usize * 37) % 3000 };
+    let (mut sent, mut received) = (0, 0);
+    for n in 0..200 {
+        bench.b.tag_receive(Pattern::exact(0), vec![0; lens(n)], n).unwrap();
+    }
+    bench.run(|bench| {
+        while sent < 200 && bench.a.tag_send(to, 0, data(sent, lens(sent)), sent).is_ok() {
+            sent += 1;
+        }
+        while let Some(completion) = bench.b.poll_completion() {
+            let Completion::Received { context, len, buffer, .. } = completion else { panic!("{completion:?}") };
+            assert_eq!(&buffer[..len], &data(context, lens(context))[..], "message {context}");
+            received += 1;
+        }
+        received == 200
+    });
+    assert!(bench.adapter.fault_counts().total() > 50);
+    assert!(bench.a.reliability_counters().replays_sent > 10);
+    bench.run(|bench| bench.a.is_quiet() && bench.b.is_quiet());
+}
+
+#[test]
+fn unexpected_messages_stay_within_their_limit_and_none_is_lost() {
+    let mut bench = bench(Config { unexpected_bytes: 20_000, ..Config::default() });
+    let to = bench.b.address();
+    for n in 0..20 {
+        bench.a.tag_send(to, n, data(n, 4000), n).unwrap();
+    }
+    bench.run(|bench| bench.b.counters().no_room > 3);
+    assert!(bench.b.counters().unexpected_messages <= 5);
+    for n in 0..20 {
+        bench.b.tag_receive(Pattern::exact(n), vec![0; 4000], n).unwrap();
+    }
+    for _ in 0..20 {
+        let Completion::Received { context, buffer, .. } = bench.next_at_b() else { panic!() };
+        assert_eq!(buffer, data(context, 4000));
+    }
+}
+
+#[test]
+fn slots_run_out_with_again_and_come_back() {
+    let mut bench = bench(Config { slots: 8, ..Config::default() });
+    let to = bench.b.address();
+    let mut accepted = 0;
+    let refused = loop {
+        match bench.a.tag_send(to, 1, vec![accepted as u8; 64], accepted) {
+            Ok(()) => accepted += 1,
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!((accepted, refused.error, refused.buffer), (8, SendError::Again(to), vec![8; 64]));
+    for n in 0..8 {
+        bench.b.tag_receive(Pattern::exact(1), vec![0; 64], n).unwrap();
+    }
+    bench.run(|bench| bench.a.is_quiet());
+    bench.a.tag_send(to, 1, vec![1; 64], 8).unwrap();
+}
+
+#[test]
+fn a_peer_that_never_answers_fails_what_was_sent_to_it() {
+    let reliability = opx_reliability::Config { give_up_after: Duration::from_secs(2), ..Default::default() };
+    let mut bench = bench(Config { reliability, ..Config::default() });
+    let nobody = opx_stack::Address { rx: 77, ..bench.b.address() };
+    bench.a.tag_send(nobody, 1, vec![1; 10], 5).unwrap();
+    bench.a.tag_send(nobody, 2, vec![2; 100_000], 6).unwrap();
+    for context in [5, 6] {
+        let Completion::Failed { context: got, error, .. } = bench.next_at_a() else { panic!() };
+        assert_eq!((got, error), (context, OperationError::Unreachable(nobody)));
+    }
+    // Others aren't touched by it.
+    let to = bench.b.address();
+    bench.b.tag_receive(Pattern::exact(1), vec![0; 10], 7).unwrap();
+    bench.a.tag_send(to, 1, vec![3; 10], 8).unwrap();
+    assert!(matches!(bench.next_at_b(), Completion::Received { context: 7, .. }));
+    assert_eq!(bench.a.tag_send(nobody, 1, vec![], 9).unwrap_err().error, SendError::Unreachable(nobody));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let run = |seed| {
+        let mut bench = bench(Config::default());
+        bench.adapter.set_wire_faults(PacketFaults { loss: 3.0, duplicate: 1.0, reorder: 3.0, corrupt: 1.0 }, seed);
+        let to = bench.b.address();
+        for n in 0..4 {
+            bench.b.tag_receive(Pattern::exact(n), vec![0; 300_000], n).unwrap();
+            bench.a.tag_send(to, n, data(n, 300_000), n).unwrap();
+        }
+        bench.run(|bench| bench.a.is_quiet() && bench.b.counters().received_messages == 4);
+        (
+            bench.hfi.bus().now(),
+            bench.a.counters(),
+            bench.b.counters(),
+            bench.a.reliability_counters().to_owned(),
+            bench.adapter.fault_counts(),
+        )
+    };
+    let first = run(11);
+    assert_eq!(format!("{first:?}"), format!("{:?}", run(11)));
+    assert_ne!(format!("{first:?}"), format!("{:?}", run(12)));
+}

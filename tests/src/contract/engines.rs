@@ -1,0 +1,163 @@
+//! What the send engines and the receive contexts must do, packet by packet.
+
+use crate::rig::Rig;
+use opx_bus::PciFunction;
+use opx_defs::units::{Blocks, Psn, Sc, Sl, Vl};
+use opx_defs::wire::opx::{Eager, Header, Route};
+use opx_hw::{Hfi, RecvConfig, RecvContext};
+use opx_pio::{PioError, PioSender};
+use opx_sdma::{Fragment, Outcome, SdmaQueue};
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A receive context and the way to it.
+struct Target<B: PciFunction> {
+    recv: RecvContext<B>,
+    route: Route,
+}
+
+fn target<B: PciFunction>(hfi: &Hfi<B>, interrupts: bool) -> Target<B> {
+    let job_key = hfi.options().job_key;
+    let recv = hfi.recv_context(RecvConfig { job_key, interrupts, ..RecvConfig::default() }).unwrap();
+    let rx = recv.number().0 as u8;
+    let lid = hfi.lid();
+    let route = Route {
+        slid: lid,
+        dlid: lid,
+        primary_lid: lid,
+        src_rx: rx,
+        dst_rx: rx,
+        sc: Sc(0),
+        sl: Sl(0),
+        pkey: hfi.options().pkey,
+        job_key,
+        qp_prefix: 0x80,
+    };
+    Target { recv, route }
+}
+
+fn message(n: u32) -> Vec<u8> {
+    (0..n as usize * 61 % 4000).map(|i| (i as u32 * 7 + n) as u8).collect()
+}
+
+impl<B: PciFunction> Target<B> {
+    fn packet(&self, n: u32, payload: &mut [u8]) -> (Header, usize) {
+        let (mut header, len) = Eager::of(Some(n.into()), None, &message(n)).encode(&self.route, payload).unwrap();
+        header.set_psn(Psn::new(n));
+        (header, len)
+    }
+
+    /// Takes packets; each must be number `next` and have the right content.
+    fn take(&mut self, next: &mut u32) {
+        let mut payload = vec![0; 8192];
+        while let Some(received) = self.recv.poll() {
+            assert_eq!(received.errors(), 0);
+            let len = self.recv.copy_payload(&received, &mut payload);
+            let header = Header(received.header);
+            let eager = Eager::decode(&header, &payload[..len]).unwrap();
+            assert_eq!(eager.tag, Some(u64::from(*next)));
+            assert_eq!([eager.tail, eager.body].concat(), message(*next));
+            self.recv.release();
+            *next += 1;
+        }
+    }
+}
+
+/// More packets than the context's buffer holds, by PIO.
+pub fn pio_packets_arrive_in_order<B: PciFunction>(rig: Rig<B>) {
+    let hfi = rig.bring_up();
+    let mut target = target(&hfi, false);
+    let mut sender = PioSender::new(hfi.send_context(Blocks(97)).unwrap());
+    let (mut sent, mut next) = (0, 0);
+    let mut payload = vec![0; 8192];
+    rig.wait(LIMIT, || {
+        while sent < 300 {
+            let (header, len) = target.packet(sent, &mut payload);
+            let fill = |at: usize, block: &mut [u8]| block.copy_from_slice(&payload[at..at + block.len()]);
+            match sender.send(header.pbc(Vl(0)), header.as_bytes(), len, fill) {
+                Ok(()) => sent += 1,
+                Err(PioError::NoCredit { .. }) => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        target.take(&mut next);
+        (next == 300).then_some(())
+    })
+    .unwrap_or_else(|| panic!("{sent} packets were sent, {next} arrived"));
+    assert!(sender.counters().no_credit > 0);
+}
+
+/// Every block of a context comes back.
+pub fn credits_all_come_back<B: PciFunction>(rig: Rig<B>) {
+    let hfi = rig.bring_up();
+    let mut target = target(&hfi, false);
+    let mut sender = PioSender::new(hfi.send_context(Blocks(40)).unwrap());
+    for n in 0..200 {
+        let header = Eager::of(Some(n), None, b"1234567").encode(&target.route, &mut []).unwrap().0;
+        while sender.send(header.pbc(Vl(0)).credit_return(), header.as_bytes(), 0, |_, _| {}).is_err() {
+            rig.bus.relax();
+        }
+        if target.recv.poll().is_some() {
+            target.recv.release();
+        }
+    }
+    rig.wait(LIMIT, || (sender.outstanding() == Blocks(0)).then_some(())).expect("all credits come back");
+    assert_eq!(sender.available(), Blocks(40));
+}
+
+/// More packets than the ring holds, by SDMA; each completes once, in order.
+pub fn sdma_packets_arrive_in_order<B: PciFunction>(rig: Rig<B>) {
+    const SLOT: usize = 8192;
+    let hfi = rig.bring_up();
+    let mut target = target(&hfi, false);
+    let mut queue = SdmaQueue::new(hfi.sdma_engine(64).unwrap());
+    let memory = hfi.bus().dma_alloc(64 * SLOT).unwrap();
+    let (mut sent, mut done, mut next) = (0, 0, 0);
+    let mut payload = vec![0; 8192];
+    rig.wait(LIMIT, || {
+        while sent < 300 && sent - done < 64 {
+            let (header, len) = target.packet(sent, &mut payload);
+            let at = sent as usize % 64 * SLOT;
+            memory.write(at, &header.pbc(Vl(0)).0.to_le_bytes());
+            memory.write(at + 8, header.as_bytes());
+            memory.write(at + 64, &payload[..len]);
+            let whole = [Fragment { iova: memory.iova(at), len: 64 + len as u32 }];
+            if queue.submit(&whole, sent).is_err() {
+                break;
+            }
+            sent += 1;
+        }
+        queue.doorbell();
+        while let Some(ended) = queue.poll() {
+            assert_eq!(ended, (done, Outcome::Sent));
+            done += 1;
+        }
+        target.take(&mut next);
+        (next == 300 && done == 300).then_some(())
+    })
+    .unwrap_or_else(|| panic!("{sent} packets were sent, {done} done, {next} arrived"));
+}
+
+/// Who armed a context and sleeps is woken by the next packet, every time.
+pub fn a_sleeper_is_woken_by_a_packet<B: PciFunction>(rig: Rig<B>) {
+    let hfi = rig.bring_up();
+    let mut target = target(&hfi, true);
+    let mut sender = PioSender::new(hfi.send_context(Blocks(64)).unwrap());
+    let irq = target.recv.irq().unwrap().clone();
+    let mut next = 0;
+    for n in 0..50 {
+        let there_already = target.recv.arm().unwrap();
+        assert!(!there_already);
+        let (header, len) = target.packet(n * 4001, &mut []);
+        assert_eq!(len, 0);
+        while sender.send(header.pbc(Vl(0)), header.as_bytes(), 0, |_, _| {}).is_err() {
+            rig.bus.relax();
+        }
+        assert!(rig.bus.wait_irq(&irq, LIMIT).unwrap(), "packet {n} raised no interrupt");
+        rig.wait(LIMIT, || target.recv.poll()).expect("the packet that woke us");
+        target.recv.release();
+        next += 1;
+    }
+    assert_eq!(next, 50);
+}

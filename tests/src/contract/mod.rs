@@ -1,0 +1,5 @@
+//! The contracts, by what they are about.
+
+pub mod engines;
+pub mod function;
+pub mod messages;

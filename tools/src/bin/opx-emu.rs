@@ -1,0 +1,154 @@
+//! Serves emulated HFI1 adapters on vfio-user sockets, each alone in loopback or two of them joined by a cable.
+#![forbid(unsafe_code)]
+
+use clap::{Parser, ValueEnum};
+use opx_bus::PacketFaults;
+use opx_defs::csr;
+use opx_emu::server::{ServeError, SocketServer};
+use opx_emu::{Adapter, Config, DropReason, Icode, Lab, Pacing};
+use opx_tools::cli;
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::iterator::Signals;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Serves emulated Omni-Path HFI1 adapters on vfio-user sockets.
+///
+/// Prints "ready SOCKET" for each socket once it listens. SIGUSR1 prints statistics and the accesses to registers that
+/// aren't modelled; so does the end, at SIGINT or SIGTERM.
+#[derive(Debug, Parser)]
+#[command(name = "opx-emu", version)]
+struct Args {
+    /// Where to serve an adapter; give it more than once for more adapters.
+    #[arg(long, value_name = "PATH", required = true)]
+    socket: Vec<PathBuf>,
+
+    /// Join the ports of two adapters with a cable.
+    #[arg(long)]
+    cable: bool,
+
+    /// What the adapter says it is made of.
+    #[arg(long, value_enum, default_value_t = IcodeArg::Silicon)]
+    icode: IcodeArg,
+
+    /// Percentage of arriving packets that are lost.
+    #[arg(long, value_name = "PERCENT", default_value = "0", value_parser = cli::percent, allow_negative_numbers = true)]
+    loss: f64,
+
+    /// Percentage of arriving packets that are doubled.
+    #[arg(long, value_name = "PERCENT", default_value = "0", value_parser = cli::percent, allow_negative_numbers = true)]
+    dup: f64,
+
+    /// Percentage of arriving packets that others overtake.
+    #[arg(long, value_name = "PERCENT", default_value = "0", value_parser = cli::percent, allow_negative_numbers = true)]
+    reorder: f64,
+
+    /// Percentage of arriving packets in which a bit is flipped.
+    #[arg(long, value_name = "PERCENT", default_value = "0", value_parser = cli::percent, allow_negative_numbers = true)]
+    corrupt: f64,
+
+    /// Seed of the faults; each further adapter takes the next number.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+}
+
+/// The implementation code.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum IcodeArg {
+    /// Real silicon: firmware is loaded, the link is negotiated.
+    Silicon,
+    /// Intel's functional simulator: no firmware.
+    Simulator,
+}
+
+/// Why nothing is served.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("--cable joins two adapters, but there are {0} sockets; give --socket twice")]
+    Cable(usize),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error("can't catch signals: {0}")]
+    Signals(io::Error),
+    #[error("can't write to stdout: {0}")]
+    Stdout(io::Error),
+}
+
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    let result = cli::parse::<Args>().and_then(|args| run(&args).map_err(|error| cli::complain(&error)));
+    result.map_or_else(|code| code, |()| ExitCode::SUCCESS)
+}
+
+fn run(args: &Args) -> Result<(), StartError> {
+    if args.cable && args.socket.len() != 2 {
+        return Err(StartError::Cable(args.socket.len()));
+    }
+    // Before the first socket, so that none is left behind by an early signal.
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1]).map_err(StartError::Signals)?;
+    let lab = Lab::new(Pacing::Real);
+    let icode = match args.icode {
+        IcodeArg::Silicon => Icode::Silicon,
+        IcodeArg::Simulator => Icode::FunctionalSimulator,
+    };
+    let faults = PacketFaults { loss: args.loss, duplicate: args.dup, reorder: args.reorder, corrupt: args.corrupt };
+    let mut served = Vec::new();
+    for (path, seed) in args.socket.iter().zip((0..).map(|n| args.seed.wrapping_add(n))) {
+        let adapter = lab.add(Config { icode, ..Config::default() });
+        if !faults.is_none() {
+            adapter.set_wire_faults(faults, seed);
+        }
+        served.push((adapter.clone(), SocketServer::start(adapter, path)?));
+    }
+    if let ([(a, _), (b, _)], true) = (&served[..], args.cable) {
+        lab.cable(a, b);
+    }
+    let mut out = io::stdout();
+    for (_, server) in &served {
+        writeln!(out, "ready {}", server.path().display()).map_err(StartError::Stdout)?;
+    }
+    out.flush().map_err(StartError::Stdout)?;
+    for signal in signals.forever() {
+        // Whoever read "ready" may have closed the pipe since; that ends nothing.
+        let _ = report(&mut out, &served);
+        if signal != SIGUSR1 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Prints what the adapters did, and what was asked of them that they don't have.
+fn report(out: &mut impl Write, served: &[(Adapter, SocketServer)]) -> io::Result<()> {
+    for (adapter, server) in served {
+        let (counts, faults) = (adapter.counts(), adapter.fault_counts());
+        writeln!(out, "{}:", server.path().display())?;
+        writeln!(
+            out,
+            "  packets sent {} ({} bytes), received {} ({} bytes); interrupts {}, resets {}, DMA faults {}",
+            counts.packets_sent,
+            counts.bytes_sent,
+            counts.packets_received,
+            counts.bytes_received,
+            counts.interrupts,
+            counts.resets,
+            counts.dma_faults
+        )?;
+        writeln!(
+            out,
+            "  faults dealt: lost {}, doubled {}, reordered {}, corrupted {}",
+            faults.lost, faults.doubled, faults.reordered, faults.corrupted
+        )?;
+        for reason in DropReason::ALL.into_iter().filter(|reason| counts.dropped(*reason) > 0) {
+            writeln!(out, "  dropped {reason:?}: {}", counts.dropped(reason))?;
+        }
+        let unmodelled = adapter.unmodelled();
+        writeln!(out, "  registers accessed that aren't modelled: {}", unmodelled.len())?;
+        for access in unmodelled {
+            let name = csr::by_offset(access.offset).map_or("unknown", |(csr, ..)| csr.name);
+            writeln!(out, "    {} {name}: {} reads, {} writes", access.offset, access.reads, access.writes)?;
+        }
+    }
+    out.flush()
+}

@@ -1,0 +1,220 @@
+//! opx-loopback: takes one adapter from its registers to reliable messages and tells how far it got.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod data;
+mod report;
+mod rig;
+mod rungs;
+
+use anyhow::Context;
+use cli::{Cli, IcodeArg, Role};
+use indicatif::{ProgressBar, ProgressStyle};
+use opx_bus::PciFunction;
+use opx_emu::{Icode, Pacing};
+use opx_hw::{Hfi, LinkMode, Options};
+use opx_stack::{Config, job_key_of_user};
+use opx_tools::adapter::{self, AdapterSpec, AnyBus};
+use report::{FileHashes, Line, Report};
+use rig::{Failure, Outcome, Rig, verdict};
+use std::fs::File;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// How long the other end of a cable may take to appear.
+const CABLE_LIMIT: Duration = Duration::from_secs(60);
+
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error")).init();
+    let cli: Cli = match opx_tools::cli::parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    match run(&cli) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("opx-loopback: {error:#}");
+            ExitCode::from(opx_tools::cli::BAD_INPUT)
+        }
+    }
+}
+
+/// Runs everything; `true` when every rung passed.
+fn run(cli: &Cli) -> anyhow::Result<bool> {
+    cli.check()?;
+    let file = cli.file.as_deref().map(open_file).transpose()?;
+
+    let bus = adapter::open(&cli.adapter, &adapter::Options {
+        pacing: if cli.virtual_time { Pacing::Virtual } else { Pacing::Real },
+        config: opx_emu::Config {
+            icode: match cli.icode {
+                IcodeArg::Silicon => Icode::Silicon,
+                IcodeArg::Simulator => Icode::FunctionalSimulator,
+            },
+            ..opx_emu::Config::default()
+        },
+        ..adapter::Options::default()
+    })?;
+    // Firmware made for the emulated adapter lives as long as the run.
+    let firmware = Firmware::find(cli)?;
+    let uid = rustix::process::geteuid();
+    let job_key = job_key_of_user(uid.as_raw(), uid.is_root());
+    let options = Options { firmware_dir: firmware.dir(), job_key, ..Options::default() };
+    let hfi = Hfi::open(bus.clone(), options)?;
+    hfi.link_up(match cli.role {
+        None => LinkMode::Loopback,
+        Some(_) => LinkMode::Cable { timeout: CABLE_LIMIT },
+    })?;
+    let rig = Rig {
+        hfi,
+        emulated: bus.emulated().cloned(),
+        config: Config::default(),
+        seed: cli.seed,
+        faults: cli.faults(),
+    };
+
+    let mut report = Report::new(cli.adapter.to_string(), cli.seed, cli.virtual_time);
+    let bar = progress_bar(cli);
+    let climbed = climb(cli, &rig, file, &mut report, &bar);
+    bar.finish_and_clear();
+    climbed?;
+    report.close();
+    if cli.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        println!("{}", report.table());
+        if let Some(FileHashes { sent, arrived }) = &report.file {
+            for (what, hash) in [("sent", sent), ("arrived", arrived)] {
+                if let Some(hash) = hash {
+                    println!("{what:<8} SHA-256 {hash}");
+                }
+            }
+        }
+    }
+    Ok(report.passed)
+}
+
+/// Runs the rungs in order. A rung that fails doesn't end the ladder; an adapter that is gone does.
+fn climb(
+    cli: &Cli,
+    rig: &Rig<AnyBus>,
+    file: Option<File>,
+    report: &mut Report,
+    bar: &ProgressBar,
+) -> Result<(), anyhow::Error> {
+    type Rung = fn(&Rig<AnyBus>) -> Outcome;
+    let ladder: &[(&'static str, Rung)] = match cli.role {
+        Some(_) => &[],
+        None => &[
+            ("registers", rungs::registers),
+            ("interrupts", rungs::interrupts),
+            ("pio", rungs::pio),
+            ("sdma", rungs::sdma),
+            ("eager receive", rungs::eager_receive),
+            ("messages", rungs::messages),
+            ("rendezvous", rungs::rendezvous),
+            ("reliability", rungs::reliability),
+        ],
+    };
+    bar.set_length(ladder.len() as u64);
+    for (name, rung) in ladder {
+        bar.set_message(*name);
+        step(rig, report, name, || rung(rig))?;
+        bar.inc(1);
+    }
+
+    let mut hashes = FileHashes::default();
+    let shown = |done: u64, all: u64| {
+        bar.set_length(all);
+        bar.set_position(done);
+    };
+    bar.set_message("file");
+    match (cli.role, file) {
+        (None, Some(file)) => step(rig, report, "file", || rungs::file(rig, file, shown, &mut hashes))?,
+        (Some(Role::Sender), Some(file)) => {
+            step(rig, report, "send file", || rungs::send_file(rig, file, shown, &mut hashes))?;
+        }
+        (Some(Role::Receiver), _) => {
+            step(rig, report, "receive file", || rungs::receive_file(rig, shown, &mut hashes))?;
+        }
+        (_, None) => return Ok(()),
+    }
+    report.file = Some(hashes);
+    Ok(())
+}
+
+fn step(
+    rig: &Rig<AnyBus>,
+    report: &mut Report,
+    rung: &'static str,
+    run: impl FnOnce() -> Outcome,
+) -> Result<(), anyhow::Error> {
+    let bus = rig.hfi.bus();
+    let start = bus.now();
+    let outcome = run();
+    let time = bus.now().since(start);
+    match (verdict(&outcome), outcome) {
+        (Some(verdict), outcome) => {
+            report.rungs.push(Line { rung, tally: outcome.unwrap_or_default(), time, verdict });
+            Ok(())
+        }
+        (None, Err(Failure::Adapter(error))) => Err(error.context(format!("rung \"{rung}\" was cut short"))),
+        (None, _) => Ok(()),
+    }
+}
+
+/// Opens the file to be sent, or tells what is wrong with it.
+fn open_file(path: &Path) -> anyhow::Result<File> {
+    let shown = path.display();
+    let file = File::open(path).with_context(|| format!("can't open --file {shown}"))?;
+    let metadata = file.metadata().with_context(|| format!("can't look at --file {shown}"))?;
+    if !metadata.is_file() {
+        anyhow::bail!("--file {shown} isn't a regular file; give one whose length is known");
+    }
+    if metadata.len() == 0 {
+        anyhow::bail!("--file {shown} is empty; give one with something to send");
+    }
+    Ok(file)
+}
+
+/// Where the driver takes its firmware from.
+enum Firmware {
+    /// A folder that was there.
+    Given(std::path::PathBuf),
+    /// A folder with files made for the emulated adapter; removed in the end.
+    Made(tempfile::TempDir),
+}
+
+impl Firmware {
+    fn find(cli: &Cli) -> anyhow::Result<Self> {
+        if let Some(dir) = &cli.firmware {
+            return Ok(Self::Given(dir.clone()));
+        }
+        // An adapter behind a socket is an emulated one, too, and takes files of the right form.
+        if matches!(cli.adapter, AdapterSpec::Emulated | AdapterSpec::VfioUser(_)) {
+            let dir = tempfile::tempdir().context("can't make a folder for the emulated adapter's firmware")?;
+            opx_emu::firmware::write_files(dir.path()).context("can't write the emulated adapter's firmware")?;
+            return Ok(Self::Made(dir));
+        }
+        Ok(Self::Given("/lib/firmware".into()))
+    }
+
+    fn dir(&self) -> Option<std::path::PathBuf> {
+        Some(match self {
+            Self::Given(dir) => dir.clone(),
+            Self::Made(dir) => dir.path().to_owned(),
+        })
+    }
+}
+
+fn progress_bar(cli: &Cli) -> ProgressBar {
+    use std::io::IsTerminal;
+    if cli.json || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{msg:14} [{bar:40}] {pos}/{len}").unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::new(1).with_style(style);
+    bar
+}

@@ -1,0 +1,101 @@
+//! Rung "eager receive": few small eager buffers and a short header queue, filled, wrapped, and run over.
+
+use super::raw::{MAX_PAYLOAD, RawReceiver};
+use crate::rig::{Failure, Outcome, Rig, Watch};
+use opx_bus::PciFunction;
+use opx_defs::units::Blocks;
+use opx_hw::RecvConfig;
+use opx_pio::{PioError, PioSender};
+
+const PACKETS: u32 = 1200;
+const LEN: usize = 3000;
+const BUFFERS: u32 = 8;
+const BUFFER: u32 = 16 << 10;
+/// What the eager buffers hold for sure.
+const FITS: u32 = (BUFFERS - 1) * (BUFFER / (LEN as u32 + 128));
+/// More than they can hold.
+const TOO_MANY: u32 = 3 * FITS;
+
+/// Fills and empties the buffers again and again, then sends more than they hold: what doesn't fit is dropped whole, what
+/// arrives is right, and afterwards the context goes on.
+pub fn eager_receive<B: PciFunction>(rig: &Rig<B>) -> Outcome {
+    let config = RecvConfig {
+        header_entries: 64,
+        eager_buffers: BUFFERS,
+        eager_buffer_size: BUFFER,
+        ..RecvConfig::default()
+    };
+    let mut receiver = RawReceiver::new(rig, config)?;
+    let mut sender = PioSender::new(rig.hfi.send_context(Blocks(512))?);
+    let mut watch = Watch::new(&rig.hfi);
+
+    let mut sent = 0;
+    while receiver.next < PACKETS {
+        // Let it fill up in one round, keep it almost empty in the next.
+        let ahead = if receiver.next / 100 % 2 == 0 { FITS } else { 2 };
+        let mut busy = false;
+        while sent < PACKETS && sent - receiver.next < ahead && send(&mut sender, &receiver, sent)? {
+            (sent, busy) = (sent + 1, true);
+        }
+        if sent - receiver.next < ahead && sent < PACKETS && !busy {
+            busy |= receiver.take_up_to(1)?;
+        } else if wait_all_sent(&mut sender) {
+            busy |= receiver.take_up_to(FITS as usize / 2)?;
+        }
+        if busy {
+            watch.alive();
+        }
+        watch.step(busy)?;
+    }
+
+    // Nothing is taken while more comes than fits.
+    for n in 0..TOO_MANY {
+        while !send(&mut sender, &receiver, sent + n)? {
+            watch.step(false)?;
+        }
+    }
+    while !wait_all_sent(&mut sender) {
+        watch.step(false)?;
+    }
+    let (mut arrived, mut last) = (0, None);
+    while let Some(n) = receiver.take_one()? {
+        if n < sent || n >= sent + TOO_MANY || last.is_some_and(|last| n <= last) {
+            return Err(Failure::wrong(format!("packet {n} arrived after {last:?} when the buffers were full")));
+        }
+        (arrived, last) = (arrived + 1, Some(n));
+    }
+    if arrived == 0 || arrived >= TOO_MANY {
+        return Err(Failure::wrong(format!("{arrived} of {TOO_MANY} packets arrived where about {FITS} fit")));
+    }
+
+    // And then it goes on.
+    sent += TOO_MANY;
+    receiver.next = sent;
+    for n in 0..FITS {
+        while !send(&mut sender, &receiver, sent + n)? {
+            watch.step(false)?;
+        }
+        while receiver.next == sent + n {
+            let busy = receiver.take()?;
+            watch.step(busy)?;
+        }
+    }
+    Ok(receiver.tally)
+}
+
+/// Sends packet `n`; `false` when there is no credit.
+fn send<B: PciFunction>(sender: &mut PioSender<B>, receiver: &RawReceiver<B>, n: u32) -> Result<bool, Failure> {
+    let mut payload = [0; MAX_PAYLOAD];
+    let (pbc, header, len) = receiver.packet(n, LEN, &mut payload)?;
+    let fill = |offset: usize, block: &mut [u8]| block.copy_from_slice(&payload[offset..offset + block.len()]);
+    match sender.send(pbc.credit_return(), header.as_bytes(), len, fill) {
+        Ok(()) => Ok(true),
+        Err(PioError::NoCredit { .. }) => Ok(false),
+        Err(error) => Err(Failure::wrong(error.to_string())),
+    }
+}
+
+/// Whether the chip has sent everything: each packet asked for its credits.
+fn wait_all_sent<B: PciFunction>(sender: &mut PioSender<B>) -> bool {
+    sender.outstanding() == Blocks(0)
+}

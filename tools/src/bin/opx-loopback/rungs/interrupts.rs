@@ -1,0 +1,64 @@
+//! Rung "interrupts": forced ones through the general vector, and a packet's own through its context's vector.
+
+use super::raw::RawReceiver;
+use crate::rig::{Failure, Outcome, Rig, Watch};
+use opx_bus::PciFunction;
+use opx_defs::csr;
+use opx_defs::source::Source;
+use opx_defs::units::Blocks;
+use opx_hw::RecvConfig;
+use opx_pio::PioSender;
+use std::time::Duration;
+
+const ROUNDS: u32 = 100;
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// Raises interrupts in each way and checks that each arrives, once.
+pub fn interrupts<B: PciFunction>(rig: &Rig<B>) -> Outcome {
+    let bus = rig.hfi.bus();
+    let Some(general) = rig.hfi.irq() else {
+        return Err(Failure::CannotRun("the adapter was opened without interrupts".to_owned()));
+    };
+    rig.hfi.service_interrupts()?;
+    general.take().map_err(|error| Failure::Adapter(error.into()))?;
+
+    let mut raised = 0;
+    for round in 0..ROUNDS {
+        // PBC_INT stands for no condition of the chip, so forcing it disturbs nothing.
+        let source = Source::PBC;
+        bus.write64(csr::CCE_INT_FORCE.at(source.word()), source.bit());
+        if !bus.wait_irq(general, LIMIT)? {
+            return Err(Failure::wrong(format!("forced interrupt {round} didn't arrive within {LIMIT:?}")));
+        }
+        rig.hfi.service_interrupts()?;
+        if bus.read64(csr::CCE_INT_STATUS.at(source.word())) & source.bit() != 0 {
+            return Err(Failure::wrong("a forced interrupt can't be cleared"));
+        }
+        raised += 1;
+    }
+
+    let mut receiver = RawReceiver::new(rig, RecvConfig { interrupts: true, ..RecvConfig::default() })?;
+    let mut sender = PioSender::new(rig.hfi.send_context(Blocks(64))?);
+    let irq = receiver.recv.irq().cloned();
+    let Some(irq) = irq else {
+        return Err(Failure::wrong("a receive context with interrupts has no vector"));
+    };
+    let mut watch = Watch::new(&rig.hfi);
+    for n in 0..ROUNDS {
+        receiver.recv.arm();
+        // Four bytes travel in the header: there is no payload to supply.
+        let (pbc, header, len) = receiver.packet(n, 4, &mut [])?;
+        sender.send(pbc, header.as_bytes(), len, |_, _| {}).map_err(|error| Failure::wrong(error.to_string()))?;
+        if !bus.wait_irq(&irq, LIMIT)? {
+            return Err(Failure::wrong(format!("packet {n} raised no interrupt within {LIMIT:?}")));
+        }
+        while receiver.next == n {
+            let busy = receiver.take()?;
+            watch.step(busy)?;
+        }
+        raised += 1;
+    }
+    let mut tally = receiver.tally;
+    tally.messages = raised;
+    Ok(tally)
+}

@@ -1,0 +1,18 @@
+//! The rungs of the ladder, from single registers to reliable messages.
+
+mod eager_receive;
+mod file;
+mod interrupts;
+mod messages;
+mod pio;
+mod raw;
+mod registers;
+mod sdma;
+
+pub use eager_receive::eager_receive;
+pub use file::{file, receive_file, send_file};
+pub use interrupts::interrupts;
+pub use messages::{messages, reliability, rendezvous};
+pub use pio::pio;
+pub use registers::registers;
+pub use sdma::sdma;

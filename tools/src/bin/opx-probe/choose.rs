@@ -1,0 +1,50 @@
+//! Which adapter a command works on: the one that was named, or the only one there is.
+
+use crate::places::{Places, check_sockets};
+use crate::registers::Registers;
+use opx_emu::Pacing;
+use opx_tools::adapter::{AdapterSpec, AnyBus, Options, open};
+
+/// No adapter was named, and there isn't exactly one.
+#[derive(Debug, thiserror::Error)]
+pub enum ChooseError {
+    /// None.
+    #[error("no adapter found: {looked}; name one with --adapter (`--adapter emulated` makes one for this command)")]
+    None {
+        /// What was looked for.
+        looked: String,
+    },
+    /// Several.
+    #[error("there are {} adapters: choose one with --adapter: {}", choices.len(), choices.join(", "))]
+    Several {
+        /// All of them.
+        choices: Vec<String>,
+    },
+}
+
+/// Opens the adapter `named`, or the only one there is.
+pub fn adapter(places: &Places, named: Option<&AdapterSpec>) -> anyhow::Result<Registers<AnyBus>> {
+    let spec = match named {
+        Some(spec) => spec.clone(),
+        None => only(places)?,
+    };
+    // Registers are all that is looked at, and on the simulated clock an emulated adapter needs no thread.
+    let options = Options { pacing: Pacing::Virtual, ..Options::default() };
+    Ok(Registers::new(open(&spec, &options)?)?)
+}
+
+fn only(places: &Places) -> Result<AdapterSpec, ChooseError> {
+    let mut found: Vec<AdapterSpec> = places.pci().iter().map(|found| AdapterSpec::Vfio(found.address)).collect();
+    let mut sockets = places.sockets();
+    // A socket that is all there is may tell by itself what is wrong with it; among others it only counts if it lives.
+    if found.len() + sockets.len() > 1 {
+        let lives = check_sockets(&sockets).into_iter().map(|checked| checked.is_ok());
+        sockets = sockets.into_iter().zip(lives).filter_map(|(path, lives)| lives.then_some(path)).collect();
+    }
+    found.extend(sockets.into_iter().map(AdapterSpec::VfioUser));
+    match found.as_slice() {
+        [] => Err(ChooseError::None { looked: places.looked() }),
+        [one] => Ok(one.clone()),
+        several => Err(ChooseError::Several { choices: several.iter().map(AdapterSpec::to_string).collect() }),
+    }
+}
