@@ -194,3 +194,33 @@ fn options_are_checked() {
     assert_eq!(smaller.link_up(LinkMode::Loopback).unwrap().mtu, 4096);
     assert_eq!(smaller.bus().read64(csr::SEND_LEN_CHECK0.off()) & 0xfff, (4096 + 124) / 4);
 }
+
+/// In real time, with a thread at each end, as two processes would do it.
+#[test]
+fn two_adapters_come_up_in_real_time() {
+    let lab = Lab::new(Pacing::Real);
+    let adapters = [1, 2]
+        .map(|guid| lab.add(Config { guid: Guid(guid), link_time: Duration::from_millis(2), ..Config::default() }));
+    lab.cable(&adapters[0], &adapters[1]);
+    let firmware = common::firmware();
+    let mode = LinkMode::Cable { timeout: Duration::from_secs(30) };
+    std::thread::scope(|scope| {
+        let up = adapters.each_ref().map(|adapter| {
+            let options = options(firmware.path());
+            scope.spawn(move || {
+                let hfi = Hfi::open(adapter.bus(), options).unwrap();
+                let link = hfi.link_up(mode).unwrap();
+                (hfi, link)
+            })
+        });
+        let [a, b] = up.map(|thread| thread.join().unwrap());
+        assert_eq!((a.1.lid, b.1.lid), (Lid(1), Lid(2)));
+        // One end is closed; the other sees that.
+        drop(a);
+        let down = opx_bus::poll::until(b.0.bus(), Duration::from_secs(10), || {
+            let link = b.0.service_interrupts().unwrap().link;
+            matches!(link, LinkState::Down(_)).then_some(link)
+        });
+        assert_eq!(down.unwrap(), LinkState::Down(DownReason::Neighbor(35)));
+    });
+}

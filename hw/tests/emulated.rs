@@ -5,8 +5,9 @@ use opx_bus::{ALL_ONES, PciFunction, poll};
 use opx_defs::csr;
 use opx_defs::units::BarOff;
 use opx_emu::server::SocketServer;
-use opx_emu::{Adapter, Config, Lab, Pacing};
+use opx_emu::{Adapter, Config, Lab, Pacing, firmware};
 use opx_hw::vfio_user::{Limits, OpenError, VfioUserBus};
+use opx_hw::{Hfi, LinkMode, Options};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -41,8 +42,7 @@ fn registers_and_identity_are_those_of_the_adapter() {
     let rig = rig();
     let (bus, direct) = (rig.open(), rig.adapter.bus());
     assert_eq!(bus.bar0_len(), direct.bar0_len());
-    for offset in [csr::CCE_REVISION.at(0), csr::RCV_CONTEXTS.at(0), csr::SEND_CONTEXTS.at(0)]
-    {
+    for offset in [csr::CCE_REVISION.at(0), csr::RCV_CONTEXTS.at(0), csr::SEND_CONTEXTS.at(0)] {
         assert_eq!(bus.read64(offset), direct.read64(offset), "{offset}");
         assert_ne!(bus.read64(offset), 0, "{offset}");
     }
@@ -179,4 +179,15 @@ fn a_server_that_ends_takes_its_socket_along() {
     assert!(!path.exists());
     // The client that is connected keeps its adapter.
     assert_ne!(bus.read64(csr::CCE_REVISION.at(0)), ALL_ONES);
+}
+
+#[test]
+fn the_driver_brings_the_link_up_across_the_socket() {
+    let rig = rig();
+    firmware::write_files(rig.dir.path()).unwrap();
+    let options = Options { firmware_dir: Some(rig.dir.path().to_owned()), ..Options::default() };
+    let hfi = Hfi::open(rig.open(), options).unwrap();
+    let link = hfi.link_up(LinkMode::Loopback).unwrap();
+    assert_eq!(link.peer_lid, link.lid);
+    assert_eq!(hfi.bus().gone(), None);
 }

@@ -154,15 +154,25 @@ impl Board {
     pub fn freeze(&mut self) {
         /// Time for the engines to finish what they are at; the driver allows 20 ms (FREEZE_STATUS_TIMEOUT).
         const FREEZE_TIME: Duration = Duration::from_micros(2);
+        self.events.cancel(&Event::Unfrozen);
         if !self.frozen {
-            self.after(FREEZE_TIME, Event::Frozen);
+            self.after_only(FREEZE_TIME, Event::Frozen);
         }
     }
 
     /// Lets the engines run again.
     pub fn unfreeze(&mut self) {
         const UNFREEZE_TIME: Duration = Duration::from_micros(1);
-        self.after(UNFREEZE_TIME, Event::Unfrozen);
+        self.events.cancel(&Event::Frozen);
+        if self.frozen {
+            self.after_only(UNFREEZE_TIME, Event::Unfrozen);
+        }
+    }
+
+    /// Asks for an event `after` now in place of those of its kind that were asked for before.
+    pub fn after_only(&mut self, after: Duration, event: Event) {
+        self.events.cancel(&event);
+        self.after(after, event);
     }
 
     /// Asks for an event `after` now.

@@ -318,10 +318,15 @@ impl Chip {
             .min()
     }
 
-    /// When something comes off a lane. Packets wait on it while the receive engine may not drop and has no room; the
-    /// 8051's messages don't.
+    /// Whether packets come off the lanes. They wait there while the receive engine may not drop and has no room, as long as
+    /// the link is up.
+    fn takes_packets(&self) -> bool {
+        self.rxe.is_ready() || !self.board.link.transfer_active
+    }
+
+    /// When something comes off a lane; the 8051's messages don't wait for packets.
     fn arrival(&self, lane: &Lane) -> Option<Instant> {
-        if self.rxe.is_ready() { lane.next_due() } else { lane.next_message_due() }
+        if self.takes_packets() { lane.next_due() } else { lane.next_message_due() }
     }
 
     /// Does the next thing that is due at `now`; `false` when there is none.
@@ -341,7 +346,7 @@ impl Chip {
             self.on_event(event);
         } else {
             let lane = if own <= cable { Some(&wires.own) } else { wires.cable.as_ref().map(|cable| &cable.into) };
-            let ready = self.rxe.is_ready();
+            let ready = self.takes_packets();
             let item = lane.and_then(|lane| if ready { lane.receive(now) } else { lane.receive_message(now) });
             let Some((at, item)) = item else { return false };
             self.board.now = self.board.now.max(at);

@@ -59,7 +59,7 @@ impl Node {
     pub fn field(&self, field: u64) -> u32 {
         self.put(csr::DC_DC8051_CFG_RAM_ACCESS_SETUP, 0);
         self.put(csr::DC_DC8051_CFG_RAM_ACCESS_CTRL, field * 4);
-        self.put(csr::DC_DC8051_CFG_RAM_ACCESS_CTRL, field * 4 | 1 << 16);
+        self.put(csr::DC_DC8051_CFG_RAM_ACCESS_CTRL, (field * 4) | 1 << 16);
         assert_ne!(self.get(csr::DC_DC8051_CFG_RAM_ACCESS_STATUS) & 1 << 16, 0);
         let data = self.get(csr::DC_DC8051_CFG_RAM_ACCESS_RD_DATA);
         self.put(csr::DC_DC8051_CFG_RAM_ACCESS_CTRL, 0);
@@ -247,6 +247,7 @@ fn one_message_is_out_for_a_vector_until_its_source_is_cleared() {
     node.put(csr::CCE_INT_CLEAR, 0x200);
     assert_eq!(taken(), [false; 4]);
     assert_eq!(node.adapter.counts().interrupts, 2);
+    assert_eq!(node.get(csr::CCE_INT_COUNTER_ARRAY32), 2);
 }
 
 #[test]
@@ -456,6 +457,10 @@ fn a_pulled_cable_takes_the_link_down_and_replugging_brings_it_back() {
     for node in [&a, &b] {
         node.until("link down", || node.host_messages() & 1 << 8 != 0);
         assert_eq!((node.physical(), node.logical(), node.field(0x16) & 0xff), (0x90, 1, 0xa));
+        // chip.c:handle_link_down goes offline before it reads the reason.
+        assert_eq!(node.command(3, 0x90).0, 2);
+        node.until("offline", || node.physical() == 0x90);
+        assert_eq!(node.field(0x16) & 0xff, 0xa);
         node.put(csr::DC_DC8051_CFG_CSR_ACCESS_SEL, 3);
         node.poll_link();
     }
@@ -505,6 +510,11 @@ fn freeze_takes_time_and_ends() {
     node.put(csr::CCE_CTRL, 1 << 9);
     assert_eq!(node.get(csr::CCE_STATUS), 0xf);
     node.until("unfreeze", || node.get(csr::CCE_STATUS) == 0);
+    // Taken back before it happened.
+    node.put(csr::CCE_CTRL, 1 << 8);
+    node.put(csr::CCE_CTRL, 1 << 9);
+    node.bus.pause(Duration::from_millis(1));
+    assert_eq!(node.get(csr::CCE_STATUS), 0);
 }
 
 #[test]
@@ -609,7 +619,7 @@ mod fuzz {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
+        #![proptest_config(ProptestConfig::with_cases(192))]
         #[test]
         fn no_access_does_harm(ops in proptest::collection::vec(op(), 1..300)) {
             let (_lab, node) = one(Icode::FunctionalSimulator);

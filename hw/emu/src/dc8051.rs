@@ -265,15 +265,20 @@ impl Dc8051 {
     /// The core is let out of reset: it starts when there is code that may run.
     pub fn start(&mut self, board: &mut Board) {
         let core_held = DC_DC8051_CFG_RST::M8051W.is_set(self.rst);
-        let has_code = board.config.icode == Icode::FunctionalSimulator || board.firmware.authorised;
-        if !core_held && has_code && !self.ready {
+        if core_held || self.ready {
+            return;
+        }
+        if board.config.icode == Icode::FunctionalSimulator {
+            // The driver doesn't wait for the simulator's firmware (chip.c:wait_fm_ready).
+            self.booted(board);
+        } else if board.firmware.authorised {
             self.life = self.life.wrapping_add(1);
             // "In the simulator, the fake 8051 is always ready" (firmware.c:wait_fm_ready).
             if board.config.icode == Icode::FunctionalSimulator {
                 self.booted(board);
                 return;
             }
-            board.after(BOOT_TIME, Event::Dc8051(Dc8051Event::Booted(self.life)));
+            board.after_only(BOOT_TIME, Event::Dc8051(Dc8051Event::Booted(self.life)));
         }
     }
 
@@ -322,7 +327,7 @@ impl Dc8051 {
             *cmd1 = 0;
         } else if new && self.ready {
             self.messages.drop_seen();
-            board.after(COMMAND_TIME, Event::Dc8051(Dc8051Event::Command(self.life)));
+            board.after_only(COMMAND_TIME, Event::Dc8051(Dc8051Event::Command(self.life)));
         }
     }
 

@@ -108,7 +108,11 @@ impl Dcc {
         }
         let port = &mut board.port;
         let flits = (packet.bytes.len() as u64).div_ceil(8);
-        let vl = if vl15 { 8 } else { usize::from(packet.vl.0) };
+        let vl = match packet.vl.0 {
+            15 => 8,
+            vl @ 0..8 => usize::from(vl),
+            _ => usize::MAX,
+        };
         port.rcv_packets = port.rcv_packets.wrapping_add(1);
         port.rcv_data = port.rcv_data.wrapping_add(flits);
         if let (Some(data), Some(packets)) = (port.vl_rcv_data.get_mut(vl), port.vl_rcv_packets.get_mut(vl)) {

@@ -89,11 +89,6 @@ impl DmaSpace {
         self.ranges.clear();
     }
 
-    /// Bytes mapped.
-    pub fn mapped(&self) -> u64 {
-        self.ranges.values().map(|range| range.len).sum()
-    }
-
     fn fault(&mut self, fault: DmaFault) -> DmaFault {
         self.faults += 1;
         self.last_fault = Some(fault);

@@ -26,6 +26,15 @@ pub enum Event {
     Txe(TxeEvent),
 }
 
+/// Whether two events differ at most in their numbers.
+fn same_kind(a: &Event, b: &Event) -> bool {
+    use std::mem::discriminant;
+    match (a, b) {
+        (Event::Dc8051(a), Event::Dc8051(b)) => discriminant(a) == discriminant(b),
+        _ => discriminant(a) == discriminant(b),
+    }
+}
+
 #[derive(Debug, PartialEq, Eq)]
 struct Entry {
     at: Instant,
@@ -62,6 +71,11 @@ impl EventQueue {
     /// Adds an event `after` a point in time.
     pub fn after(&mut self, now: Instant, after: Duration, event: Event) {
         self.at(now + after, event);
+    }
+
+    /// Forgets events of one kind: they would be superseded, and software could pile them up.
+    pub fn cancel(&mut self, kind: &Event) {
+        self.heap.retain(|Reverse(entry)| !same_kind(&entry.event, kind));
     }
 
     /// When the next event is due.

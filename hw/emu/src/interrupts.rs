@@ -9,6 +9,18 @@ use opx_defs::units::{BarOff, Vector};
 
 const WORDS: usize = SOURCES as usize / 64;
 
+/// Which of CCE_INT_COUNTER_ARRAY32 counts a source (chip.c CCE_*_INT_CNT).
+fn counter_of(source: usize) -> usize {
+    match source {
+        0..192 => 0,
+        192..240 => 1,
+        240..256 => 2,
+        256..416 => 3,
+        416..576 => 4,
+        _ => 5,
+    }
+}
+
 /// Interrupt status and delivery.
 #[derive(Debug)]
 pub struct Interrupts {
@@ -21,6 +33,8 @@ pub struct Interrupts {
     /// status bit would send its own message, and the driver would meet interrupts "but no status bits set".
     outstanding: [u64; 4],
     clear_without_int: [u64; 4],
+    /// Sources that were set, by kind: error, SDMA, miscellaneous, receive available, receive urgent, send credit.
+    counters: [u32; 6],
     /// The MSI-X table and eventfds.
     pub msix: Msix,
 }
@@ -34,6 +48,7 @@ impl Default for Interrupts {
             map: vec![0; SOURCES.into()],
             outstanding: [0; 4],
             clear_without_int: [0; 4],
+            counters: [0; 6],
             msix: Msix::default(),
         }
     }
@@ -74,8 +89,16 @@ impl Interrupts {
     }
 
     fn set(&mut self, word: usize, bits: u64) {
-        if let Some(status) = self.status.get_mut(word) {
-            *status |= bits;
+        let Some(status) = self.status.get_mut(word) else { return };
+        let rising = bits & !*status;
+        *status |= bits;
+        let mut left = rising;
+        while left != 0 {
+            let kind = counter_of(word * 64 + left.trailing_zeros() as usize);
+            left &= left - 1;
+            if let Some(count) = self.counters.get_mut(kind) {
+                *count = count.wrapping_add(1);
+            }
         }
         self.deliver(word, bits);
     }
@@ -154,6 +177,8 @@ impl Interrupts {
         } else if let Some(i) = at(csr::CCE_INT_MAP) {
             let bytes = self.map.get(i * 8..i * 8 + 8)?;
             Some(bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)))
+        } else if let Some(i) = at(csr::CCE_INT_COUNTER_ARRAY32) {
+            self.counters.get(i).map(|count| u64::from(*count))
         } else if let Some(i) = at(csr::CCE_MSIX_INT_GRANTED) {
             self.outstanding.get(i).copied()
         } else if let Some(i) = at(csr::CCE_MSIX_VEC_CLR_WITHOUT_INT) {
@@ -186,6 +211,7 @@ impl Interrupts {
         } else if at(csr::CCE_INT_STATUS).is_none()
             && at(csr::CCE_INT_BLOCKED).is_none()
             && at(csr::CCE_MSIX_INT_GRANTED).is_none()
+            && at(csr::CCE_INT_COUNTER_ARRAY32).is_none()
         {
             return self.msix.write(offset, value);
         }

@@ -130,18 +130,24 @@ impl Bench {
         self.units.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Runs the simulated clock up to `target`, event by event; an earlier one of several adapters goes first.
-    fn advance(&self, now: &AtomicU64, target: Instant) {
+    /// Runs the simulated clock up to `target`, event by event; an earlier one of several adapters goes first. Whether there
+    /// was an event.
+    fn advance(&self, now: &AtomicU64, target: Instant) -> bool {
         let units = self.units();
+        let mut any = false;
         loop {
             let next =
                 units.iter().filter_map(|unit| Some((unit.lock().next_due()?, unit))).min_by_key(|(due, _)| *due);
             let Some((due, unit)) = next.filter(|(due, _)| *due <= target) else { break };
             let at = due.as_nanos().max(now.load(Ordering::Acquire));
             now.store(at, Ordering::Release);
-            unit.lock().step(Instant::from_nanos(at));
+            if !unit.lock().step(Instant::from_nanos(at)) {
+                break;
+            }
+            any = true;
         }
         now.fetch_max(target.as_nanos(), Ordering::AcqRel);
+        any
     }
 
     /// When the next event of any adapter is due.
@@ -185,7 +191,10 @@ impl Bench {
             }
             let _passing = passing.lock().unwrap_or_else(PoisonError::into_inner);
             let target = self.next_due().map_or(deadline, |due| due.max(self.now()).min(deadline));
-            self.advance(now, target);
+            if !self.advance(now, target) {
+                // Nothing happened: time passes all the same, so that the wait ends.
+                self.advance(now, (target + Duration::from_micros(1)).min(deadline));
+            }
         }
     }
 }

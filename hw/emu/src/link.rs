@@ -108,7 +108,7 @@ impl Link {
 
     fn after(&mut self, board: &mut Board, time: Duration) {
         self.step = self.step.wrapping_add(1);
-        board.after(time, Event::Dc8051(Dc8051Event::Link(self.step)));
+        board.after_only(time, Event::Dc8051(Dc8051Event::Link(self.step)));
     }
 
     /// The 8051 has started: nothing is known, the lanes are quiet.
@@ -141,10 +141,12 @@ impl Dc8051 {
                 self.go_up_when_ready(board);
             }
             pls::OFFLINE => {
+                // The driver reads the reason of a link that went down by itself after asking for OFFLINE
+                // (chip.c:handle_link_down), so that doesn't change it.
                 if !idle {
                     self.tell_down(board, Some(why));
+                    self.set_reason(reason::HOST_OFFLINE);
                 }
-                self.set_reason(reason::HOST_OFFLINE);
                 self.link.peer = Peer::default();
                 down_signals(board);
                 self.link.enter(Phase::Quieting);

@@ -130,9 +130,7 @@ impl Msix {
     }
 }
 
-/// The qword of the pending bit array at `offset`; the array isn't in the driver's register list, only in the capability.
+/// The qword of the pending bit array at `offset`.
 fn pba_word(offset: BarOff) -> Option<usize> {
-    const PBA: u32 = 0x11_0000;
-    let delta = offset.0.checked_sub(PBA)?;
-    (delta < 32 && delta.is_multiple_of(8)).then_some(delta as usize / 8)
+    csr::CCE_MSIX_PBA.locate(offset).map(|(word, _)| word as usize)
 }

@@ -12,7 +12,7 @@ use crate::wire::LINK_CREDIT_BYTES;
 use opx_defs::csr;
 use opx_defs::source::Source;
 use opx_defs::units::{BarOff, RcvCtxt};
-use opx_defs::wire::rhf::{RcvType, Rhf};
+use opx_defs::wire::rhf::Rhf;
 
 /// Something that the receive engine does later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -309,7 +309,6 @@ impl Rxe {
         if !self.contexts.get(number).is_some_and(RcvContext::is_enabled) {
             return board.drop_packet(DropReason::NoContext);
         }
-        debug_assert!(route.headers.is_some() || route.kind == RcvType::Bypass);
         let bypass_header = csr::RCV_BYPASS::HDR_SIZE.get(self.routes.bypass) as usize * 4;
         let arrival = Arrival { packet, route, errors, bypass_header };
         self.with_context(number, |context, array, counters| {

@@ -142,7 +142,7 @@ mod tests {
     }
 
     fn dw0(tid: u32, ctrl: u32, offset: u32) -> u32 {
-        1 << 30 | ctrl << 26 | tid << 16 | offset / 4
+        1 << 30 | ctrl << 26 | tid << 16 | (offset / 4)
     }
 
     #[test]

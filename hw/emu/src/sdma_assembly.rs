@@ -187,7 +187,8 @@ mod tests {
     impl Bench {
         fn new() -> Self {
             let memory = SharedMem::new(32768).unwrap();
-            let mut dma = DmaSpace { master: true, ..DmaSpace::default() };
+            let mut dma = DmaSpace::default();
+            dma.master = true;
             dma.map(AT, 32768, memory.clone(), 0).unwrap();
             let data: Vec<u8> = (0..32768u32).map(|i| i as u8).collect();
             memory.write(0, &data);
@@ -258,8 +259,8 @@ mod tests {
         // The second packet has only 4 bytes of payload: its PBC is edited too, and two edits are in an extra slot.
         let empty = SdmaDesc::new(Iova(0), 0).first();
         bench.add(ahg(empty, 3, 5, 0, edit(17, 0, 0, 12))).unwrap();
-        let mut slot = SdmaDesc::default();
-        slot.qw0 = U64::new(u64::from(edit(0xabcd, 7, 16, 16)) | u64::from(edit(1, 8, 4, 1)) << 32);
+        let two = U64::new(u64::from(edit(0xabcd, 7, 16, 16)) | u64::from(edit(1, 8, 4, 1)) << 32);
+        let slot = SdmaDesc { qw0: two, ..SdmaDesc::default() };
         assert!(bench.assembly.expects_edits());
         bench.add(slot).unwrap();
         let body = bench.add(SdmaDesc::new(AT.plus(100), 4).last()).unwrap().unwrap();

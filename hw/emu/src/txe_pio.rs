@@ -245,7 +245,8 @@ impl SendContext {
     /// its blocks are; the first must have come through the start-of-packet view and the others must not.
     fn assemble(&mut self, vl_supported: impl Fn(u8) -> bool) -> Result<(), csr::Field> {
         let depth = self.blocks.len();
-        while depth != 0 {
+        loop {
+            // Without blocks there is none at 0 either, so the remainders below have a divisor.
             let Some(first) = self.blocks.get(self.fill) else { return Ok(()) };
             if first.in_use || first.written != 0xff {
                 return Ok(());
@@ -269,7 +270,6 @@ impl SendContext {
             }
             self.take(pbc, needed, vl_supported(pbc.vl().0));
         }
-        Ok(())
     }
 
     fn take(&mut self, pbc: Pbc, needed: usize, vl_supported: bool) {

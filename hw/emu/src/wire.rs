@@ -139,12 +139,13 @@ impl Lane {
     /// Puts a packet on the lane; gives it back when the receiver has no room. [`Lane::take_room`] then tells when it has.
     pub fn send(&self, now: Instant, packet: Packet) -> Result<(), Packet> {
         let mut queue = self.lock();
+        let credit = credit(&packet);
         // An empty lane takes any packet, so that no limit can wedge it.
-        if queue.bytes != 0 && queue.bytes + packet.bytes.len() > LINK_CREDIT_BYTES {
+        if queue.bytes != 0 && queue.bytes + credit > LINK_CREDIT_BYTES {
             queue.sender_waits = true;
             return Err(packet);
         }
-        queue.bytes += packet.bytes.len();
+        queue.bytes += credit;
         let done = queue.free_at.max(now) + serialisation(packet.bytes.len());
         queue.free_at = done;
         self.push(&mut queue, done + FLIGHT, Item::Packet(packet));
@@ -182,7 +183,7 @@ impl Lane {
         let mut queue = self.lock();
         let (at, item) = queue.items.pop_front()?;
         match &item {
-            Item::Packet(packet) => queue.bytes -= packet.bytes.len(),
+            Item::Packet(packet) => queue.bytes -= credit(packet),
             Item::Message(_) => queue.messages -= 1,
         }
         let head = queue.items.front().map_or(u64::MAX, |(at, _)| at.as_nanos());
@@ -221,7 +222,7 @@ impl Lane {
         Some(message)
     }
 
-    /// Bytes of the packets on it.
+    /// Credit taken up by the packets on it.
     #[cfg(test)]
     pub fn bytes(&self) -> usize {
         self.lock().bytes
@@ -236,20 +237,11 @@ impl Lane {
     pub fn take_room(&self) -> bool {
         self.room.swap(false, Ordering::AcqRel)
     }
+}
 
-    /// Forgets the packets on it: the link went down.
-    pub fn flush_packets(&self) {
-        let mut queue = self.lock();
-        queue.items.retain(|(_, item)| matches!(item, Item::Message(_)));
-        queue.bytes = 0;
-        let head = queue.items.front().map_or(u64::MAX, |(at, _)| at.as_nanos());
-        self.head_at.store(head, Ordering::Release);
-        if std::mem::take(&mut queue.sender_waits) {
-            self.room.store(true, Ordering::Release);
-            drop(queue);
-            self.sender.ring();
-        }
-    }
+/// Credit that a packet takes up at the receiver, in whole units of 64 bytes.
+fn credit(packet: &Packet) -> usize {
+    packet.bytes.len().max(1).next_multiple_of(64)
 }
 
 /// Time on the wire at 100 Gb/s: 12.5 bytes a nanosecond.

@@ -41,8 +41,8 @@ fn a_packet_arrives_whole() {
     assert_eq!((rhf.kind(), rhf.seq(), rhf.errors(), rhf.length().bytes()), (RcvType::Eager, 1, 0, 360));
     assert_eq!(rhf.header_offset().0, ENTRY - 2 - 14);
     assert_eq!((header, payload), (packet.body()[..56].to_vec(), packet.payload));
-    assert_eq!(rig.tail(TO), ENTRY.into());
-    assert_eq!(rig.read(csr::RCV_HDR_TAIL.at(TO)), ENTRY.into());
+    assert_eq!(rig.tail(TO), u64::from(ENTRY));
+    assert_eq!(rig.read(csr::RCV_HDR_TAIL.at(TO)), u64::from(ENTRY));
     assert!(rig.took(Source::rcv_avail(RcvCtxt(TO as u16))));
     assert_eq!(rig.read(csr::SEND_COUNTER_ARRAY64.at(0)), 1);
     assert_eq!(rig.read(csr::SEND_COUNTER_ARRAY64.at(12)), 1);
@@ -218,7 +218,7 @@ fn a_refused_packet_halts_the_context() {
     rig.settle();
     assert_eq!(rig.tail(TO), 0);
     assert_eq!(rig.read(csr::SEND_EGRESS_ERR_INFO.off()), 1 << 4);
-    assert_eq!(rig.read(csr::SEND_EGRESS_ERR_SOURCE.off()), CTXT.into());
+    assert_eq!(rig.read(csr::SEND_EGRESS_ERR_SOURCE.off()), u64::from(CTXT));
     rig.write(csr::SEND_EGRESS_ERR_INFO.off(), 1 << 4);
     assert_eq!(rig.read(csr::SEND_EGRESS_ERR_INFO.off()), 0);
     assert_eq!(rig.chip.board.counts.dropped(DropReason::EgressCheck), 1);
@@ -254,7 +254,7 @@ fn data_waits_for_active_and_management_for_init() {
     management[0] |= 0xf0;
     rig.pio(CTXT, 16, at, Pbc(packet.pbc().0 | 15 << 12), &management);
     rig.settle();
-    assert_eq!(rig.tail(TO), ENTRY.into());
+    assert_eq!(rig.tail(TO), u64::from(ENTRY));
     assert_eq!(rig.chip.board.counts.dropped(DropReason::PortState), 1);
 }
 
@@ -298,7 +298,7 @@ proptest! {
         for (at, value, block) in stores {
             // Most stores go to the context that is on.
             let at = if at % 4 == 0 { at } else { at & 0x100_0fff | CTXT << 16 };
-            let at = BarOff(0x200_0000 + at & !7);
+            let at = BarOff((0x200_0000 + at) & !7);
             if block {
                 rig.chip.write_block(BarOff(at.0 & !63), &[value; 8]);
             } else {

@@ -16,6 +16,9 @@ const ENGINE: u32 = 2;
 const TO: u32 = 1;
 const SLOTS: u64 = 64;
 
+/// What brings an error about.
+type Cause<'a> = &'a dyn Fn(&mut Sdma);
+
 struct Sdma {
     rig: Rig,
     /// Descriptors written since the start.
@@ -144,7 +147,7 @@ fn each_error_halts_and_the_handshake_starts_again() {
     let mut sdma = Sdma::new();
     let good = Kdeth::eager(TO, bytes(64, 0));
     let at = BASE.plus(DATA as u64);
-    let cases: [(csr::Field, &dyn Fn(&mut Sdma)); 9] = [
+    let cases: [(csr::Field, Cause); 9] = [
         (ERR::SDMA_GEN_MISMATCH_ERR, &|s| s.raw(SdmaDesc::new(at, 64).first().last().generation(1))),
         (ERR::SDMA_FIRST_DESC_ERR, &|s| s.desc(SdmaDesc::new(at, 64).last())),
         (ERR::SDMA_MEM_READ_ERR, &|s| s.desc(SdmaDesc::new(opx_defs::units::Iova(64), 64).first().last())),
@@ -181,7 +184,7 @@ fn each_error_halts_and_the_handshake_starts_again() {
         sdma.rig.restart_engine(ENGINE);
         sdma.slot = 0;
         assert_eq!((sdma.errors(), sdma.status(), sdma.head()), (0, (false, false), 0));
-        sdma.rig.took(Source::sdma_error);
+        sdma.took(Source::sdma_error);
     }
 }
 
@@ -235,9 +238,13 @@ fn a_start_from_rest_gives_the_halt_error() {
 #[test]
 fn a_freeze_halts_and_cleans_without_an_error() {
     let mut sdma = Sdma::new();
+    sdma.rig.write(csr::SEND_CTRL.off(), 0);
     sdma.packet(&Kdeth::eager(TO, bytes(64, 0)), &[], SdmaDesc::head_to_host);
     sdma.doorbell();
+    sdma.rig.settle();
+    assert_eq!(sdma.rig.read(csr::SEND_EGRESS_SEND_DMA_STATUS.at(ENGINE)), 1);
     sdma.rig.freeze(true);
+    sdma.rig.write(csr::SEND_CTRL.off(), 1);
     assert_eq!((sdma.status(), sdma.head(), sdma.errors()), ((true, true), 0, 0));
     sdma.rig.settle();
     assert_eq!(sdma.rig.tail(TO), 0);
@@ -276,7 +283,7 @@ fn refused_and_dropped_packets_complete() {
 fn a_halt_takes_the_packet_off_a_full_link() {
     let mut sdma = Sdma::new();
     // A context that may not drop, and whose software doesn't read: everything backs up to the engine.
-    sdma.rig.rcv_context(TO, PLAIN | 1 << 3);
+    sdma.rig.rcv_context(TO, PLAIN | 3 << 2);
     let packet = Kdeth::eager(TO, bytes(4096, 0));
     for _ in 0..60 {
         sdma.packet(&packet, &[], SdmaDesc::head_to_host);
@@ -306,12 +313,13 @@ proptest! {
     ) {
         let mut sdma = Sdma::new();
         sdma.rig.write(csr::SEND_DMA_LEN_GEN.at(ENGINE), 64);
+        let good = BASE.0 + DATA as u64;
         for (qw0, qw1, kind) in descs {
             // Some of them are nearly right, so that packets come out of the ring as well.
             let (qw0, qw1) = match kind {
                 0 => (qw0, qw1),
-                1..=4 => (3 << 62 | 64 << 48 | BASE.0 + DATA as u64, qw1 & 0x1fff),
-                _ => (qw0 & 0x8fff << 48 | qw1 & 1 << 62 | BASE.0 + DATA as u64, qw1 & 0xffff_0000_ffff),
+                1..=4 => (3 << 62 | 64 << 48 | good, qw1 & 0x1fff),
+                _ => (qw0 & 0x8fff << 48 | qw1 & 1 << 62 | good, qw1 & 0xffff_0000_ffff),
             };
             sdma.raw(SdmaDesc { qw0: U64::new(qw0), qw1: U64::new(qw1) });
         }

@@ -157,7 +157,8 @@ impl Register {
             let _ = writeln!(text, "  {} [{}]", self.doc, self.source);
         }
         let rows = self.fields.iter().map(|field| {
-            let bits = if field.high == field.low { field.low.to_string() } else { format!("{}:{}", field.high, field.low) };
+            let bits =
+                if field.high == field.low { field.low.to_string() } else { format!("{}:{}", field.high, field.low) };
             vec![field.name.to_owned(), bits, field.value.clone(), field.number.to_string()]
         });
         if !self.fields.is_empty() {
@@ -199,7 +200,14 @@ fn catalogue(args: &cli::Csr) -> anyhow::Result<Outcome> {
     }
     let rows = registers.into_iter().map(|row| {
         let instances = if row.len > 1 { format!("{} x {}", row.count, row.len) } else { row.count.to_string() };
-        vec![row.name.to_owned(), row.block.to_owned(), row.offset, instances, row.access.to_owned(), row.doc.to_owned()]
+        vec![
+            row.name.to_owned(),
+            row.block.to_owned(),
+            row.offset,
+            instances,
+            row.access.to_owned(),
+            row.doc.to_owned(),
+        ]
     });
     Ok(table(&["register", "block", "offset", "instances", "access", "what it is for"], rows).into())
 }

@@ -22,7 +22,9 @@ struct Info {
     pci: Pci,
     chip: Chip,
     sizes: Sizes,
-    /// None while the DC is held in reset.
+    /// The link side of the chip is held in reset.
+    dc_in_reset: bool,
+    /// None while it is.
     port: Option<Port>,
     temperature: Temperature,
     /// How stores to the PIO window reach the adapter.
@@ -96,13 +98,15 @@ struct ZeroCopy {
 /// Shows it.
 pub fn run(places: &Places, args: &cli::Info) -> anyhow::Result<Outcome> {
     let registers = choose::adapter(places, args.adapter.as_ref())?;
+    let dc_in_reset = registers.dc_in_reset()?;
     let info = Info {
         version: render::JSON_VERSION,
         adapter: registers.bus().name().to_owned(),
         pci: Pci::read(registers.bus())?,
         chip: Chip::read(&registers)?,
         sizes: Sizes::read(&registers)?,
-        port: if registers.dc_in_reset()? { None } else { Some(Port::read(&registers)?) },
+        dc_in_reset,
+        port: if dc_in_reset { None } else { Some(Port::read(&registers)?) },
         temperature: Temperature::read(&registers)?,
         pio_window: pio_window(registers.bus()),
         zero_copy_receive: ZeroCopy::ask(),
@@ -213,11 +217,11 @@ impl ZeroCopy {
             Ok(has) => {
                 let all = [
                     ("import", has.import),
-                    ("no-device", has.no_device),
+                    ("no_device", has.no_device),
                     ("export", has.export),
                     ("flush", has.flush),
                     ("events", has.events),
-                    ("buffer-size", has.buffer_size),
+                    ("buffer_size", has.buffer_size),
                 ];
                 let features = all.into_iter().filter_map(|(name, has)| has.then_some(name)).collect();
                 Self { supported: true, features, missing: None }
@@ -254,7 +258,10 @@ impl Info {
             ("CCE_REVISION", format!("{}, CCE_REVISION2 {}", chip.revision, chip.revision2)),
             (
                 "icode",
-                format!("{} ({}), implementation revision {}", chip.icode, chip.icode_name, chip.implementation_revision),
+                format!(
+                    "{} ({}), implementation revision {}",
+                    chip.icode, chip.icode_name, chip.implementation_revision
+                ),
             ),
             ("HFI", chip.hfi.to_string()),
             ("receive contexts", format!("{}, RcvArray entries {}", sizes.receive_contexts, sizes.rcv_array_entries)),

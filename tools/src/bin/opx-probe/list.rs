@@ -88,7 +88,8 @@ pub fn run(places: &Places, args: &List) -> anyhow::Result<Outcome> {
     let checked = check_sockets(&sockets);
     adapters.extend(sockets.iter().zip(checked).map(|(path, checked)| Entry::socket(path, checked)));
 
-    let named = |entry: &&Entry| args.socket.iter().any(|path| entry.adapter == format!("vfio-user:{}", path.display()));
+    let named =
+        |entry: &&Entry| args.socket.iter().any(|path| entry.adapter == format!("vfio-user:{}", path.display()));
     let problem = if let Some(entry) = adapters.iter().filter(named).find(|entry| !entry.usable) {
         entry.problem.clone()
     } else if adapters.iter().any(Entry::is_adapter) {

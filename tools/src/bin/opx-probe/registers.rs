@@ -56,7 +56,9 @@ impl<B: PciFunction> Registers<B> {
         }
         let at = csr.element(index, element);
         if within(at, chip::DC_TOP_CSRS, chip::CHIP_DEBUG) && self.dc_in_reset()? {
-            return Ok(Reading::Skipped("the DC is held in reset (CCE_DC_CTRL.DC_RESET), where this register means nothing"));
+            return Ok(Reading::Skipped(
+                "the DC is held in reset (CCE_DC_CTRL.DC_RESET), where this register means nothing",
+            ));
         }
         if within(at, chip::LCB_START, chip::LCB_END) && self.lcb_is_8051s()? {
             return Ok(Reading::Skipped(

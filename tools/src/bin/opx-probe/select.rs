@@ -26,7 +26,7 @@ pub struct Pick {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SelectError {
     /// No such name.
-    #[error("no register is named `{name}`; the nearest: {}", nearest.join(", "))]
+    #[error("no register is named `{name}`; {}", suggestion(nearest))]
     Unknown {
         /// What was asked for.
         name: String,
@@ -79,11 +79,20 @@ pub enum SelectError {
     #[error("--index goes with a name; an offset is one register already")]
     IndexOfOffset,
     /// More than anyone reads.
-    #[error("these are {count} registers, at most {MOST} are read at once; choose an instance with --index, or a narrower pattern")]
+    #[error(
+        "these are {count} registers, at most {MOST} are read at once; choose an instance with --index, or a narrower pattern"
+    )]
     TooMany {
         /// How many.
         count: u64,
     },
+}
+
+fn suggestion(nearest: &[&str]) -> String {
+    match nearest {
+        [] => "see opx-probe csr --list".to_owned(),
+        names => format!("the nearest: {}", names.join(", ")),
+    }
 }
 
 fn instances(count: u32) -> String {
@@ -186,8 +195,11 @@ fn fits(pattern: &[u8], name: &[u8]) -> bool {
 fn nearest(text: &str) -> Vec<&'static str> {
     let text: Vec<u8> = text.bytes().take(80).map(|byte| byte.to_ascii_uppercase()).collect();
     let part_of = |name: &str| !text.is_empty() && name.as_bytes().windows(text.len()).any(|part| part == text);
-    let mut names: Vec<_> =
-        csr::all().map(|csr| (!part_of(csr.name), distance(&text, csr.name.as_bytes()), csr.name)).collect();
+    let mut names: Vec<_> = csr::all()
+        .map(|csr| (!part_of(csr.name), distance(&text, csr.name.as_bytes()), csr.name))
+        // Names with less than half in common aren't alike.
+        .filter(|(other, distance, name)| !other || distance * 2 <= name.len().max(text.len()))
+        .collect();
     names.sort();
     names.into_iter().take(NEAREST).map(|(.., name)| name).collect()
 }
@@ -269,9 +281,13 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_told_with_what_is() {
-        assert_eq!(refusal("CCE_REVISON", None), "no register is named `CCE_REVISON`; the nearest: CCE_REVISION, CCE_REVISION2, CCE_STATUS");
+        assert_eq!(
+            refusal("CCE_REVISON", None),
+            "no register is named `CCE_REVISON`; the nearest: CCE_REVISION, CCE_REVISION2"
+        );
         assert!(refusal("LOCAL_GUID", None).contains("DC_DC8051_CFG_LOCAL_GUID"));
-        assert!(refusal("", None).starts_with("no register is named ``; the nearest: "));
+        assert_eq!(refusal("", None), "no register is named ``; see opx-probe csr --list");
+        assert_eq!(refusal("frob", None), "no register is named `frob`; see opx-probe csr --list");
         assert!(refusal("a\nb", None).contains("`a\\nb`"));
         assert!(refusal("NOTHING_*", None).contains("`NOTHING_*`"));
         assert!(refusal("CCE_REVISION", Some(1)).ends_with("no instance 1; there is only one, 0"));
@@ -289,7 +305,10 @@ mod tests {
         for bad in ["0x", "0xg", "12z", "0x+8", "0x10000000000000000", "8 "] {
             assert!(refusal(bad, None).contains("is no offset"), "{bad}");
         }
-        assert!(refusal("0x700000", None).starts_with("no known register is at 0x0700000; the last one before starts at 0x0602130: DC_DC8051"));
+        assert!(
+            refusal("0x700000", None)
+                .starts_with("no known register is at 0x0700000; the last one before starts at 0x0602130: DC_DC8051")
+        );
         assert!(refusal("0x8", Some(1)).contains("--index goes with a name"));
     }
 
