@@ -56,7 +56,7 @@ fn init_sc2vl<B: PciFunction>(regs: &Regs<B>) {
 fn assign_au_table<B: PciFunction>(regs: &Regs<B>, vcu: u8, low: &Csr, high: &Csr) {
     let cu = 1u64 << (vcu & 7);
     regs.write(low, 1 << 16 | (2 * cu) << 32 | (4 * cu) << 48);
-    regs.write(high, 8 * cu | (16 * cu) << 16 | (32 * cu) << 32 | (64 * cu) << 48);
+    regs.write(high, (8 * cu) | (16 * cu) << 16 | (32 * cu) << 32 | (64 * cu) << 48);
 }
 
 /// The peer's credit returns, in its credit units.

@@ -79,7 +79,7 @@ impl<B: PciFunction> Inner<B> {
 
     /// What this side offers: `chip.c:set_local_link_attributes`.
     pub(crate) fn set_local_attributes(&self, link: &mut Link) -> Result<(), LinkError> {
-        let regs = &self.regs;
+        let (regs, vl15) = (&self.regs, u32::from(self.local_vl15_credits()));
         let dc = &mut link.dc8051;
         let version = dc.version;
         // Only 25G is enabled.
@@ -97,7 +97,7 @@ impl<B: PciFunction> Inner<B> {
         let fabric = (chip::CM_VAU << chip::VAU_SHIFT) as u32
             | 1 << chip::Z_SHIFT
             | u32::from(init_tx::LOCAL_VCU) << chip::VCU_SHIFT
-            | u32::from((8 * (2048 + 128) / (8u16 << chip::CM_VAU)) & 0xfff) << chip::VL15BUF_SHIFT
+            | vl15 << chip::VL15BUF_SHIFT
             | u32::from(SUPPORTED_CRCS) << chip::CRC_SIZES_SHIFT;
         dc.load_config(regs, "set the local fabric", chip::VERIFY_CAP_LOCAL_FABRIC, fabric)?;
         let misc = if version >= ASKS_FOR_LCB_RESET { 1 << chip::EXT_CFG_LCB_RESET_SUPPORTED_SHIFT } else { 0 };

@@ -54,7 +54,7 @@ fn an_active_port_is_set_up_as_by_a_fabric_manager() {
         assert_eq!(read(&csr::SEND_CM_CREDIT_VL), 0x0752_00c6);
         assert_eq!(hfi.bus().read64(csr::SEND_CM_CREDIT_VL.at(1)), 0);
         assert_eq!(read(&csr::SEND_CM_CREDIT_VL15), 0x0752_0068);
-        assert_eq!(read(&csr::SEND_LEN_CHECK0), 0x01f_01f0_1fa1f);
+        assert_eq!(read(&csr::SEND_LEN_CHECK0), 0x01f0_1f01_fa1f);
         assert_eq!(read(&csr::SEND_LEN_CHECK1), 0x021f_01f0_1f01_f01f);
         assert_eq!(read(&csr::DCC_CFG_PORT_CONFIG), 0x0004_0007_0000_0000);
         assert_eq!(read(&csr::DCC_CFG_PORT_CONFIG1), 0xffff_0001);

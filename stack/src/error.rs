@@ -37,7 +37,9 @@ pub enum OpenError {
 #[non_exhaustive]
 pub enum EndpointError {
     /// The adapter no longer answers.
-    #[error("{adapter}: the adapter is gone ({why}); check that it is still plugged in, powered and served, then open it again")]
+    #[error(
+        "{adapter}: the adapter is gone ({why}); check that it is still plugged in, powered and served, then open it again"
+    )]
     Gone {
         /// The adapter.
         adapter: String,
@@ -51,7 +53,9 @@ pub enum EndpointError {
     #[error(transparent)]
     Link(#[from] LinkError),
     /// A send engine halts again and again.
-    #[error("{adapter}: {what} halted {times} times in a row (last error: {last}); the packets or its set-up are refused")]
+    #[error(
+        "{adapter}: {what} halted {times} times in a row (last error: {last}); the packets or its set-up are refused"
+    )]
     Halting {
         /// The adapter.
         adapter: String,

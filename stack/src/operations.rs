@@ -48,9 +48,7 @@ impl Send {
     pub(crate) fn is_done(&self) -> bool {
         let all_sent = match &self.kind {
             SendKind::Eager => true,
-            SendKind::Rendezvous { grants, ungranted, truncated } => {
-                *truncated || grants.is_empty() && *ungranted == 0
-            }
+            SendKind::Rendezvous { grants, ungranted, truncated } => *truncated || grants.is_empty() && *ungranted == 0,
         };
         all_sent && self.unacknowledged == 0
     }

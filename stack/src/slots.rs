@@ -58,8 +58,7 @@ impl Slots {
     /// Takes a slot for a packet of the send operation `operation`; it is retained and queued.
     pub(crate) fn take(&mut self, operation: Option<Handle>) -> Option<SlotId> {
         let id = self.free.pop()?;
-        self.states[id.0 as usize] =
-            State { operation, payload: 0, in_engine: 0, queued: true, retained: true };
+        self.states[id.0 as usize] = State { operation, payload: 0, in_engine: 0, queued: true, retained: true };
         Some(id)
     }
 

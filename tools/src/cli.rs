@@ -1,8 +1,11 @@
 //! The command line: bad input is one line and exit code 2.
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{Parser, ValueEnum};
+use opx_emu::Icode;
+use std::ffi::OsStr;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Exit code for input that makes no sense, and for adapters that can't be had.
@@ -19,6 +22,7 @@ pub fn parse<A: Parser>() -> Result<A, ExitCode> {
             let _ = error.print();
             ExitCode::SUCCESS
         }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => complain(&"say what to do; --help tells what there is"),
         _ => {
             let text = error.render().to_string();
             complain(&one_line(text.strip_prefix("error: ").unwrap_or(&text)))
@@ -26,10 +30,39 @@ pub fn parse<A: Parser>() -> Result<A, ExitCode> {
     })
 }
 
-/// Tells what is wrong on stderr, in one line; the exit code to end with.
+/// Tells what is wrong on stderr, in one line that begins with the program's name; the exit code to end with.
 pub fn complain(what: &dyn std::fmt::Display) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "error: {}", one_line(&what.to_string()));
+    let program = std::env::args_os().next().map(PathBuf::from);
+    let program = program.as_deref().and_then(Path::file_name).unwrap_or(OsStr::new("opx"));
+    let _ = writeln!(std::io::stderr(), "{}: {}", program.display(), one_line(&what.to_string()));
     ExitCode::from(BAD_INPUT)
+}
+
+/// An error and its causes in one line; a cause that the message before it already tells isn't told again.
+pub fn with_causes(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |line, cause| match line.as_str() {
+        "" => cause,
+        line if line.contains(&cause) => line.to_owned(),
+        line => format!("{line}: {cause}"),
+    })
+}
+
+/// What an emulated adapter says it is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum IcodeArg {
+    /// Real silicon: firmware is loaded, the link is negotiated.
+    Silicon,
+    /// Intel's functional simulator: no firmware.
+    Simulator,
+}
+
+impl From<IcodeArg> for Icode {
+    fn from(icode: IcodeArg) -> Self {
+        match icode {
+            IcodeArg::Silicon => Self::Silicon,
+            IcodeArg::Simulator => Self::FunctionalSimulator,
+        }
+    }
 }
 
 /// The first paragraph, in one line.
@@ -63,6 +96,12 @@ mod tests {
         for text in ["-1", "100.1", "NaN", "inf", "", "5%", "x"] {
             assert!(percent(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        let error = anyhow::anyhow!("no such file").context("can't read x: no such file").context("rung \"y\"");
+        assert_eq!(with_causes(&error), "rung \"y\": can't read x: no such file");
     }
 
     #[test]

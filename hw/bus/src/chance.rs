@@ -127,7 +127,8 @@ mod tests {
 
     #[test]
     fn a_seed_repeats() {
-        let draw = |seed| (0..10).map(|_| 0).scan(Chance::new(seed), |c, _: i32| Some(c.next_u64())).collect::<Vec<_>>();
+        let draw =
+            |seed| (0..10).map(|_| 0).scan(Chance::new(seed), |c, _: i32| Some(c.next_u64())).collect::<Vec<_>>();
         assert_eq!(draw(1), draw(1));
         assert_ne!(draw(1), draw(2));
     }

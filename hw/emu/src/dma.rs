@@ -150,6 +150,7 @@ impl DmaSpace {
     }
 
     /// Reads a qword; one access when it is aligned, so that it is never seen half written.
+    #[cfg(test)]
     pub fn read_u64(&mut self, iova: Iova) -> Result<u64, DmaFault> {
         if self.master
             && let Some((memory, offset, 8..)) = self.find(iova)

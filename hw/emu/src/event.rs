@@ -92,6 +92,7 @@ impl EventQueue {
     }
 
     /// Events to come.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.heap.len()
     }

@@ -42,11 +42,6 @@ impl Headers {
         })
     }
 
-    /// The service class, of which bit 4 travels beside the header.
-    pub fn sc(&self, sc4: bool) -> u8 {
-        self.lrh.sc.0 & 0xf | u8::from(sc4) << 4
-    }
-
     /// The first two dwords of the KDETH section; `None` when the packet is too short for the whole section.
     pub fn kdeth(&self, bytes: &[u8]) -> Option<Kdeth> {
         bytes.get(self.end..self.end + KDETH_BYTES)?.first_chunk::<8>().map(|raw| Kdeth::decode(*raw))

@@ -1,7 +1,5 @@
 //! The Omni-Path HFI1 adapter in software: a model of the chip, block by block, judged by Linux's own driver.
 #![forbid(unsafe_code)]
-// The blocks are internal; what this crate offers is re-exported below.
-#![allow(dead_code)]
 
 mod asic;
 mod board;

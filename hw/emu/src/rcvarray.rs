@@ -14,11 +14,6 @@ impl RcvArray {
         Self { entries: vec![RcvArrayEntry::default(); entries as usize] }
     }
 
-    /// Empties every entry.
-    pub fn reset(&mut self) {
-        self.entries.fill(RcvArrayEntry::default());
-    }
-
     /// How many entries there are.
     pub fn len(&self) -> u64 {
         self.entries.len() as u64

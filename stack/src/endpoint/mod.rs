@@ -6,9 +6,7 @@ mod transmit;
 use crate::completion::{Completion, OperationError};
 use crate::config::{Config, MAX_PAYLOAD};
 use crate::error::{EndpointError, OpenError};
-use crate::operations::{
-    Incoming, Matcher, Posted, ReceiveError, Rejected, Send, SendError, SendKind, Unexpected,
-};
+use crate::operations::{Incoming, Matcher, Posted, ReceiveError, Rejected, Send, SendError, SendKind, Unexpected};
 use crate::receive_faults::ReceiveFaults;
 use crate::slots::{SlotId, Slots};
 use crate::table::{Handle, Table};

@@ -31,7 +31,9 @@ pub enum Unsupported {
     #[error("this kernel has no io_uring zero-copy receive that can be used here; use Linux 7.1 or newer")]
     NoZcrx,
     /// io_uring is turned off or not allowed.
-    #[error("io_uring isn't allowed here: {0}; look at kernel.io_uring_disabled and the container's system call filter")]
+    #[error(
+        "io_uring isn't allowed here: {0}; look at kernel.io_uring_disabled and the container's system call filter"
+    )]
     Forbidden(#[source] io::Error),
     /// Something else.
     #[error("asking the kernel about zero-copy receive failed: {0}")]
@@ -79,8 +81,10 @@ mod tests {
     #[test]
     fn an_answer_is_taken_bit_by_bit() {
         // What Linux 7.2 answers.
-        let full = ZcrxAnswer { register_flags: 3, area_flags: 1, nr_ctrl_opcodes: 3, features: 3, ..Default::default() };
-        let all = Features { import: true, no_device: true, export: true, flush: true, events: true, buffer_size: true };
+        let full =
+            ZcrxAnswer { register_flags: 3, area_flags: 1, nr_ctrl_opcodes: 3, features: 3, ..Default::default() };
+        let all =
+            Features { import: true, no_device: true, export: true, flush: true, events: true, buffer_size: true };
         assert_eq!(interpret(Ok(full)).unwrap(), all);
 
         let partial = ZcrxAnswer { register_flags: 1, nr_ctrl_opcodes: 1, ..Default::default() };

@@ -1,12 +1,12 @@
 //! Serves emulated HFI1 adapters on vfio-user sockets, each alone in loopback or two of them joined by a cable.
 #![forbid(unsafe_code)]
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use opx_bus::PacketFaults;
 use opx_defs::csr;
 use opx_emu::server::{ServeError, SocketServer};
-use opx_emu::{Adapter, Config, DropReason, Icode, Lab, Pacing};
-use opx_tools::cli;
+use opx_emu::{Adapter, Config, DropReason, Lab, Pacing};
+use opx_tools::cli::{self, IcodeArg};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use std::io::{self, Write};
@@ -53,15 +53,6 @@ struct Args {
     seed: u64,
 }
 
-/// The implementation code.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum IcodeArg {
-    /// Real silicon: firmware is loaded, the link is negotiated.
-    Silicon,
-    /// Intel's functional simulator: no firmware.
-    Simulator,
-}
-
 /// Why nothing is served.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
@@ -88,10 +79,7 @@ fn run(args: &Args) -> Result<(), StartError> {
     // Before the first socket, so that none is left behind by an early signal.
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1]).map_err(StartError::Signals)?;
     let lab = Lab::new(Pacing::Real);
-    let icode = match args.icode {
-        IcodeArg::Silicon => Icode::Silicon,
-        IcodeArg::Simulator => Icode::FunctionalSimulator,
-    };
+    let icode = args.icode.into();
     let faults = PacketFaults { loss: args.loss, duplicate: args.dup, reorder: args.reorder, corrupt: args.corrupt };
     let mut served = Vec::new();
     for (path, seed) in args.socket.iter().zip((0..).map(|n| args.seed.wrapping_add(n))) {

@@ -3,6 +3,7 @@
 use clap::{Parser, ValueEnum};
 use opx_bus::PacketFaults;
 use opx_tools::adapter::AdapterSpec;
+use opx_tools::cli::{IcodeArg, percent};
 use std::path::PathBuf;
 
 /// Exercise one adapter from its registers up to reliable messages, looped back to itself.
@@ -18,19 +19,19 @@ pub struct Cli {
     pub file: Option<PathBuf>,
 
     /// Percentage of packets to lose in the rungs that recover from it.
-    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    #[arg(long, value_name = "PERCENT", value_parser = percent, allow_negative_numbers = true)]
     pub loss: Option<f64>,
 
     /// Percentage of packets to deliver twice.
-    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    #[arg(long, value_name = "PERCENT", value_parser = percent, allow_negative_numbers = true)]
     pub dup: Option<f64>,
 
     /// Percentage of packets to deliver late.
-    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    #[arg(long, value_name = "PERCENT", value_parser = percent, allow_negative_numbers = true)]
     pub reorder: Option<f64>,
 
     /// Percentage of packets to flip a bit in.
-    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    #[arg(long, value_name = "PERCENT", value_parser = percent, allow_negative_numbers = true)]
     pub corrupt: Option<f64>,
 
     /// Seed of the faults and of the test data.
@@ -67,15 +68,6 @@ pub enum Role {
     Receiver,
 }
 
-/// Implementation code of an emulated adapter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum IcodeArg {
-    /// As silicon: with firmware and link negotiation.
-    Silicon,
-    /// As the functional simulator: without.
-    Simulator,
-}
-
 impl Cli {
     /// The faults that were asked for, if any was.
     pub fn faults(&self) -> Option<PacketFaults> {
@@ -108,26 +100,9 @@ impl Cli {
     }
 }
 
-fn percent(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(share) if (0.0..=100.0).contains(&share) => Ok(share),
-        Ok(_) => Err("a percentage is between 0 and 100".to_owned()),
-        Err(_) => Err("not a number; give a percentage between 0 and 100".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn percentages_are_checked() {
-        assert_eq!(percent("2.5"), Ok(2.5));
-        assert_eq!(percent("100"), Ok(100.0));
-        for bad in ["-1", "100.1", "NaN", "inf", "", "5%"] {
-            assert!(percent(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn options_that_contradict_each_other_are_told() {

@@ -8,13 +8,14 @@ mod rig;
 mod rungs;
 
 use anyhow::Context;
-use cli::{Cli, IcodeArg, Role};
+use cli::{Cli, Role};
 use indicatif::{ProgressBar, ProgressStyle};
 use opx_bus::PciFunction;
-use opx_emu::{Icode, Pacing};
+use opx_emu::Pacing;
 use opx_hw::{Hfi, LinkMode, Options};
 use opx_stack::{Config, job_key_of_user};
 use opx_tools::adapter::{self, AdapterSpec, AnyBus};
+use opx_tools::cli::{complain, parse, with_causes};
 use report::{FileHashes, Line, Report};
 use rig::{Failure, Outcome, Rig, verdict};
 use std::fs::File;
@@ -27,17 +28,14 @@ const CABLE_LIMIT: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error")).init();
-    let cli: Cli = match opx_tools::cli::parse() {
+    let cli: Cli = match parse() {
         Ok(cli) => cli,
         Err(code) => return code,
     };
     match run(&cli) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("opx-loopback: {error:#}");
-            ExitCode::from(opx_tools::cli::BAD_INPUT)
-        }
+        Err(error) => complain(&with_causes(&error)),
     }
 }
 
@@ -46,17 +44,14 @@ fn run(cli: &Cli) -> anyhow::Result<bool> {
     cli.check()?;
     let file = cli.file.as_deref().map(open_file).transpose()?;
 
-    let bus = adapter::open(&cli.adapter, &adapter::Options {
-        pacing: if cli.virtual_time { Pacing::Virtual } else { Pacing::Real },
-        config: opx_emu::Config {
-            icode: match cli.icode {
-                IcodeArg::Silicon => Icode::Silicon,
-                IcodeArg::Simulator => Icode::FunctionalSimulator,
-            },
-            ..opx_emu::Config::default()
+    let bus = adapter::open(
+        &cli.adapter,
+        &adapter::Options {
+            pacing: if cli.virtual_time { Pacing::Virtual } else { Pacing::Real },
+            config: opx_emu::Config { icode: cli.icode.into(), ..opx_emu::Config::default() },
+            ..adapter::Options::default()
         },
-        ..adapter::Options::default()
-    })?;
+    )?;
     // Firmware made for the emulated adapter lives as long as the run.
     let firmware = Firmware::find(cli)?;
     let uid = rustix::process::geteuid();
@@ -67,13 +62,8 @@ fn run(cli: &Cli) -> anyhow::Result<bool> {
         None => LinkMode::Loopback,
         Some(_) => LinkMode::Cable { timeout: CABLE_LIMIT },
     })?;
-    let rig = Rig {
-        hfi,
-        emulated: bus.emulated().cloned(),
-        config: Config::default(),
-        seed: cli.seed,
-        faults: cli.faults(),
-    };
+    let rig =
+        Rig { hfi, emulated: bus.emulated().cloned(), config: Config::default(), seed: cli.seed, faults: cli.faults() };
 
     let mut report = Report::new(cli.adapter.to_string(), cli.seed, cli.virtual_time);
     let bar = progress_bar(cli);
@@ -168,7 +158,9 @@ fn step(
 /// Opens the file to be sent, or tells what is wrong with it.
 fn open_file(path: &Path) -> anyhow::Result<File> {
     let shown = path.display();
-    let file = File::open(path).with_context(|| format!("can't open --file {shown}"))?;
+    let file = File::open(path).map_err(|error| {
+        anyhow::anyhow!("can't read --file {shown}: {error}; give a file that is there and may be read")
+    })?;
     let metadata = file.metadata().with_context(|| format!("can't look at --file {shown}"))?;
     if !metadata.is_file() {
         anyhow::bail!("--file {shown} isn't a regular file; give one whose length is known");
@@ -214,7 +206,8 @@ fn progress_bar(cli: &Cli) -> ProgressBar {
     if cli.json || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{msg:14} [{bar:40}] {pos}/{len}").unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style = ProgressStyle::with_template("{msg:14} [{bar:40}] {pos}/{len}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = ProgressBar::new(1).with_style(style);
     bar
 }

@@ -90,16 +90,17 @@ impl Report {
     /// The table.
     pub fn table(&self) -> String {
         let mut table = Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header([
-            "rung", "messages", "bytes", "faults", "resent", "time", "rate", "verdict",
-        ]);
+        table
+            .load_style(presets::UTF8_HORIZONTAL_ONLY)
+            .set_header(["rung", "messages", "bytes", "faults", "resent", "time", "rate", "verdict"]);
         for line in &self.rungs {
             let (verdict, ran) = match &line.verdict {
                 Verdict::Passed => ("passed".to_owned(), true),
                 Verdict::Failed(why) => (format!("FAILED: {why}"), true),
                 Verdict::NotRun(why) => (format!("not run: {why}"), false),
             };
-            let number = |text: String| Cell::new(if ran { text } else { "-".to_owned() }).set_alignment(CellAlignment::Right);
+            let number =
+                |text: String| Cell::new(if ran { text } else { "-".to_owned() }).set_alignment(CellAlignment::Right);
             table.add_row([
                 Cell::new(line.rung),
                 number(line.tally.messages.to_string()),

@@ -1,12 +1,9 @@
 //! Command line of opx-probe.
 
-use crate::complain;
 use crate::places::Places;
-use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use opx_tools::adapter::AdapterSpec;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 /// Look at Omni-Path HFI1 adapters: which there are, what one is, and what its registers hold. Nothing is written to them.
 #[derive(Debug, Parser)]
@@ -78,25 +75,4 @@ pub struct Csr {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
-}
-
-/// Reads the command line.
-///
-/// # Errors
-/// The exit code, when the program is to end at once: help was asked for, or the arguments make no sense.
-pub fn parse() -> Result<Cli, ExitCode> {
-    Cli::try_parse().map_err(|error| match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // Nobody is left to tell when stdout is closed.
-            let _ = error.print();
-            ExitCode::SUCCESS
-        }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            complain("say what to do: list, info or csr (--help tells more)")
-        }
-        _ => {
-            let text = error.render().to_string();
-            complain(text.strip_prefix("error: ").unwrap_or(&text))
-        }
-    })
 }

@@ -13,11 +13,9 @@ mod render;
 mod select;
 
 use cli::Command;
+use opx_tools::cli::{complain, parse};
 use std::io::{self, Write};
 use std::process::ExitCode;
-
-/// Exit code of every failure.
-const FAILED: u8 = opx_tools::cli::BAD_INPUT;
 
 /// What a command has to say: text for stdout, and what was wrong, if anything was.
 pub struct Outcome {
@@ -35,7 +33,7 @@ impl From<String> for Outcome {
 
 fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("off")).init();
-    let cli = match cli::parse() {
+    let cli = match parse::<cli::Cli>() {
         Ok(cli) => cli,
         Err(code) => return code,
     };
@@ -53,11 +51,4 @@ fn main() -> ExitCode {
         Err(error) => return complain(&format!("can't write to stdout: {error}")),
     }
     outcome.problem.map_or(ExitCode::SUCCESS, |problem| complain(&problem))
-}
-
-/// Tells what is wrong, in one line.
-fn complain(what: &str) -> ExitCode {
-    // Nobody is left to tell when stderr is closed.
-    let _ = writeln!(io::stderr(), "opx-probe: {}", opx_tools::cli::one_line(what));
-    ExitCode::from(FAILED)
 }

@@ -33,8 +33,7 @@ pub fn rendezvous<B: PciFunction>(rig: &Rig<B>) -> Outcome {
 
 /// Both kinds under faults; without faults asked for, under a mix of its own.
 pub fn reliability<B: PciFunction>(rig: &Rig<B>) -> Outcome {
-    let faults =
-        rig.faults.unwrap_or(PacketFaults { loss: 2.0, duplicate: 1.0, reorder: 2.0, corrupt: 1.0 });
+    let faults = rig.faults.unwrap_or(PacketFaults { loss: 2.0, duplicate: 1.0, reorder: 2.0, corrupt: 1.0 });
     let outcome = exchange(rig, faults, 2000, |n| match n % 50 {
         49 => 20_000 + (n as usize * 7919) % 300_000,
         _ => (n as usize * 613) % 8192,
@@ -72,9 +71,7 @@ fn exchange<B: PciFunction>(rig: &Rig<B>, faults: PacketFaults, count: u32, len:
         }
         pair.step()?;
         for end in 0..2 {
-            while let Some(completion) =
-                if end == 0 { pair.a.poll_completion() } else { pair.b.poll_completion() }
-            {
+            while let Some(completion) = if end == 0 { pair.a.poll_completion() } else { pair.b.poll_completion() } {
                 pair.alive();
                 let sending = &mut ways[end];
                 match completion {
@@ -93,7 +90,9 @@ fn exchange<B: PciFunction>(rig: &Rig<B>, faults: PacketFaults, count: u32, len:
                             )));
                         }
                         if let Some(at) = data::first_difference(rig.seed ^ u64::from(n) << 32, &buffer[..got]) {
-                            return Err(Failure::wrong(format!("message {n} of {got} bytes differs from byte {at} on")));
+                            return Err(Failure::wrong(format!(
+                                "message {n} of {got} bytes differs from byte {at} on"
+                            )));
                         }
                         ways[1 - end].received += 1;
                         tally.messages += 1;
@@ -120,7 +119,11 @@ fn start<B: PciFunction>(
     let post_up_to = |way: &Direction| {
         let late = way.posted / WINDOW % 2 == 1;
         // Late means: not before half a window was sent (or all of them).
-        if late { way.sent.saturating_sub(if way.sent == each { 0 } else { WINDOW / 2 }) } else { way.received + WINDOW }
+        if late {
+            way.sent.saturating_sub(if way.sent == each { 0 } else { WINDOW / 2 })
+        } else {
+            way.received + WINDOW
+        }
     };
     while way.posted < each && way.posted < post_up_to(way) {
         let buffer = vec![0; len(way.posted * 2 + n)];

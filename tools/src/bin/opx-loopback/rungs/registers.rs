@@ -54,7 +54,9 @@ pub fn registers<B: PciFunction>(rig: &Rig<B>) -> Outcome {
         for index in 0..csr::CCE_SCRATCH.count {
             let (wrote, got) = (pattern.rotate_left(index), read(csr::CCE_SCRATCH.at(index)));
             if got != wrote {
-                return Err(Failure::wrong(format!("CCE_SCRATCH[{index}] holds {got:#x} after {wrote:#x} was written")));
+                return Err(Failure::wrong(format!(
+                    "CCE_SCRATCH[{index}] holds {got:#x} after {wrote:#x} was written"
+                )));
             }
         }
     }
