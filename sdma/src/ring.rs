@@ -43,7 +43,7 @@ impl Ring {
     /// Takes the next slot: its number and generation. The caller has looked at [`Ring::free`].
     pub fn push(&mut self) -> (u32, u64) {
         debug_assert!(self.free() > 0);
-        let at = (self.slot(self.tail), self.tail / u64::from(self.entries) & 3);
+        let at = (self.slot(self.tail), (self.tail / u64::from(self.entries)) & 3);
         self.tail += 1;
         at
     }

@@ -1,54 +1,18 @@
 //! The program opx-emu from outside: sockets, signals, bad input, and a client that outlives it.
 
+mod serve;
+
 use opx_bus::{ALL_ONES, PciFunction};
 use opx_defs::csr;
 use opx_hw::vfio_user::VfioUserBus;
-use rustix::process::{Pid, Signal, kill_process};
-use std::io::{BufRead, BufReader, Read};
+use rustix::process::Signal;
+use serve::Serving;
+use std::io::Read;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Command, Output};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_opx-emu");
-
-struct Running {
-    child: Child,
-    out: BufReader<ChildStdout>,
-}
-
-impl Running {
-    /// Starts the program and waits until it listens on `sockets`.
-    fn start(sockets: &[&Path], more: &[&str]) -> Self {
-        let mut command = Command::new(PROGRAM);
-        for socket in sockets {
-            command.arg("--socket").arg(socket);
-        }
-        let mut child = command.args(more).stdout(Stdio::piped()).spawn().unwrap();
-        let out = BufReader::new(child.stdout.take().unwrap());
-        let mut running = Self { child, out };
-        for socket in sockets {
-            assert_eq!(running.line(), format!("ready {}", socket.display()));
-        }
-        running
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.out.read_line(&mut line).unwrap();
-        line.trim_end().to_owned()
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 fn refusal(arguments: &[&str]) -> String {
     let Output { status, stdout, stderr } = Command::new(PROGRAM).args(arguments).output().unwrap();
@@ -86,7 +50,7 @@ fn adapters_are_served_until_a_signal() {
     let (a, b) = (dir.path().join("a"), dir.path().join("b"));
     drop(UnixListener::bind(&b).unwrap());
     for signal in [Signal::TERM, Signal::INT] {
-        let mut running = Running::start(&[&a, &b], &["--cable", "--loss", "5", "--icode", "simulator"]);
+        let mut running = Serving::start(&[&a, &b], &["--cable", "--loss", "5", "--icode", "simulator"]);
         let (one, two) = (VfioUserBus::open(&a).unwrap(), VfioUserBus::open(&b).unwrap());
         let code = |bus: &VfioUserBus| csr::CCE_REVISION2::IMPL_CODE.get(bus.read64(csr::CCE_REVISION2.at(0)));
         assert_eq!((code(&one), code(&two)), (3, 3));
@@ -108,7 +72,7 @@ fn adapters_are_served_until_a_signal() {
 fn a_killed_server_is_an_error_and_its_socket_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("sock");
-    let mut running = Running::start(&[&path], &[]);
+    let mut running = Serving::start(&[&path], &[]);
     let bus = VfioUserBus::open(&path).unwrap();
     let block = bus.dma_alloc(4096).unwrap();
     running.child.kill().unwrap();
@@ -122,6 +86,6 @@ fn a_killed_server_is_an_error_and_its_socket_is_replaced() {
     assert!(bus.dma_alloc(4096).is_err() && bus.reset().is_err());
     drop(block);
     assert!(path.exists());
-    let _again = Running::start(&[&path], &[]);
+    let _again = Serving::start(&[&path], &[]);
     assert!(VfioUserBus::open(&path).is_ok());
 }

@@ -1,13 +1,15 @@
 //! opx-probe as its users run it: on a made-up sysfs, on an emulated adapter, and on sockets that opx-emu serves.
 
+mod serve;
+
 use opx_hw::vfio_user::VfioUserBus;
 use serde_json::Value;
+use serve::Serving;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
 /// A machine of its own: a sysfs tree, and a folder for sockets.
@@ -79,27 +81,6 @@ fn complaint(output: &Output) -> String {
     line.strip_prefix("opx-probe: ").unwrap_or_else(|| panic!("{line}")).to_owned()
 }
 
-/// An opx-emu that serves one socket.
-struct Served(Child);
-
-impl Served {
-    fn at(socket: &Path) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_opx-emu"));
-        let mut child = command.arg("--socket").arg(socket).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line.trim_end(), format!("ready {}", socket.display()));
-        Self(child)
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
 fn spec(socket: &Path) -> String {
     format!("vfio-user:{}", socket.display())
 }
@@ -149,7 +130,7 @@ fn no_adapter_is_told_with_where_it_was_looked_for() {
 fn served_adapters_are_found_and_the_only_one_is_the_default() {
     let machine = Machine::new();
     let socket = machine.path("run/opx/one.sock");
-    let _served = Served::at(&socket);
+    let _served = Serving::start(&[&socket], &[]);
     let listing = machine.json(&["list"]);
     assert_eq!(listing["adapters"].as_array().unwrap().len(), 1);
     let entry = &listing["adapters"][0];
@@ -167,7 +148,7 @@ fn served_adapters_are_found_and_the_only_one_is_the_default() {
     assert_eq!(machine.json(&["info"])["adapter"], spec(&socket));
 
     let other = machine.path("run/opx/other.sock");
-    let _other = Served::at(&other);
+    let _other = Serving::start(&[&other], &[]);
     let line = machine.complaint(&["info"]);
     assert_eq!(line, format!("there are 2 adapters: choose one with --adapter: {}, {}", spec(&socket), spec(&other)));
 }
@@ -177,7 +158,7 @@ fn sockets_in_the_users_runtime_folder_are_found() {
     let machine = Machine::new();
     fs::create_dir_all(machine.path("user/opx")).unwrap();
     let socket = machine.path("user/opx/a.sock");
-    let _served = Served::at(&socket);
+    let _served = Serving::start(&[&socket], &[]);
     let mut command = Command::new(env!("CARGO_BIN_EXE_opx-probe"));
     command.args(["list", "--sysfs"]).arg(machine.path("sys")).arg("--run").arg(machine.path("run"));
     let output = command.env("XDG_RUNTIME_DIR", machine.path("user")).output().unwrap();
@@ -196,7 +177,7 @@ fn a_named_socket_that_is_no_adapter_is_an_error() {
 
     // One that is in use answers no one else.
     let busy = machine.path("busy.sock");
-    let _served = Served::at(&busy);
+    let _served = Serving::start(&[&busy], &[]);
     let _client = VfioUserBus::open(&busy).unwrap();
     let line = machine.complaint(&["list", "--socket", &busy.display().to_string()]);
     assert!(line.contains("busy with another client"), "{line}");
@@ -225,7 +206,7 @@ fn an_adapters_identity_is_told() {
 fn registers_are_read_and_decoded() {
     let machine = Machine::new();
     let socket = machine.path("a.sock");
-    let _served = Served::at(&socket);
+    let _served = Serving::start(&[&socket], &[]);
     for adapter in ["emulated", &spec(&socket)] {
         let dump = machine.json(&["csr", "cce_revision", "--adapter", adapter]);
         assert_eq!(dump["adapter"].as_str().unwrap().split(':').next(), adapter.split(':').next());

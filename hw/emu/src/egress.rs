@@ -209,7 +209,7 @@ impl Checks {
     }
 }
 
-/// Whether `found` differs from a register's value [15:0] in the bits of its mask [31:16].
+/// Whether `found` differs from a register's value (bits 15:0) in the bits of its mask (31:16).
 fn masked_differs(register: u64, found: u16) -> bool {
     (found ^ register as u16) & (register >> 16) as u16 != 0
 }

@@ -185,12 +185,7 @@ impl<B: PciFunction> Endpoint<B> {
                 }
             }
         }
-        while let Some(slot) = self.reliability.poll_released() {
-            busy = true;
-            if let Some(handle) = self.slots.acknowledged(slot) {
-                self.packet_acknowledged(handle);
-            }
-        }
+        // Before the releases: the packets of a peer that was given up come back as well, and weren't acknowledged.
         while let Some(event) = self.reliability.poll_event() {
             busy = true;
             match event {
@@ -200,6 +195,12 @@ impl<B: PciFunction> Endpoint<B> {
                     self.hfi.bus().name(),
                     Address::from(peer)
                 ),
+            }
+        }
+        while let Some(slot) = self.reliability.poll_released() {
+            busy = true;
+            if let Some(handle) = self.slots.acknowledged(slot) {
+                self.packet_acknowledged(handle);
             }
         }
         busy

@@ -208,6 +208,5 @@ fn progress_bar(cli: &Cli) -> ProgressBar {
     }
     let style = ProgressStyle::with_template("{msg:14} [{bar:40}] {pos}/{len}")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::new(1).with_style(style);
-    bar
+    ProgressBar::new(1).with_style(style)
 }

@@ -1,0 +1,253 @@
+//! opx-loopback as its users run it: on every kind of adapter, with a file, with faults, and with input that makes no sense.
+
+mod serve;
+
+use opx_bus::Chance;
+use rustix::process::Signal;
+use serde_json::Value;
+use serve::Serving;
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use tempfile::TempDir;
+
+const RUNGS: [&str; 8] =
+    ["registers", "interrupts", "pio", "sdma", "eager receive", "messages", "rendezvous", "reliability"];
+const FAULTS: [&str; 8] = ["--loss", "5", "--dup", "2", "--reorder", "5", "--corrupt", "1"];
+
+fn loopback(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_opx-loopback"));
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn run(args: &[&str]) -> Output {
+    loopback(args).output().unwrap()
+}
+
+/// Runs it and expects every rung to have passed; the JSON report.
+fn report(args: &[&str]) -> Value {
+    passed(run(&[args, &["--json"]].concat()))
+}
+
+fn passed(output: Output) -> Value {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{out}{err}");
+    assert_eq!(err, "");
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&report["version"], &report["passed"]), (&1.into(), &true.into()));
+    report
+}
+
+fn rungs(report: &Value) -> Vec<&str> {
+    let rungs = report["rungs"].as_array().unwrap();
+    rungs.iter().map(|rung| rung["rung"].as_str().unwrap()).collect()
+}
+
+/// A file of random bytes, and its SHA-256.
+fn file(dir: &TempDir, len: usize) -> (PathBuf, String) {
+    let mut chance = Chance::new(len as u64);
+    let bytes: Vec<u8> = (0..len).map(|_| chance.next_u64() as u8).collect();
+    let path = dir.path().join(format!("{len}.bin"));
+    fs::write(&path, &bytes).unwrap();
+    (path, Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn every_rung_passes_in_real_time() {
+    let report = report(&[]);
+    assert_eq!(rungs(&report), RUNGS);
+    for rung in report["rungs"].as_array().unwrap() {
+        assert!(rung["messages"].as_u64().unwrap() > 0 && rung["bytes"].as_u64().unwrap() > 0, "{rung}");
+    }
+    assert!(report["rungs"][7]["faults"].as_u64().unwrap() > 0);
+    assert!(report["rungs"][7]["retransmits"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn both_kinds_of_chip_pass() {
+    assert_eq!(rungs(&report(&["--virtual-time", "--icode", "simulator"])), RUNGS);
+    assert_eq!(rungs(&report(&["--virtual-time", "--icode", "silicon"])), RUNGS);
+}
+
+#[test]
+fn a_file_arrives_whole_through_a_spoilt_wire() {
+    let dir = tempfile::tempdir().unwrap();
+    // A length that is a multiple of nothing.
+    for len in [1, 5_000_011] {
+        let (path, hash) = file(&dir, len);
+        let report = report(&[&["--file", text(&path)], &FAULTS[..]].concat());
+        let line = &report["rungs"][8];
+        assert_eq!((&line["rung"], &line["bytes"]), (&"file".into(), &len.into()));
+        assert_eq!(report["file"]["sent"], hash);
+        assert_eq!(report["file"]["arrived"], hash);
+    }
+}
+
+#[test]
+fn a_seed_gives_the_same_run_to_the_last_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, _) = file(&dir, 3_000_000);
+    let run = |seed| report(&[&["--virtual-time", "--seed", seed, "--file", text(&path)], &FAULTS[..]].concat());
+    let first = run("3");
+    assert_eq!(first, run("3"));
+    assert_ne!(first["rungs"][8], run("4")["rungs"][8]);
+}
+
+#[test]
+fn an_adapter_behind_a_socket_passes_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("a.sock");
+    let mut serving = Serving::start(&[&socket], &[]);
+    let (path, hash) = file(&dir, 2_000_003);
+    let spec = format!("vfio-user:{}", socket.display());
+    // A second user of the same server, after the first one.
+    assert_eq!(rungs(&report(&["--adapter", &spec])), RUNGS);
+    let report = report(&[&["--adapter", &spec, "--file", text(&path)], &FAULTS[..]].concat());
+    assert_eq!((&report["file"]["sent"], &report["file"]["arrived"]), (&hash.clone().into(), &hash.into()));
+    assert!(report["rungs"][8]["faults"].as_u64().unwrap() > 0);
+    serving.signal(Signal::TERM);
+    assert!(serving.child.wait().unwrap().success());
+}
+
+#[test]
+fn faults_on_the_servers_wire_are_recovered_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let [a, b] = ["a.sock", "b.sock"].map(|name| dir.path().join(name));
+    let _serving = Serving::start(&[&a, &b], &[&["--cable"], &FAULTS[..]].concat());
+    let (path, hash) = file(&dir, 3_000_017);
+    let (sent, arrived) = transfer(&a, &b, &path, &[]);
+    assert_eq!((&sent["file"]["sent"], &arrived["file"]["arrived"]), (&hash.clone().into(), &hash.into()));
+    assert!(sent["rungs"][0]["retransmits"].as_u64().unwrap() > 0);
+}
+
+/// Sends a file between two processes at the two ends of a cable; their reports.
+fn transfer(a: &Path, b: &Path, path: &Path, more: &[&str]) -> (Value, Value) {
+    let (receiver, sender) = start_transfer(a, b, path, more);
+    (passed(sender.wait_with_output().unwrap()), passed(receiver.wait_with_output().unwrap()))
+}
+
+fn start_transfer(a: &Path, b: &Path, path: &Path, more: &[&str]) -> (Child, Child) {
+    let spec = |socket: &Path| format!("vfio-user:{}", socket.display());
+    let end = |args: &[&str]| loopback(&[args, more, &["--json"]].concat()).spawn().unwrap();
+    let receiver = end(&["--adapter", &spec(b), "--role", "receiver"]);
+    let sender = end(&["--adapter", &spec(a), "--role", "sender", "--file", text(path)]);
+    (receiver, sender)
+}
+
+#[test]
+fn a_file_crosses_a_cable_between_two_processes() {
+    let dir = tempfile::tempdir().unwrap();
+    let [a, b] = ["a.sock", "b.sock"].map(|name| dir.path().join(name));
+    let _serving = Serving::start(&[&a, &b], &["--cable"]);
+    let (path, hash) = file(&dir, 6_000_007);
+    // In both directions, with the adapters used a second time.
+    for (from, to) in [(&a, &b), (&b, &a)] {
+        let (sent, arrived) = transfer(from, to, &path, &["--loss", "2"]);
+        assert_eq!((&sent["file"]["sent"], &sent["file"]["arrived"]), (&hash.clone().into(), &Value::Null));
+        assert_eq!((&arrived["file"]["sent"], &arrived["file"]["arrived"]), (&Value::Null, &hash.clone().into()));
+    }
+}
+
+/// The one line that it complained with.
+fn complaint(output: &Output) -> String {
+    let stderr = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!((output.status.code(), stderr.lines().count()), (Some(2), 1), "{stderr}");
+    assert!(stderr.starts_with("opx-loopback: "), "{stderr}");
+    stderr
+}
+
+#[test]
+fn a_server_that_dies_in_mid_transfer_is_an_error_and_no_hang() {
+    let dir = tempfile::tempdir().unwrap();
+    let [a, b] = ["a.sock", "b.sock"].map(|name| dir.path().join(name));
+    let serving = Serving::start(&[&a, &b], &["--cable"]);
+    // Sparse, and far more than can be sent before the server is gone.
+    let path = dir.path().join("large.bin");
+    fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
+    let (receiver, sender) = start_transfer(&a, &b, &path, &[]);
+    let mut serving = serving;
+    // The transfer is under way once the adapters have moved packets; their statistics tell.
+    loop {
+        serving.signal(Signal::USR1);
+        let mut packets = 0;
+        for _ in 0..2 {
+            while !serving.line().contains(".sock:") {}
+            let line = serving.line();
+            let number = line.trim_start().strip_prefix("packets sent ").and_then(|rest| rest.split(' ').next());
+            packets += number.and_then(|number| number.parse::<u64>().ok()).unwrap_or(0);
+        }
+        if packets > 2000 {
+            break;
+        }
+    }
+    serving.signal(Signal::KILL);
+    for end in [receiver, sender] {
+        let error = complaint(&end.wait_with_output().unwrap());
+        assert!(error.contains("gone") && error.contains("vfio-user:"), "{error}");
+    }
+}
+
+#[test]
+fn two_runs_at_once_dont_disturb_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, hash) = file(&dir, 1_000_003);
+    let runs = [1, 2].map(|seed: u32| {
+        let seed = seed.to_string();
+        loopback(&[&["--json", "--seed", &seed, "--file", text(&path)], &FAULTS[..]].concat()).spawn().unwrap()
+    });
+    for run in runs {
+        let report = passed(run.wait_with_output().unwrap());
+        assert_eq!(report["file"]["arrived"], hash);
+    }
+}
+
+#[test]
+fn bad_input_is_one_line_and_exit_code_2() {
+    let dir = tempfile::tempdir().unwrap();
+    let empty = dir.path().join("empty");
+    fs::write(&empty, "").unwrap();
+    let missing = dir.path().join("missing");
+    let not_a_server = dir.path().join("silent.sock");
+    let _listener = std::os::unix::net::UnixListener::bind(&not_a_server).unwrap();
+    let vfio_user = |path: &Path| format!("vfio-user:{}", path.display());
+    let (silent, absent, folder) = (vfio_user(&not_a_server), vfio_user(&missing), vfio_user(dir.path()));
+    for (args, part) in [
+        (&["--adapter", "ffff:ff:1f.7"][..], "no such PCI function"),
+        (&["--adapter", "hfi1_0"], "names no adapter"),
+        (&["--adapter", &silent], "no answer within"),
+        (&["--adapter", &absent], "no such socket"),
+        (&["--adapter", &folder], "not a socket"),
+        (&["--file", text(&missing)], "No such file"),
+        (&["--file", text(&empty)], "is empty"),
+        (&["--file", text(dir.path())], "isn't a regular file"),
+        (&["--loss", "101"], "0 to 100"),
+        (&["--dup", "-1"], "0 to 100"),
+        (&["--reorder", "NaN"], "0 to 100"),
+        (&["--corrupt", "much"], "0 to 100"),
+        (&["--seed", "-1"], "--seed"),
+        (&["--firmware", text(&missing)], "hfi1_"),
+        (&["--role", "sender"], "--cable"),
+        (&["--virtual-time", "--adapter", &absent], "--virtual-time"),
+        (&["--no-such-option"], "--no-such-option"),
+    ] {
+        let error = complaint(&run(args));
+        assert!(error.contains(part), "{args:?}: {error}");
+    }
+}
+
+#[test]
+fn the_table_is_for_people() {
+    let output = run(&["--virtual-time"]);
+    let table = String::from_utf8(output.stdout).unwrap();
+    for word in RUNGS.iter().chain(&["messages", "bytes", "faults", "resent", "time", "rate", "verdict"]) {
+        assert!(table.contains(word), "{word} is missing:\n{table}");
+    }
+    assert_eq!(table.matches("passed").count(), RUNGS.len());
+}
