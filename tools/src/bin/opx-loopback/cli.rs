@@ -35,7 +35,7 @@ pub struct Cli {
     pub corrupt: Option<f64>,
 
     /// Seed of the faults and of the test data.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     pub seed: u64,
 
     /// Run adapter and protocol on one thread and a simulated clock; only for the emulated adapter.
