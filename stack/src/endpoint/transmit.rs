@@ -259,7 +259,10 @@ impl<B: PciFunction> Endpoint<B> {
                 continue;
             }
             let (_, _, payload) = self.slots.sealed(slot);
-            let sent = if payload > self.config.pio_max { self.send_by_sdma(slot) } else { self.send_by_pio(slot)? };
+            // Behind packets that the engine still has, a short one goes by the engine too: it would overtake them, and a
+            // receiver that sees a gap asks for what is only late.
+            let by_engine = payload > self.config.pio_max || self.sdma.pending() > 0;
+            let sent = if by_engine { self.send_by_sdma(slot) } else { self.send_by_pio(slot)? };
             if !sent {
                 break;
             }
