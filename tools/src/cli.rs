@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Exit code for input that makes no sense, and for adapters that can't be had.
 pub const BAD_INPUT: u8 = 2;
@@ -86,9 +87,29 @@ pub fn percent(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Reads a time in seconds, for clap's `value_parser`.
+///
+/// # Errors
+/// When it is no number from 0 to 3600.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=3600.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("give seconds from 0 to 3600".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn seconds_have_bounds() {
+        assert_eq!(seconds("0.25"), Ok(Duration::from_millis(250)));
+        assert_eq!(seconds("3600"), Ok(Duration::from_secs(3600)));
+        for text in ["-1", "3601", "NaN", "inf", "", "2s"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn percentages_have_bounds() {

@@ -3,3 +3,4 @@
 
 pub mod adapter;
 pub mod cli;
+pub mod control;

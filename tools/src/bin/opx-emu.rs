@@ -7,11 +7,14 @@ use opx_defs::csr;
 use opx_emu::server::{ServeError, SocketServer};
 use opx_emu::{Adapter, Config, DropReason, Lab, Pacing};
 use opx_tools::cli::{self, IcodeArg};
+use opx_tools::control::{Bench, Control};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Serves emulated Omni-Path HFI1 adapters on vfio-user sockets.
 ///
@@ -32,6 +35,11 @@ struct Args {
     #[arg(long, value_enum, default_value_t = IcodeArg::Silicon)]
     icode: IcodeArg,
 
+    /// Seconds that two ports take to train a link. Linux's driver crashes when the link comes up before it has
+    /// registered its InfiniBand device: give a guest 2.
+    #[arg(long, value_name = "SECONDS", default_value = "0.1", value_parser = cli::seconds, allow_negative_numbers = true)]
+    link_time: Duration,
+
     /// Percentage of arriving packets that are lost.
     #[arg(long, value_name = "PERCENT", default_value = "0", value_parser = cli::percent, allow_negative_numbers = true)]
     loss: f64,
@@ -48,6 +56,10 @@ struct Args {
     #[arg(long, value_name = "PERCENT", default_value = "0", value_parser = cli::percent, allow_negative_numbers = true)]
     corrupt: f64,
 
+    /// Where to take commands that pull the cable, plug it in or spoil packets (see the documentation of the emulator).
+    #[arg(long, value_name = "PATH")]
+    control: Option<PathBuf>,
+
     /// Seed of the faults; each further adapter takes the next number.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -60,6 +72,13 @@ enum StartError {
     Cable(usize),
     #[error(transparent)]
     Serve(#[from] ServeError),
+    #[error("{}: can't take commands there: {source}; use a path where nothing is", path.display())]
+    Control {
+        /// The socket.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
     #[error("can't catch signals: {0}")]
     Signals(io::Error),
     #[error("can't write to stdout: {0}")]
@@ -78,12 +97,12 @@ fn run(args: &Args) -> Result<(), StartError> {
     }
     // Before the first socket, so that none is left behind by an early signal.
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1]).map_err(StartError::Signals)?;
-    let lab = Lab::new(Pacing::Real);
+    let lab = Arc::new(Lab::new(Pacing::Real));
     let icode = args.icode.into();
     let faults = PacketFaults { loss: args.loss, duplicate: args.dup, reorder: args.reorder, corrupt: args.corrupt };
     let mut served = Vec::new();
     for (path, seed) in args.socket.iter().zip((0..).map(|n| args.seed.wrapping_add(n))) {
-        let adapter = lab.add(Config { icode, ..Config::default() });
+        let adapter = lab.add(Config { icode, link_time: args.link_time, ..Config::default() });
         if !faults.is_none() {
             adapter.set_wire_faults(faults, seed);
         }
@@ -92,6 +111,12 @@ fn run(args: &Args) -> Result<(), StartError> {
     if let ([(a, _), (b, _)], true) = (&served[..], args.cable) {
         lab.cable(a, b);
     }
+    let control = |path: &PathBuf| {
+        let adapters = served.iter().map(|(adapter, _)| adapter.clone()).collect();
+        Control::start(path, Bench { lab: Arc::clone(&lab), adapters })
+            .map_err(|source| StartError::Control { path: path.clone(), source })
+    };
+    let _control = args.control.as_ref().map(control).transpose()?;
     let mut out = io::stdout();
     for (_, server) in &served {
         writeln!(out, "ready {}", server.path().display()).map_err(StartError::Stdout)?;

@@ -1,0 +1,181 @@
+//! A socket by which a test changes the bench while it runs: pulls the cable, plugs it in, spoils packets, asks for counts.
+//!
+//! Each line is a command, each answer one line that begins with `ok` or `error`.
+//!
+//! | command | what it does |
+//! |---|---|
+//! | `pull` | pulls the cable out of both adapters |
+//! | `plug` | puts it back |
+//! | `faults ADAPTER [loss=P] [dup=P] [reorder=P] [corrupt=P] [seed=N]` | spoils packets that arrive at an adapter, 0 or 1; what isn't named is 0 |
+//! | `counts ADAPTER` | packets, faults and drops so far |
+//! | `unmodelled ADAPTER` | how many registers were accessed that aren't modelled |
+
+use crate::cli::percent;
+use opx_bus::PacketFaults;
+use opx_emu::{Adapter, DropReason, Lab};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Longest command, bytes.
+const MAX_LINE: u64 = 256;
+
+/// A bench that is changed while it runs.
+pub struct Bench {
+    /// Where the adapters are.
+    pub lab: Arc<Lab>,
+    /// The adapters, in the order of their sockets.
+    pub adapters: Vec<Adapter>,
+}
+
+/// A control socket. Dropping it removes the socket.
+#[derive(Debug)]
+pub struct Control {
+    path: PathBuf,
+}
+
+impl Control {
+    /// Takes commands for `bench` on a new socket at `path`, from one client at a time.
+    ///
+    /// # Errors
+    /// When the socket can't be made, for example because something is there already.
+    pub fn start(path: &Path, bench: Bench) -> io::Result<Self> {
+        let listener = UnixListener::bind(path)?;
+        let control = Self { path: path.to_owned() };
+        let bench = Arc::new(bench);
+        std::thread::Builder::new().name("control".to_owned()).spawn(move || {
+            for client in listener.incoming() {
+                // Whoever breaks off is followed by the next.
+                let _ = client.and_then(|client| serve(&bench, client));
+            }
+        })?;
+        Ok(control)
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn serve(bench: &Bench, mut client: UnixStream) -> io::Result<()> {
+    let mut lines = BufReader::new(client.try_clone()?);
+    loop {
+        let mut line = String::new();
+        let read = Read::by_ref(&mut lines).take(MAX_LINE).read_line(&mut line)?;
+        if read == 0 {
+            return Ok(());
+        }
+        let answer = match bench.command(line.trim()) {
+            Ok(answer) if answer.is_empty() => "ok".to_owned(),
+            Ok(answer) => format!("ok {answer}"),
+            Err(problem) => format!("error {problem}"),
+        };
+        writeln!(client, "{answer}")?;
+    }
+}
+
+impl Bench {
+    /// Carries a command out; the answer, or what is wrong with it.
+    fn command(&self, line: &str) -> Result<String, String> {
+        let mut words = line.split_whitespace();
+        let command = words.next().unwrap_or_default();
+        let rest: Vec<&str> = words.collect();
+        match (command, &rest[..]) {
+            ("pull", []) => {
+                self.adapters.iter().for_each(|adapter| self.lab.pull(adapter));
+                Ok(String::new())
+            }
+            ("plug", []) => match &self.adapters[..] {
+                [a, b] => {
+                    self.lab.cable(a, b);
+                    Ok(String::new())
+                }
+                others => Err(format!("a cable joins two adapters, there are {}", others.len())),
+            },
+            ("faults", [adapter, settings @ ..]) => self.faults(adapter, settings),
+            ("counts", [adapter]) => Ok(counts(self.adapter(adapter)?)),
+            ("unmodelled", [adapter]) => Ok(self.adapter(adapter)?.unmodelled().len().to_string()),
+            _ => Err("no such command: pull, plug, faults N [loss=P]..., counts N, unmodelled N".to_owned()),
+        }
+    }
+
+    fn adapter(&self, number: &str) -> Result<&Adapter, String> {
+        let adapter = number.parse::<usize>().ok().and_then(|number| self.adapters.get(number));
+        adapter.ok_or_else(|| format!("there is no adapter {number}, there are {}", self.adapters.len()))
+    }
+
+    fn faults(&self, adapter: &str, settings: &[&str]) -> Result<String, String> {
+        let adapter = self.adapter(adapter)?;
+        let (mut faults, mut seed) = (PacketFaults::default(), 1);
+        for setting in settings {
+            let (name, value) = setting.split_once('=').ok_or_else(|| format!("{setting} isn't NAME=VALUE"))?;
+            let share = || percent(value).map_err(|problem| format!("{setting}: {problem}"));
+            match name {
+                "loss" => faults.loss = share()?,
+                "dup" => faults.duplicate = share()?,
+                "reorder" => faults.reorder = share()?,
+                "corrupt" => faults.corrupt = share()?,
+                "seed" => seed = value.parse().map_err(|_| format!("{setting}: not a number"))?,
+                _ => return Err(format!("{name}: no such fault; loss, dup, reorder, corrupt, seed")),
+            }
+        }
+        adapter.set_wire_faults(faults, seed);
+        Ok(String::new())
+    }
+}
+
+fn counts(adapter: &Adapter) -> String {
+    let (counts, faults) = (adapter.counts(), adapter.fault_counts());
+    let mut line = format!(
+        "sent={} received={} lost={} doubled={} reordered={} corrupted={} dma_faults={} resets={}",
+        counts.packets_sent,
+        counts.packets_received,
+        faults.lost,
+        faults.doubled,
+        faults.reordered,
+        faults.corrupted,
+        counts.dma_faults,
+        counts.resets
+    );
+    for reason in DropReason::ALL.into_iter().filter(|reason| counts.dropped(*reason) > 0) {
+        line += &format!(" {reason:?}={}", counts.dropped(reason));
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opx_emu::{Config, Pacing};
+
+    #[test]
+    fn commands_are_carried_out_or_told_wrong() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control");
+        let lab = Arc::new(Lab::new(Pacing::Real));
+        let adapters = vec![lab.add(Config::default()), lab.add(Config::default())];
+        let control = Control::start(&path, Bench { lab, adapters }).unwrap();
+        let mut client = UnixStream::connect(&path).unwrap();
+        let mut answers = BufReader::new(client.try_clone().unwrap());
+        let mut ask = |line: &str| {
+            writeln!(client, "{line}").unwrap();
+            let mut answer = String::new();
+            answers.read_line(&mut answer).unwrap();
+            answer.trim().to_owned()
+        };
+        for line in ["plug", "pull", "pull", "plug", "faults 0 loss=1 seed=3", "faults 1", "unmodelled 1"] {
+            assert!(ask(line).starts_with("ok"), "{line}");
+        }
+        assert!(ask("counts 0").starts_with("ok sent=0 received=0 lost=0"));
+        for line in
+            ["", "jump", "counts", "counts 2", "faults 0 loss=200", "faults 0 wind=1", "faults 0 loss", "pull 3"]
+        {
+            assert!(ask(line).starts_with("error"), "{line}");
+        }
+        drop(control);
+        assert!(!path.exists());
+    }
+}
