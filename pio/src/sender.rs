@@ -2,6 +2,7 @@
 
 use crate::credits::Credits;
 use opx_bus::PciFunction;
+use opx_defs::status::SendCtxtErrors;
 use opx_defs::units::{Blocks, Dwords, SendCtxt};
 use opx_defs::wire::OPX_HEADER_BYTES;
 use opx_defs::wire::pbc::Pbc;
@@ -45,10 +46,12 @@ pub enum PioError {
         packet: Dwords,
     },
     /// The chip has halted the context on an error; restart it.
-    #[error("send context {ctxt} is halted by an error; restart it")]
+    #[error("send context {ctxt} halted ({errors}); restart it")]
     Halted {
         /// The context.
         ctxt: SendCtxt,
+        /// Why.
+        errors: SendCtxtErrors,
     },
 }
 
@@ -184,7 +187,8 @@ impl<B: PciFunction> PioSender<B> {
         }
         let word = self.take_returns();
         if word {
-            return Err(PioError::Halted { ctxt });
+            let errors = SendCtxtErrors::from_bits_retain(self.ctxt.error_status());
+            return Err(PioError::Halted { ctxt, errors });
         }
         if self.credits.take(needed) {
             return Ok(());

@@ -3,6 +3,7 @@
 use crate::ring::Ring;
 use opx_bus::PciFunction;
 use opx_defs::sdma::{DESC_MAX_BYTES, SdmaDesc};
+use opx_defs::status::SdmaErrors;
 use opx_defs::units::{Iova, SdmaEngine as EngineNumber};
 use opx_hw::{ContextError, SdmaEngine};
 use std::collections::VecDeque;
@@ -42,12 +43,12 @@ pub enum SdmaError {
         why: &'static str,
     },
     /// The engine has halted on an error; restart it.
-    #[error("SDMA engine {engine} halted with error status {status:#x}; restart it")]
+    #[error("SDMA engine {engine} halted ({errors}); restart it")]
     Halted {
         /// The engine.
         engine: EngineNumber,
-        /// `SEND_DMA_ENG_ERR_STATUS`.
-        status: u64,
+        /// Why.
+        errors: SdmaErrors,
     },
 }
 
@@ -205,11 +206,14 @@ impl<B: PciFunction, T> SdmaQueue<B, T> {
     /// Whether the engine has halted; reads registers, so not for every packet.
     ///
     /// # Errors
-    /// [`SdmaError::Halted`] with the error status when it has.
+    /// [`SdmaError::Halted`] with the errors when it has.
     pub fn check(&self) -> Result<(), SdmaError> {
         match self.engine.error_status() {
             0 => Ok(()),
-            status => Err(SdmaError::Halted { engine: self.engine.number(), status }),
+            status => {
+                let errors = SdmaErrors::from_bits_retain(status);
+                Err(SdmaError::Halted { engine: self.engine.number(), errors })
+            }
         }
     }
 

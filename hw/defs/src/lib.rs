@@ -18,6 +18,7 @@ pub mod csr;
 pub mod rcvarray;
 pub mod sdma;
 pub mod source;
+pub mod status;
 pub mod time;
 pub mod units;
 pub mod wire;

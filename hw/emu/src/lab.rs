@@ -7,6 +7,7 @@ use crate::dma::MapError;
 use crate::stats::Counts;
 use crate::unmodelled::Unmodelled;
 use crate::wire::{Doorbell, Lane};
+use crossbeam_utils::CachePadded;
 use opx_bus::chance::FaultCounts;
 use opx_bus::clock::RealClock;
 use opx_bus::iova::IovaAllocator;
@@ -37,8 +38,9 @@ pub(crate) struct Unit {
     pub name: String,
     chip: Mutex<Chip>,
     doorbell: Arc<Doorbell>,
-    /// When the chip's thread means to wake by itself. Changed only with the chip locked.
-    planned: AtomicU64,
+    /// When the chip's thread means to wake by itself. Changed only with the chip locked. On a line of its own: every
+    /// register access looks at it, and the chip's thread writes it all the time.
+    planned: CachePadded<AtomicU64>,
     pub iovas: Mutex<IovaAllocator>,
 }
 
@@ -232,7 +234,7 @@ impl Lab {
             name,
             chip: Mutex::new(Chip::new(config, Arc::clone(&doorbell))),
             doorbell: Arc::clone(&doorbell),
-            planned: AtomicU64::new(u64::MAX),
+            planned: CachePadded::new(AtomicU64::new(u64::MAX)),
             iovas: Mutex::new(IovaAllocator::new(IOVA_START, IOVA_END)),
         });
         if let Clock::Real(clock) = &self.bench.clock {
