@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 pub mod contract;
+#[cfg(feature = "guest")]
+pub mod guest;
 pub mod rig;
 
 /// Makes a test of every contract, on the bus that `$open` gives: an expression of a type that implements

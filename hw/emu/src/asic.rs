@@ -134,10 +134,12 @@ impl Pins {
         self.pulled_up & !(self.oe & OPEN_DRAIN)
     }
 
-    /// The interrupt status latches what is sensed: the level, flipped by INVERT (chip.c:handle_qsfp_int).
+    /// The interrupt status latches what is sensed: the level, flipped by INVERT (chip.c:handle_qsfp_int). Only pins that
+    /// MASK enables are sensed: the I2C lines idle high, and chip.c:interrupt_clear_down gives up on a status that doesn't
+    /// go to 0.
     fn sense(&mut self, board: &mut Board) {
         let sensed = self.levels() ^ (self.invert & self.pulled_up);
-        self.interrupt.raise(board, sensed);
+        self.interrupt.raise(board, sensed & self.interrupt.mask());
     }
 
     fn read(&self, register: u32) -> u64 {

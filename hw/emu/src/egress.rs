@@ -144,7 +144,7 @@ impl Checks {
             NextHeader::Grh => wrong |= INFO::GRH_ERR.mask(),
             NextHeader::Bth => {}
         }
-        if masked_differs(self.slid, lrh.slid.0 as u16) {
+        if masked_differs(self.slid, lrh.slid.0 as u16) && !directed(pbc, lrh.slid.0, 0xffff) {
             wrong |= INFO::SLID_ERR.mask();
         }
         let sc = lrh.sc.0 & 0xf | u8::from(pbc.sc4()) << 4;
@@ -194,7 +194,8 @@ impl Checks {
             if rules.vl_of(field(32 + 20, 5) as u8) != Some(pbc.vl().0) {
                 wrong |= INFO::VL_MAPPING_ERR.mask();
             }
-            if masked_differs(self.slid, field(0, 16) as u16) {
+            let slid = field(0, 20) | field(32 + 8, 4) << 20;
+            if masked_differs(self.slid, slid as u16) && !directed(pbc, slid, 0xff_ffff) {
                 wrong |= INFO::SLID_ERR.mask();
             }
             if !pkey_matches(field(64 + 16, 16) as u16, self.pkey as u16) {
@@ -212,6 +213,13 @@ impl Checks {
 /// Whether `found` differs from a register's value (bits 15:0) in the bits of its mask (31:16).
 fn masked_differs(register: u64, found: u16) -> bool {
     (found ^ register as u16) & (register >> 16) as u16 != 0
+}
+
+/// Whether this is a directed-route management packet, which has the permissive LID for its source. Linux's driver sends
+/// them from contexts whose SLID check is on and holds the port's LID (ud.c:hfi1_make_ud_req_9B, chip.c:set_lidlmc), so the
+/// check lets them go. That it does so on VL15 only is assumed.
+fn directed(pbc: Pbc, slid: u32, permissive: u32) -> bool {
+    pbc.vl().0 == 15 && slid == permissive
 }
 
 /// The rule of membership: same partition, and a full member's key only where a full member's key is set.
@@ -297,6 +305,23 @@ mod tests {
         assert_eq!(refusal(|s| s.rules.len_check[0] = 14), INFO::TOO_LONG_IB_PACKET_ERR.mask());
         assert_eq!(refusal(|s| s.pbc.0 |= 1 << 32), INFO::PBC_STATIC_RATE_CONTROL_ERR.mask());
         assert_eq!(refusal(|s| s.pbc.0 |= 1 << 28), INFO::BYPASS_ERR.mask());
+    }
+
+    #[test]
+    fn the_permissive_source_may_go_on_vl15_only() {
+        let permissive = |s: &mut Sample| {
+            s.checks.vl = 0;
+            s.checks.opcode = 0;
+            s.rules.len_check[1] = 100 << 48;
+            s.body[6..8].copy_from_slice(&[0xff, 0xff]);
+        };
+        assert_eq!(refusal(permissive), INFO::SLID_ERR.mask());
+        let on_vl15 = |s: &mut Sample| {
+            permissive(s);
+            s.pbc = Pbc::new(Dwords(16), Vl(15), Sc(15));
+            s.body[0] = s.body[0] & 0xf | 0xf0;
+        };
+        assert_eq!(refusal(on_vl15), 0);
     }
 
     #[test]

@@ -491,9 +491,15 @@ impl RcvContext {
             board.drop_packet(DropReason::DmaFault);
             return None;
         }
+        if rhf.errors() == 0 {
+            board.counts.expected_packets += u64::from(expected.is_some());
+            board.counts.flow_packets += u64::from(flow.is_some_and(|(_, entry, _)| entry.is_valid()));
+        }
         if !keep_header {
             if rhf.errors() != 0 {
                 board.drop_packet(DropReason::Expected);
+            } else {
+                board.counts.headers_suppressed += 1;
             }
             return None;
         }

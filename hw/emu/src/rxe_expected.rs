@@ -100,9 +100,14 @@ impl Flow {
         self.0 = value & !Self::STATUS | status;
     }
 
+    /// Whether packets are judged by it.
+    pub fn is_valid(self) -> bool {
+        self.0 & Self::VALID != 0
+    }
+
     /// Judges a packet and moves the flow on. `may_suppress`: the packet's SH bit, when nothing speaks against it.
     pub fn judge(&mut self, psn: u32, may_suppress: bool) -> FlowVerdict {
-        if self.0 & Self::VALID == 0 {
+        if !self.is_valid() {
             return FlowVerdict { header: true, payload: true, error: 0 };
         }
         let psn = u64::from(psn) & 0x7fff_ffff;

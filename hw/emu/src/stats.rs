@@ -63,10 +63,18 @@ pub struct Counts {
     pub packets_sent: u64,
     /// Bytes of them, LRH to ICRC.
     pub bytes_sent: u64,
+    /// Packets of them that SDMA engines fetched; the rest came by PIO.
+    pub sdma_packets: u64,
     /// Packets that came off the wire, after the faults that were asked for.
     pub packets_received: u64,
     /// Bytes of them.
     pub bytes_received: u64,
+    /// Packets of them whose payload was placed by TID.
+    pub expected_packets: u64,
+    /// Packets of them that a flow had the right number for.
+    pub flow_packets: u64,
+    /// Packets of them whose header was suppressed.
+    pub headers_suppressed: u64,
     /// Times the link was full and a packet had to wait.
     pub link_full: u64,
     /// Accesses to host memory that failed.

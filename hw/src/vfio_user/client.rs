@@ -186,7 +186,7 @@ impl Client {
             if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
                 return Err(Failure::Io(io::ErrorKind::InvalidInput.into()));
             }
-            match sendmsg(&self.socket, parts, &mut control, SendFlags::NOSIGNAL) {
+            match sendmsg(&self.socket, parts, &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
                 Ok(sent) => {
                     left = left.saturating_sub(sent);
                     if left == 0 {
@@ -197,10 +197,9 @@ impl Client {
                     fds = &[];
                 }
                 Err(Errno::INTR) => {}
+                // The kernel's own send timeout is coarse: it has been seen to take twice its time.
+                Err(Errno::AGAIN) => self.wait(command, PollFlags::OUT, deadline)?,
                 Err(error) => return Err(self.socket_failure(command, error)),
-            }
-            if Instant::now() >= deadline {
-                return Err(self.socket_failure(command, Errno::AGAIN));
             }
         }
     }
@@ -218,13 +217,13 @@ impl Client {
         // A reply is read as a whole when it has arrived as a whole, which is the common case.
         while header.is_none_or(|header: Header| have < header.size as usize) {
             if have > 0 {
-                self.wait(command, deadline)?;
+                self.wait(command, PollFlags::IN, deadline)?;
             }
             let Some(room) = buffer.get_mut(have..) else { break };
             match recv(&self.socket, room, RecvFlags::empty()) {
                 Ok((_, 0)) => return Err(Failure::Closed),
                 Ok((_, count)) => have += count,
-                Err(Errno::INTR) => self.wait(command, deadline)?,
+                Err(Errno::INTR) => self.wait(command, PollFlags::IN, deadline)?,
                 Err(error) => return Err(self.socket_failure(command, error)),
             }
             if header.is_none()
@@ -252,8 +251,8 @@ impl Client {
         Ok(Reply::Body(buffer.get(HEADER_LEN..have).unwrap_or_default()))
     }
 
-    /// Waits until there is something to receive.
-    fn wait(&self, command: Command, deadline: Instant) -> Result<(), Failure> {
+    /// Waits until the socket is ready for `what`.
+    fn wait(&self, command: Command, what: PollFlags, deadline: Instant) -> Result<(), Failure> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -263,7 +262,7 @@ impl Client {
                 tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
                 tv_nsec: left.subsec_nanos().into(),
             };
-            match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&left)) {
+            match poll(&mut [PollFd::new(&self.socket, what)], Some(&left)) {
                 Ok(0) | Err(Errno::INTR) => {}
                 Ok(_) => return Ok(()),
                 Err(error) => return Err(Failure::Io(error.into())),

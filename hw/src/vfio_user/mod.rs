@@ -37,13 +37,14 @@ const DMA_READ_WRITE: u32 = 3;
 pub struct Limits {
     /// To accept the connection and negotiate the version.
     pub connect: Duration,
-    /// To answer any request after that.
+    /// To answer any request after that. Less than 5 s, so that with the time until somebody asks a server that hangs is
+    /// told within 5 s.
     pub request: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connect: Duration::from_secs(2), request: Duration::from_secs(5) }
+        Self { connect: Duration::from_secs(2), request: Duration::from_secs(3) }
     }
 }
 

@@ -61,7 +61,7 @@ struct Args {
     control: Option<PathBuf>,
 
     /// Seed of the faults; each further adapter takes the next number.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     seed: u64,
 }
 

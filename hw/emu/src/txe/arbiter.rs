@@ -126,6 +126,7 @@ impl Txe {
                 // 100 Gb/s: 12.5 bytes a nanosecond.
                 self.free_at = board.now + Duration::from_nanos((bytes * 2).div_ceil(25));
                 self.count_sent(pbc, bytes);
+                board.counts.sdma_packets += u64::from(matches!(sender, Sender::Sdma(_)));
                 if pbc.wants_interrupt() {
                     board.raise(Source::PBC);
                 }

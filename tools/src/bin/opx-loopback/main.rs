@@ -17,8 +17,9 @@ use opx_stack::{Config, job_key_of_user};
 use opx_tools::adapter::{self, AdapterSpec, AnyBus};
 use opx_tools::cli::{complain, parse, with_causes};
 use report::{FileHashes, Line, Report};
-use rig::{Failure, Outcome, Rig, verdict};
+use rig::{Failure, GIVE_UP_AFTER, Outcome, Rig, verdict};
 use std::fs::File;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -62,8 +63,9 @@ fn run(cli: &Cli) -> anyhow::Result<bool> {
         None => LinkMode::Loopback,
         Some(_) => LinkMode::Cable { timeout: CABLE_LIMIT },
     })?;
-    let rig =
-        Rig { hfi, emulated: bus.emulated().cloned(), config: Config::default(), seed: cli.seed, faults: cli.faults() };
+    let mut config = Config::default();
+    config.reliability.give_up_after = GIVE_UP_AFTER;
+    let rig = Rig { hfi, emulated: bus.emulated().cloned(), config, seed: cli.seed, faults: cli.faults() };
 
     let mut report = Report::new(cli.adapter.to_string(), cli.seed, cli.virtual_time);
     let bar = progress_bar(cli);
@@ -71,17 +73,11 @@ fn run(cli: &Cli) -> anyhow::Result<bool> {
     bar.finish_and_clear();
     climbed?;
     report.close();
-    if cli.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        println!("{}", report.table());
-        if let Some(FileHashes { sent, arrived }) = &report.file {
-            for (what, hash) in [("sent", sent), ("arrived", arrived)] {
-                if let Some(hash) = hash {
-                    println!("{what:<8} SHA-256 {hash}");
-                }
-            }
-        }
+    let text = if cli.json { serde_json::to_string_pretty(&report)? } else { report.text() };
+    match writeln!(std::io::stdout(), "{text}") {
+        // Whoever reads has read enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+        written => written.context("can't write to stdout")?,
     }
     Ok(report.passed)
 }
@@ -158,17 +154,17 @@ fn step(
 /// Opens the file to be sent, or tells what is wrong with it.
 fn open_file(path: &Path) -> anyhow::Result<File> {
     let shown = path.display();
-    let file = File::open(path).map_err(|error| {
-        anyhow::anyhow!("can't read --file {shown}: {error}; give a file that is there and may be read")
-    })?;
-    let metadata = file.metadata().with_context(|| format!("can't look at --file {shown}"))?;
+    let unreadable =
+        |error| anyhow::anyhow!("can't read --file {shown}: {error}; give a file that is there and may be read");
+    // Before it is opened: opening a pipe waits for somebody to write to it.
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
     if !metadata.is_file() {
         anyhow::bail!("--file {shown} isn't a regular file; give one whose length is known");
     }
     if metadata.len() == 0 {
         anyhow::bail!("--file {shown} is empty; give one with something to send");
     }
-    Ok(file)
+    File::open(path).map_err(unreadable)
 }
 
 /// Where the driver takes its firmware from.
@@ -186,7 +182,9 @@ impl Firmware {
         }
         // An adapter behind a socket is an emulated one, too, and takes files of the right form.
         if matches!(cli.adapter, AdapterSpec::Emulated | AdapterSpec::VfioUser(_)) {
-            let dir = tempfile::tempdir().context("can't make a folder for the emulated adapter's firmware")?;
+            let dir = tempfile::tempdir().context(
+                "can't make a folder for the emulated adapter's firmware; set TMPDIR to one that can be written to",
+            )?;
             opx_emu::firmware::write_files(dir.path()).context("can't write the emulated adapter's firmware")?;
             return Ok(Self::Made(dir));
         }

@@ -87,8 +87,20 @@ impl Report {
         self.passed = !self.rungs.is_empty() && self.rungs.iter().all(|line| line.verdict == Verdict::Passed);
     }
 
-    /// The table.
-    pub fn table(&self) -> String {
+    /// The table, and below it the file's hashes.
+    pub fn text(&self) -> String {
+        let mut text = self.table();
+        if let Some(FileHashes { sent, arrived }) = &self.file {
+            for (what, hash) in [("sent", sent), ("arrived", arrived)] {
+                if let Some(hash) = hash {
+                    text.push_str(&format!("\n{what:<8} SHA-256 {hash}"));
+                }
+            }
+        }
+        text
+    }
+
+    fn table(&self) -> String {
         let mut table = Table::new();
         table
             .load_style(presets::UTF8_HORIZONTAL_ONLY)

@@ -2,15 +2,22 @@
 
 use crate::report::{Tally, Verdict};
 use opx_bus::chance::FaultCounts;
-use opx_bus::{BusError, PacketFaults, PciFunction};
+use opx_bus::{ALL_ONES, BusError, PacketFaults, PciFunction};
+use opx_defs::csr;
 use opx_defs::time::Instant;
 use opx_emu::Adapter;
 use opx_hw::{ContextError, Gone, Hfi, LinkError};
 use opx_stack::{Config, Endpoint, EndpointError, OpenError};
 use std::time::Duration;
 
-/// Longest time, by the adapter's clock, that a rung may go on without anything arriving.
-const STALL: Duration = Duration::from_secs(70);
+/// Longest time, by the adapter's clock, that a rung may go on without a message being completed: a large one may take
+/// long on a bad wire. Nothing getting through at all ends a rung earlier, by [`GIVE_UP_AFTER`].
+const STALL: Duration = Duration::from_secs(60);
+/// How often a rung that waits looks whether the adapter is still there.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long an endpoint tries to reach a peer. Both ends are at work all the time here, so silence means that nothing
+/// gets through.
+pub const GIVE_UP_AFTER: Duration = Duration::from_secs(15);
 
 /// Why a rung didn't pass.
 #[derive(Debug, thiserror::Error)]
@@ -169,26 +176,45 @@ impl<B: PciFunction> Pair<'_, B> {
 pub struct Watch<B: PciFunction> {
     bus: B,
     alive: Instant,
+    next_look: Instant,
 }
 
 impl<B: PciFunction> Watch<B> {
     /// A watch on the clock of an adapter.
     pub fn new(hfi: &Hfi<B>) -> Self {
-        Self { bus: hfi.bus().clone(), alive: hfi.bus().now() }
+        let bus = hfi.bus().clone();
+        let now = bus.now();
+        Self { bus, alive: now, next_look: now + LOOK }
     }
 
     /// One turn of a polling loop. Lets time pass when the turn did nothing.
     pub fn step(&mut self, busy: bool) -> Result<(), Failure> {
-        if busy {
-            return Ok(());
+        if !busy {
+            self.bus.relax();
         }
-        self.bus.relax();
-        if self.bus.now().since(self.alive) < STALL {
-            return Ok(());
+        let now = self.bus.now();
+        if now.since(self.alive) >= STALL {
+            return Err(Failure::wrong(format!("nothing arrived for {STALL:?}")));
         }
-        match self.bus.gone() {
-            Some(why) => Err(Failure::Adapter(anyhow::anyhow!("{}: the adapter is gone ({why})", self.bus.name()))),
-            None => Err(Failure::wrong(format!("nothing arrived for {STALL:?}"))),
+        if !busy && now >= self.next_look {
+            self.next_look = now + LOOK;
+            self.look()?;
+        }
+        Ok(())
+    }
+
+    /// Whether the adapter is still there: what it wrote into memory stays as it was when it is gone.
+    fn look(&self) -> Result<(), Failure> {
+        let gone = self.bus.gone().or_else(|| {
+            let all_ones = self.bus.read64(csr::CCE_REVISION.off()) == ALL_ONES;
+            all_ones.then(|| self.bus.gone().unwrap_or_else(|| "CCE_REVISION reads as all ones".to_owned()))
+        });
+        match gone {
+            None => Ok(()),
+            Some(why) => Err(Failure::Adapter(anyhow::anyhow!(
+                "{}: the adapter is gone ({why}); check that it is still plugged in, powered and served",
+                self.bus.name()
+            ))),
         }
     }
 

@@ -1,0 +1,45 @@
+//! Scenarios in Linux guests, each a test of its own. What can't be run here is reported as ignored, with the reason;
+//! with OPX_GUEST_REQUIRED or CI set, it fails.
+
+mod hfi1;
+mod hfi1_cable;
+mod programs;
+mod vfio;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use opx_tests::guest::{GuestError, Run};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// A scenario: it has a place for its files, and fails by its error.
+type Scenario = fn(&Run) -> Result<(), GuestError>;
+
+const SCENARIOS: &[(&str, Scenario)] =
+    &[("hfi1_cable", hfi1_cable::run), ("vfio", vfio::trixie), ("vfio_backports", vfio::backports)];
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Two processors for a guest, and its adapters, is what a machine has.
+    arguments.test_threads.get_or_insert(1);
+    let trial = |(name, scenario): &(&'static str, Scenario)| {
+        let (name, scenario) = (*name, *scenario);
+        Trial::ignorable_test(name, move || judge(name, scenario))
+    };
+    libtest_mimic::run(&arguments, SCENARIOS.iter().map(trial).collect()).exit_code()
+}
+
+fn judge(name: &str, scenario: Scenario) -> Result<Completion, Failed> {
+    let logs = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest");
+    let run = Run::new(&logs, name)?;
+    match scenario(&run) {
+        Ok(()) => Ok(Completion::Completed),
+        Err(GuestError::Unavailable(why)) if !required() => Ok(Completion::ignored_with(why)),
+        Err(error) => Err(format!("{error}\nThe logs are in {}", run.logs().display()).into()),
+    }
+}
+
+/// Whether a scenario that can't be run is a failure.
+fn required() -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0" && value != "false");
+    set("OPX_GUEST_REQUIRED") || set("CI")
+}
