@@ -241,3 +241,15 @@ fn the_same_seed_gives_the_same_run() {
     assert_eq!(format!("{first:?}"), format!("{:?}", run(11)));
     assert_ne!(format!("{first:?}"), format!("{:?}", run(12)));
 }
+
+#[test]
+fn an_mtu_that_data_packets_exceed_is_refused() {
+    for (mtu, fits) in [(4096, false), (8192, true)] {
+        let lab = Lab::new(Pacing::Virtual);
+        let adapter = lab.add(Chip { icode: Icode::FunctionalSimulator, ..Chip::default() });
+        let hfi = Hfi::open(adapter.bus(), Options { mtu, ..Options::default() }).unwrap();
+        hfi.link_up(LinkMode::Loopback).unwrap();
+        let opened = Endpoint::open(&hfi, Config::default());
+        assert_eq!(opened.is_ok(), fits, "{mtu}: {:?}", opened.err());
+    }
+}

@@ -3,8 +3,13 @@
 
 mod hfi1;
 mod hfi1_cable;
+mod hfi1_events;
+mod hfi1_faults;
+mod hfi1_loopback;
 mod programs;
+mod stock;
 mod vfio;
+mod vfio_unplug;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use opx_tests::guest::{GuestError, Run};
@@ -14,8 +19,20 @@ use std::process::ExitCode;
 /// A scenario: it has a place for its files, and fails by its error.
 type Scenario = fn(&Run) -> Result<(), GuestError>;
 
-const SCENARIOS: &[(&str, Scenario)] =
-    &[("hfi1_cable", hfi1_cable::run), ("vfio", vfio::trixie), ("vfio_backports", vfio::backports)];
+const SCENARIOS: &[(&str, Scenario)] = &[
+    ("hfi1_cable", hfi1_cable::silicon),
+    ("hfi1_cable_backports", hfi1_cable::backports),
+    ("hfi1_events", hfi1_events::run),
+    ("hfi1_faults", hfi1_faults::run),
+    ("hfi1_functional", hfi1_cable::functional),
+    ("hfi1_loopback", hfi1_loopback::silicon),
+    ("hfi1_loopback_functional", hfi1_loopback::functional),
+    ("vfio", vfio::trixie),
+    ("vfio_backports", vfio::backports),
+    ("vfio_surprise", vfio_unplug::surprise),
+    ("vfio_unplug", vfio_unplug::orderly),
+    ("vfio_without_iommu", vfio::without_iommu),
+];
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();

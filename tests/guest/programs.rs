@@ -1,4 +1,4 @@
-//! Our own programs for a guest: linked statically, since its root has no libraries, and the firmware they load.
+//! Our own programs for a guest, linked statically since its root has no libraries, and firmware for them.
 
 use opx_tests::guest::{GuestError, Initrd, output};
 use std::fs;
@@ -13,10 +13,18 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Builds them into a folder of their own, below the target folder; names and paths.
 pub fn build() -> Result<Vec<(String, PathBuf)>, GuestError> {
+    let tools = ["build", "--release", "--package", "opx-tools", "--bin", "opx-probe", "--bin", "opx-loopback"];
+    let contract = ["test", "--no-run", "--release", "--package", "opx-tests"];
+    let contract = contract.into_iter().chain(["--features", "kernel-vfio", "--test", "kernel_vfio"]);
+    let mut programs = cargo(tools.into_iter())?;
+    programs.extend(cargo(contract)?);
+    Ok(programs)
+}
+
+fn cargo<'a>(arguments: impl Iterator<Item = &'a str>) -> Result<Vec<(String, PathBuf)>, GuestError> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(workspace);
-    cargo.args(["build", "--release", "--package", "opx-tools", "--bin", "opx-probe", "--bin", "opx-loopback"]);
+    cargo.current_dir(workspace).args(arguments);
     cargo.args(["--target", TARGET, "--message-format=json", "--target-dir"]);
     cargo.arg(Path::new(env!("CARGO_TARGET_TMPDIR")).join("static"));
     cargo.env("RUSTFLAGS", "-C target-feature=+crt-static").env_remove("CARGO_ENCODED_RUSTFLAGS");
@@ -25,20 +33,23 @@ pub fn build() -> Result<Vec<(String, PathBuf)>, GuestError> {
     let said = output(cargo, BUILD_LIMIT)?;
     let said = String::from_utf8_lossy(&said);
     let artifacts = said.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let paths = artifacts.filter_map(|artifact| Some(PathBuf::from(artifact.get("executable")?.as_str()?)));
-    let named = |path: PathBuf| Some((path.file_name()?.to_str()?.to_owned(), path));
-    Ok(paths.filter_map(named).collect())
+    // A test's file has a hash in its name, so the name is the target's.
+    let named = |artifact: serde_json::Value| {
+        let path = PathBuf::from(artifact.get("executable")?.as_str()?);
+        Some((artifact.get("target")?.get("name")?.as_str()?.to_owned(), path))
+    };
+    Ok(artifacts.filter_map(named).collect())
 }
 
-/// Puts firmware of the right form for the emulated adapter where the driver looks for it.
-pub fn firmware(initrd: &mut Initrd<'_>) -> Result<(), GuestError> {
+/// Puts firmware of the right form for the emulated adapter into a folder of the guest.
+pub fn firmware(initrd: &mut Initrd<'_>, into: &str) -> Result<(), GuestError> {
     let failed = |error: std::io::Error| GuestError::Content(format!("can't make firmware files: {error}"));
     let folder = tempfile::tempdir().map_err(failed)?;
     opx_emu::firmware::write_files(folder.path()).map_err(failed)?;
     for entry in fs::read_dir(folder.path()).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         if let Some(name) = entry.file_name().to_str() {
-            initrd.local_file(&entry.path(), &format!("usr/lib/firmware/{name}"))?;
+            initrd.local_file(&entry.path(), &format!("{into}/{name}"))?;
         }
     }
     Ok(())

@@ -10,7 +10,9 @@ use std::time::Duration;
 /// Longest time for all of it. It takes about half a minute on two processors.
 const LIMIT: Duration = Duration::from_secs(240);
 /// Where the adapter is: alone behind the first root port.
-const ADAPTER: &str = "0000:01:00.0";
+pub const ADAPTER: &str = "0000:01:00.0";
+/// Functions of the contract suite.
+const CONTRACTS: u32 = 15;
 /// What opx-loopback has to pass, in order.
 const RUNGS: [&str; 8] =
     ["registers", "interrupts", "pio", "sdma", "eager receive", "messages", "rendezvous", "reliability"];
@@ -27,37 +29,89 @@ pub fn backports(run: &Run) -> Result<(), GuestError> {
 
 fn scenario(run: &Run, kernel: Kernel) -> Result<(), GuestError> {
     let environment = Environment::get(kernel)?;
-    let programs = programs::build()?;
-    let mut initrd = Initrd::new(&environment, include_str!("vfio.sh"))?;
-    for module in ["vfio_pci", "vfio_iommu_type1"] {
-        initrd.module(module, "")?;
+    let mut initrd = initrd(&environment, include_str!("vfio.sh"))?;
+    // Linux's driver needs the files that Intel signed; ours is tried with both.
+    initrd.module("hfi1", "")?;
+    for file in ["dc8051", "fabric", "pcie", "sbus"] {
+        initrd.packaged(&format!("usr/lib/firmware/hfi1_{file}.fw"))?;
     }
-    for (name, path) in &programs {
-        initrd.local_file(path, &format!("usr/bin/{name}"))?;
-    }
-    programs::firmware(&mut initrd)?;
+    programs::firmware(&mut initrd, "firmware")?;
+    initrd.file("etc/passwd", 0o644, "root:x:0:0:root:/root:\nuser:x:1000:1000:user:/:\n");
     let emulator = Emulator::start(run, &EmulatorOptions { adapters: 1, arguments: Vec::new() })?;
     let options =
         GuestOptions { adapters: emulator.sockets().to_vec(), iommu: Iommu::Translating, ..GuestOptions::default() };
     let mut guest = Guest::start(run, &environment, &initrd.build(End::PowerOff), &options)?;
-    let status = guest.finish(LIMIT)?;
-    let steps = Steps { release: environment.image().release(), lines: guest.lines() };
-    if status != 0 {
-        return Err(steps.judged(format!("the script exits with {status}")));
-    }
-    steps.refused("unbound", "bound to no driver, not to vfio-pci;")?;
+    let steps = Steps::take(&mut guest, &environment)?;
+    steps.refused("hfi1", "bound to driver hfi1, not to vfio-pci; bind it: ")?;
+    steps.refused("unbound", "bound to no driver, not to vfio-pci; bind it: ")?;
     adapter_is_seen(&steps)?;
     ladder_passed(&steps, "ladder")?;
+    contract_holds(&steps, &emulator)?;
+    let group = steps.group()?;
+    steps.refused("permission", &format!("no permission to open /dev/vfio/{group} for reading and writing; "))?;
+    steps.refused("memlock", "must be locked and RLIMIT_MEMLOCK is 65536 bytes in all: raise it")?;
+    let holder = steps.value("opx: holder ")?;
+    steps.refused("busy", &format!("IOMMU group {group} is in use by process {holder} (opx-loopback)"))?;
+    ladder_passed(&steps, "user")?;
     emulator.end().map(drop)
+}
+
+/// Without an IOMMU there is no group, and no DMA that VFIO could confine.
+pub fn without_iommu(run: &Run) -> Result<(), GuestError> {
+    let environment = Environment::get(Kernel::Trixie)?;
+    let initrd = initrd(&environment, "step alone opx-loopback --adapter $adapter")?;
+    let emulator = Emulator::start(run, &EmulatorOptions { adapters: 1, arguments: Vec::new() })?;
+    let options = GuestOptions { adapters: emulator.sockets().to_vec(), ..GuestOptions::default() };
+    let mut guest = Guest::start(run, &environment, &initrd.build(End::PowerOff), &options)?;
+    let steps = Steps::take(&mut guest, &environment)?;
+    steps.refused("alone", "no IOMMU group, so VFIO can't confine its DMA; enable the IOMMU")
+}
+
+/// A root with our programs and VFIO, that runs `script`.
+pub fn initrd<'a>(environment: &'a Environment, script: &str) -> Result<Initrd<'a>, GuestError> {
+    let mut initrd = Initrd::new(environment, &[include_str!("steps.sh"), script].concat())?;
+    for module in ["vfio_pci", "vfio_iommu_type1"] {
+        initrd.module(module, "")?;
+    }
+    for (name, path) in programs::build()? {
+        initrd.local_file(&path, &format!("usr/bin/{name}"))?;
+    }
+    Ok(initrd)
 }
 
 /// opx-probe's three commands show the adapter as it is.
 fn adapter_is_seen(steps: &Steps<'_>) -> Result<(), GuestError> {
-    let list = steps.json("list")?;
-    let info = steps.json("info")?;
-    let csr = steps.json("csr")?;
-    println!("{list}\n{info}\n{csr}");
+    let (list, info, csr) = (steps.json("list")?, steps.json("info")?, steps.json("csr")?);
+    for (step, what, is, should) in [
+        ("list", "the number of adapters", &list["adapters"][1], Value::Null),
+        ("list", "the address", &list["adapters"][0]["adapter"], ADAPTER.into()),
+        ("list", "the driver", &list["adapters"][0]["driver"], "vfio-pci".into()),
+        ("list", "the verdict", &list["adapters"][0]["usable"], true.into()),
+        ("info", "the ids", &info["pci"]["device"], "8086:24f0".into()),
+        ("info", "the stepping", &info["chip"]["stepping"], "B0".into()),
+        ("info", "the receive contexts", &info["sizes"]["receive_contexts"], 160.into()),
+        ("csr", "the revision", &csr["registers"][0]["value"], info["chip"]["revision"].clone()),
+    ] {
+        steps.expect(step, what, is, &should)?;
+    }
     Ok(())
+}
+
+/// The contract suite passed, and the emulated adapter was refused the memory that isn't mapped.
+fn contract_holds(steps: &Steps<'_>, emulator: &Emulator) -> Result<(), GuestError> {
+    let (status, said) = (steps.status("contract")?, steps.said("out", "contract"));
+    let summary = said.iter().find_map(|line| line.strip_prefix("test result: ok. "));
+    let passed = summary.and_then(|line| line.split_once(" passed; 0 failed; 0 ignored; ")?.0.parse::<u32>().ok());
+    if status != 0 || passed.is_none_or(|passed| passed < CONTRACTS) {
+        let said = [said, steps.said("err", "contract")].concat().join("\n");
+        return Err(steps.judged(format!("the contract suite exits with {status}:\n{said}")));
+    }
+    let counts = emulator.ask("counts 0")?;
+    let faults = counts.split(' ').find_map(|count| count.strip_prefix("dma_faults=")?.parse().ok());
+    match faults {
+        Some(1_u64..) => Ok(()),
+        _ => Err(steps.judged(format!("the adapter met no DMA fault: {counts}"))),
+    }
 }
 
 /// A run of opx-loopback passed every rung.
@@ -72,12 +126,19 @@ fn ladder_passed(steps: &Steps<'_>, step: &str) -> Result<(), GuestError> {
 }
 
 /// What the steps of the script said.
-struct Steps<'a> {
+pub struct Steps<'a> {
     release: &'a str,
     lines: Vec<String>,
 }
 
-impl Steps<'_> {
+impl<'a> Steps<'a> {
+    /// Waits for the end of the guest, whose script must not fail itself.
+    pub fn take(guest: &mut Guest, environment: &'a Environment) -> Result<Self, GuestError> {
+        let status = guest.finish(LIMIT)?;
+        let steps = Self { release: environment.image().release(), lines: guest.lines() };
+        if status == 0 { Ok(steps) } else { Err(steps.judged(format!("the script exits with {status}"))) }
+    }
+
     fn judged(&self, what: String) -> GuestError {
         GuestError::Judged(format!("{what}, on kernel {}", self.release))
     }
@@ -87,6 +148,18 @@ impl Steps<'_> {
         let prefix = format!("exit {step}: ");
         let status = self.lines.iter().find_map(|line| line.strip_prefix(&prefix)?.trim().parse().ok());
         status.ok_or_else(|| self.judged(format!("step {step} didn't end")))
+    }
+
+    /// What stands behind `prefix` in a line of its own.
+    fn value(&self, prefix: &str) -> Result<&str, GuestError> {
+        let value = self.lines.iter().find_map(|line| line.strip_prefix(prefix));
+        value.ok_or_else(|| self.judged(format!("no line says {prefix:?}")))
+    }
+
+    /// The adapter's IOMMU group.
+    fn group(&self) -> Result<u64, GuestError> {
+        let group = self.json("list")?["adapters"][0]["iommu_group"].as_u64();
+        group.ok_or_else(|| self.judged("the adapter has no IOMMU group".to_owned()))
     }
 
     /// The lines that a step wrote to a stream, `out` or `err`.
@@ -119,7 +192,7 @@ impl Steps<'_> {
     }
 
     /// A step was refused, with exit code 2 and one line that names the adapter and has `reason` in it.
-    fn refused(&self, step: &str, reason: &str) -> Result<(), GuestError> {
+    pub fn refused(&self, step: &str, reason: &str) -> Result<(), GuestError> {
         self.expect(step, "the exit status", &self.status(step)?, &2)?;
         self.expect(step, "standard output", &self.said("out", step)[..], &[][..])?;
         match self.said("err", step)[..] {

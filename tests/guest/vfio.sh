@@ -1,35 +1,31 @@
-# Our own driver on the adapter behind stock vfio-pci. The host judges what each step says and how it ends.
-adapter=0000:01:00.0
-device=/sys/bus/pci/devices/$adapter
-
-# step NAME COMMAND...: runs it, and shows its output, its errors and its exit status to the host.
-step() {
-    name=$1; shift
-    "$@" >/tmp/out 2>/tmp/err </dev/null
-    status=$?
-    sed "s/^/out $name: /" /tmp/out
-    sed "s/^/err $name: /" /tmp/err
-    echo "exit $name: $status"
-}
-
-# wait_for SECONDS WHAT COMMAND...: until the command succeeds.
-wait_for() {
-    left=$(($1 * 10)); what=$2; shift 2
-    until "$@"; do
-        left=$((left - 1))
-        [ "$left" -gt 0 ] || { echo "opx: no $what in time"; exit 1; }
-        sleep 0.1
-    done
-}
-
+# Our own driver on the adapter behind stock vfio-pci. Linux's hfi1 driver has it at first.
+wait_for 60 "hfi1 device" [ -e /sys/class/infiniband/hfi1_0 ]
+step hfi1 opx-loopback --adapter $adapter
+echo $adapter >/sys/bus/pci/drivers/hfi1/unbind
 step unbound opx-loopback --adapter $adapter
 
-echo vfio-pci >$device/driver_override
-echo $adapter >/sys/bus/pci/drivers_probe
-group=$(basename "$(readlink $device/iommu_group)")
-wait_for 10 "file of the IOMMU group" [ -c "/dev/vfio/$group" ]
-
+bind vfio-pci
+group=/dev/vfio/$(basename "$(readlink $device/iommu_group)")
+wait_for 10 "file of the IOMMU group" [ -c "$group" ]
 step list opx-probe list --json
 step info opx-probe info --adapter $adapter --json
 step csr opx-probe csr 'CCE_REVISION*' --adapter $adapter --json
 step ladder opx-loopback --adapter $adapter --json
+
+step contract env OPX_ADAPTER=$adapter kernel_vfio --test-threads=1 --color=never
+
+step permission su -s /busybox/sh user -c "exec opx-loopback --adapter $adapter"
+chown user "$group"
+step memlock su -s /busybox/sh user -c "ulimit -l 64; exec opx-loopback --adapter $adapter"
+
+# A user with enough lockable memory needs no other right; who comes second is told who is there.
+su -s /busybox/sh user -c "ulimit -l 131072; exec opx-loopback --adapter $adapter --firmware /firmware --json" \
+    >/tmp/first.out 2>/tmp/first.err </dev/null & first=$!
+wait_for 10 "opx-loopback with the adapter" holds $first "$group"
+echo "opx: holder $first"
+step busy opx-loopback --adapter $adapter
+wait $first
+status=$?
+mv /tmp/first.out /tmp/out
+mv /tmp/first.err /tmp/err
+show user $status

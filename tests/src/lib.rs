@@ -17,7 +17,7 @@ macro_rules! contract_suite {
             function: identity, registers_hold_what_is_written, config_space_is_bounded, dma_memory_is_shared,
                 dma_memory_is_unmapped_when_dropped, interrupts_arrive_at_their_vector, reset_brings_registers_back;
             engines: pio_packets_arrive_in_order, credits_all_come_back, sdma_packets_arrive_in_order,
-                a_sleeper_is_woken_by_a_packet;
+                sdma_from_an_unmapped_address_is_refused, a_sleeper_is_woken_by_a_packet;
             messages: eager_both_ways, rendezvous_both_ways, wire_or_receive_faults_are_recovered_from;
         );
     };

@@ -214,6 +214,9 @@ fn bad_input_is_one_line_and_exit_code_2() {
     let empty = dir.path().join("empty");
     fs::write(&empty, "").unwrap();
     let missing = dir.path().join("missing");
+    // Nobody writes to it: opening it would wait for ever.
+    let pipe = dir.path().join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
     let not_a_server = dir.path().join("silent.sock");
     let _listener = std::os::unix::net::UnixListener::bind(&not_a_server).unwrap();
     let vfio_user = |path: &Path| format!("vfio-user:{}", path.display());
@@ -227,6 +230,7 @@ fn bad_input_is_one_line_and_exit_code_2() {
         (&["--file", text(&missing)], "No such file"),
         (&["--file", text(&empty)], "is empty"),
         (&["--file", text(dir.path())], "isn't a regular file"),
+        (&["--file", text(&pipe)], "isn't a regular file"),
         (&["--loss", "101"], "0 to 100"),
         (&["--dup", "-1"], "0 to 100"),
         (&["--reorder", "NaN"], "0 to 100"),
@@ -250,4 +254,48 @@ fn the_table_is_for_people() {
         assert!(table.contains(word), "{word} is missing:\n{table}");
     }
     assert_eq!(table.matches("passed").count(), RUNGS.len());
+}
+
+#[test]
+fn a_server_that_hangs_at_any_time_ends_the_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, _) = file(&dir, 60_000_000);
+    let mut told = 0;
+    // Found by counting the packets that the adapter has sent: in the rungs below the endpoints, and above them.
+    for packets in [300, 2_000, 5_000, 12_000] {
+        let socket = dir.path().join(format!("{packets}.sock"));
+        let mut serving = Serving::start(&[&socket], &[]);
+        let run = loopback(&["--adapter", &format!("vfio-user:{}", socket.display()), "--file", text(&path)]).spawn();
+        loop {
+            serving.signal(Signal::USR1);
+            while !serving.line().contains(".sock:") {}
+            let line = serving.line();
+            let number = line.trim_start().strip_prefix("packets sent ").and_then(|rest| rest.split(' ').next());
+            if number.and_then(|number| number.parse::<u32>().ok()).is_some_and(|sent| sent > packets) {
+                break;
+            }
+        }
+        serving.signal(Signal::STOP);
+        let output = run.unwrap().wait_with_output().unwrap();
+        // The signal may come after the last byte.
+        if output.status.code() != Some(0) {
+            let error = complaint(&output);
+            assert!(error.contains("gone") && error.contains("no answer to"), "{error}");
+            told += 1;
+        }
+        serving.signal(Signal::KILL);
+    }
+    assert!(told > 0, "no run was cut short");
+}
+
+#[test]
+fn a_reader_that_leaves_and_a_full_disk_are_no_panic() {
+    for (stdout, code) in
+        [(Stdio::from(std::io::pipe().unwrap().1), 0), (fs::File::create("/dev/full").unwrap().into(), 2)]
+    {
+        let output = loopback(&["--virtual-time", "--json"]).stdout(stdout).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{error}");
+        assert!(!error.contains("panicked") && error.lines().count() <= 1, "{error}");
+    }
 }

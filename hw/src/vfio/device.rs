@@ -16,7 +16,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd};
 use std::path::Path;
 use std::sync::Arc;
 use vfio_bindings::bindings::vfio::{
-    VFIO_BASE, VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_MSIX_IRQ_INDEX, VFIO_TYPE,
+    VFIO_BASE, VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_MSIX_IRQ_INDEX,
+    VFIO_PCI_REQ_IRQ_INDEX, VFIO_TYPE,
 };
 use vfio_ioctls::{VfioContainer, VfioDevice, VfioError};
 use vmm_sys_util::eventfd::EventFd;
@@ -169,13 +170,29 @@ impl Device {
 
     /// Lets the first MSI-X vectors raise `irqs`.
     pub fn enable_irqs(&self, irqs: &[Irq]) -> io::Result<()> {
+        self.raise(VFIO_PCI_MSIX_IRQ_INDEX, irqs)
+    }
+
+    /// An event that the kernel raises when it wants the function back: to unplug it, or to give it to another driver.
+    /// Without one the kernel waits until the function is closed. `None` for a kernel that doesn't tell.
+    pub fn request(&self) -> io::Result<Option<Irq>> {
+        if self.vfio.get_irq_info(VFIO_PCI_REQ_IRQ_INDEX).is_none_or(|irq| irq.count == 0) {
+            return Ok(None);
+        }
+        let irq = Irq::new()?;
+        self.raise(VFIO_PCI_REQ_IRQ_INDEX, std::slice::from_ref(&irq))?;
+        Ok(Some(irq))
+    }
+
+    /// Lets interrupts of one kind raise `irqs`.
+    fn raise(&self, kind: u32, irqs: &[Irq]) -> io::Result<()> {
         let mut fds = Vec::with_capacity(irqs.len());
         for irq in irqs {
             let fd = irq.fd().try_clone_to_owned()?.into_raw_fd();
             // SAFETY: the descriptor was just made, is an eventfd, and nobody else owns it.
             fds.push(unsafe { EventFd::from_raw_fd(fd) });
         }
-        self.vfio.enable_irq(VFIO_PCI_MSIX_IRQ_INDEX, fds.iter().collect()).map_err(|_| last_error())
+        self.vfio.enable_irq(kind, fds.iter().collect()).map_err(|_| last_error())
     }
 
     /// Switches MSI-X off.

@@ -44,6 +44,8 @@ struct Shared {
     iovas: Mutex<IovaAllocator>,
     /// Whether MSI-X is on: VFIO refuses to switch off what isn't.
     irqs_on: Mutex<bool>,
+    /// Raised when the kernel wants the function back.
+    request: Option<Irq>,
     gone: OnceLock<String>,
 }
 
@@ -84,6 +86,8 @@ impl VfioBus {
             let expected = "256 or 4096";
             return Err(OpenError::RegionLength { address, region: "config space", len: config_len, expected });
         }
+        let request =
+            device.request().map_err(|source| BusError::Irq { name: address.to_string(), count: 1, source })?;
         let shared = Arc::new(Shared {
             name: address.to_string(),
             device,
@@ -92,6 +96,7 @@ impl VfioBus {
             clock: RealClock::default(),
             iovas: Mutex::new(IovaAllocator::new(IOVAS.0, IOVAS.1)),
             irqs_on: Mutex::new(false),
+            request,
             gone: OnceLock::new(),
         });
         let bus = Self { shared };
@@ -247,6 +252,9 @@ impl PciFunction for VfioBus {
 
     fn gone(&self) -> Option<String> {
         let shared = &self.shared;
+        if shared.request.as_ref().is_some_and(|request| request.take().unwrap_or(false)) {
+            shared.gone.get_or_init(|| "the system takes it away: it is unplugged or unbound".to_owned());
+        }
         if shared.gone.get().is_none() {
             let mut vendor = [0; 2];
             // A function that doesn't answer reads as all ones in config space, too.

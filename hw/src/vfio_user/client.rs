@@ -216,14 +216,13 @@ impl Client {
         let mut header = None;
         // A reply is read as a whole when it has arrived as a whole, which is the common case.
         while header.is_none_or(|header: Header| have < header.size as usize) {
-            if have > 0 {
-                self.wait(command, PollFlags::IN, deadline)?;
-            }
+            // Not left to the socket's own timeout, which is coarse and begins anew with each call.
+            self.wait(command, PollFlags::IN, deadline)?;
             let Some(room) = buffer.get_mut(have..) else { break };
             match recv(&self.socket, room, RecvFlags::empty()) {
                 Ok((_, 0)) => return Err(Failure::Closed),
                 Ok((_, count)) => have += count,
-                Err(Errno::INTR) => self.wait(command, PollFlags::IN, deadline)?,
+                Err(Errno::INTR) => {}
                 Err(error) => return Err(self.socket_failure(command, error)),
             }
             if header.is_none()

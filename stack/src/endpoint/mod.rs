@@ -88,7 +88,7 @@ pub struct Endpoint<B: PciFunction> {
     next_health: Instant,
     /// Packets received at the last look at the adapter's health.
     healthy_packets: u64,
-    /// SDMA packets completed, and at the last look.
+    /// SDMA packets that were sent, and at the last look.
     sdma_done: (u64, u64),
     halts_in_a_row: u32,
 }
@@ -113,6 +113,10 @@ impl<B: PciFunction> Endpoint<B> {
         limit("slots", config.slots, 1 << 16, "1 to 65536")?;
         limit("operations", config.operations, 1 << 24, "1 to 2^24")?;
         limit("pio_blocks", config.pio_blocks.into(), 1024, "1 to 1024")?;
+        if (hfi.options().mtu as usize) < MAX_PAYLOAD {
+            let must = "8192 or 10240: data packets carry 8192 bytes";
+            return Err(OpenError::Setting { name: "mtu", value: hfi.options().mtu.into(), must });
+        }
 
         let bus = hfi.bus();
         let recv = hfi.recv_context(RecvConfig {
@@ -246,7 +250,9 @@ impl<B: PciFunction> Endpoint<B> {
         buffer: Vec<u8>,
         context: u64,
     ) -> Result<(), Rejected<ReceiveError>> {
-        if self.matcher.posted() + self.incoming.len() >= self.config.operations {
+        // Answers that a peer doesn't let out count too: each refused offer leaves one behind and takes no place.
+        let under_way = (self.matcher.posted() + self.incoming.len()).max(self.unanswered.len());
+        if under_way >= self.config.operations {
             return Err(Rejected { error: ReceiveError::Again(pattern), buffer });
         }
         let posted = Posted { context, buffer };
@@ -379,7 +385,7 @@ impl<B: PciFunction> Endpoint<B> {
             log::warn!("{}: {halted}", self.hfi.bus().name());
             self.count_halt(&format!("SDMA engine {}", self.sdma.engine().number()), &halted.to_string())?;
             self.sdma.restart()?;
-        } else {
+        } else if !stuck {
             self.halts_in_a_row = 0;
         }
         Ok(())

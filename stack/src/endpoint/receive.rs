@@ -78,8 +78,13 @@ impl<B: PciFunction> Endpoint<B> {
             self.counters.no_room += 1;
             return;
         }
+        // Nothing is kept beyond the limit, even for a receive that waits: by its turn another packet may have taken that.
+        let full = self.unexpected_bytes + payload.len() > self.config.unexpected_bytes;
         let spare = &mut self.spare;
         let hold = || {
+            if full {
+                return None;
+            }
             let mut copy = spare.pop().unwrap_or_default();
             copy.clear();
             copy.extend_from_slice(payload);

@@ -13,7 +13,7 @@ use opx_defs::time::Instant;
 use opx_defs::wire::opx::{Answer, Header, Iov, Origin, Padding, RzvCts, RzvData, RzvOp};
 use opx_pio::PioError;
 use opx_reliability::{Event, SendError as Refused, Transmit};
-use opx_sdma::{Fragment, SdmaError};
+use opx_sdma::{Fragment, Outcome, SdmaError};
 
 /// The answer to a rendezvous offer, until there is room to send it.
 #[derive(Debug, Clone, Copy)]
@@ -81,17 +81,15 @@ impl<B: PciFunction> Endpoint<B> {
     /// Sends what rendezvous need sent: answers first, then data, each transfer in turn.
     pub(super) fn pump(&mut self, _now: Instant) -> bool {
         let mut busy = false;
-        while let Some(&answering) = self.unanswered.front() {
+        // Each once: a peer that takes nothing must not hold up the answers to others.
+        for _ in 0..self.unanswered.len() {
+            let Some(answering) = self.unanswered.pop_front() else { break };
             let route = self.route(answering.to);
-            let Ok((header, payload)) = answering.cts.encode(&route, &mut self.scratch[..]) else {
-                self.unanswered.pop_front();
-                continue;
-            };
+            let Ok((header, payload)) = answering.cts.encode(&route, &mut self.scratch[..]) else { continue };
             match self.post(answering.to, None, header, payload) {
-                Err(SendError::Again(_)) => break,
-                Ok(()) | Err(_) => self.unanswered.pop_front(),
-            };
-            busy = true;
+                Err(SendError::Again(_)) => self.unanswered.push_back(answering),
+                Ok(()) | Err(_) => busy = true,
+            }
         }
         // One packet a turn; the round ends when a whole round sent nothing.
         let mut blocked = 0;
@@ -245,10 +243,11 @@ impl<B: PciFunction> Endpoint<B> {
     /// Writes packets to the adapter, in order, as far as it has room; takes back what it is done with.
     pub(super) fn flush(&mut self) -> Result<bool, EndpointError> {
         let mut busy = false;
-        while let Some((slot, _)) = self.sdma.poll() {
-            // Sent or failed is the same here: only an acknowledgement says that the packet arrived.
+        while let Some((slot, outcome)) = self.sdma.poll() {
+            // Sent or failed is the same to the slot: only an acknowledgement says that the packet arrived.
             self.slots.engine_done(slot);
-            self.sdma_done.0 += 1;
+            // Packets that ended because the engine halted don't show that it works.
+            self.sdma_done.0 += u64::from(outcome == Outcome::Sent);
             busy = true;
         }
         while let Some(&slot) = self.outbox.front() {

@@ -1,7 +1,8 @@
 //! What the send engines and the receive contexts must do, packet by packet.
 
 use crate::rig::Rig;
-use opx_bus::PciFunction;
+use opx_bus::{ALL_ONES, PciFunction};
+use opx_defs::csr;
 use opx_defs::units::{Blocks, Psn, Sc, Sl, Vl};
 use opx_defs::wire::opx::{Eager, Header, Route};
 use opx_hw::{Hfi, RecvConfig, RecvContext};
@@ -137,6 +138,38 @@ pub fn sdma_packets_arrive_in_order<B: PciFunction>(rig: Rig<B>) {
         (next == 300 && done == 300).then_some(())
     })
     .unwrap_or_else(|| panic!("{sent} packets were sent, {done} done, {next} arrived"));
+}
+
+/// An engine that is sent to memory that isn't mapped any more halts and says why; started anew, it sends again.
+pub fn sdma_from_an_unmapped_address_is_refused<B: PciFunction>(rig: Rig<B>) {
+    let hfi = rig.bring_up();
+    let mut target = target(&hfi, false);
+    let mut queue = SdmaQueue::new(hfi.sdma_engine(64).unwrap());
+    let memory = hfi.bus().dma_alloc(4096).unwrap();
+    let unmapped = hfi.bus().dma_alloc(1 << 20).unwrap().iova(0);
+    queue.submit(&[Fragment { iova: unmapped, len: 128 }], 0).unwrap();
+    queue.doorbell();
+    let status = rig.wait(LIMIT, || Some(queue.engine().error_status()).filter(|status| *status != 0));
+    let status = status.expect("the engine halts");
+    assert_ne!(status, ALL_ONES);
+    assert!(csr::SEND_DMA_ENG_ERR_STATUS::SDMA_MEM_READ_ERR.is_set(status), "{status:#x}");
+    queue.restart().unwrap();
+    assert_eq!(queue.poll(), Some((0, Outcome::Failed)));
+
+    let (header, len) = target.packet(0, &mut []);
+    assert_eq!(len, 0);
+    memory.write(0, &header.pbc(Vl(0)).0.to_le_bytes());
+    memory.write(8, header.as_bytes());
+    queue.submit(&[Fragment { iova: memory.iova(0), len: 64 }], 1).unwrap();
+    queue.doorbell();
+    let ended = rig.wait(LIMIT, || queue.poll());
+    assert_eq!(ended, Some((1, Outcome::Sent)));
+    let mut next = 0;
+    rig.wait(LIMIT, || {
+        target.take(&mut next);
+        (next == 1).then_some(())
+    })
+    .expect("the packet arrives");
 }
 
 /// Who armed a context and sleeps is woken by the next packet, every time.

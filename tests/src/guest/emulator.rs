@@ -4,6 +4,8 @@ use super::lines::Lines;
 use super::process::{Kept, command, output};
 use super::{GuestError, Run};
 use rustix::process::{Pid, Signal, kill_process};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -27,6 +29,7 @@ pub struct EmulatorOptions {
 pub struct Emulator {
     process: Kept,
     sockets: Vec<PathBuf>,
+    control: PathBuf,
     log: Lines,
 }
 
@@ -43,6 +46,8 @@ impl Emulator {
         for socket in &sockets {
             emulator.arg("--socket").arg(socket);
         }
+        let control = run.socket("control");
+        emulator.arg("--control").arg(&control);
         emulator.args(&options.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Kept::new(emulator.spawn().map_err(GuestError::file("start", &program))?);
         if let Some(stdout) = process.child().stdout.take() {
@@ -55,12 +60,29 @@ impl Emulator {
             let ready = format!("ready {}", socket.display());
             log.wait(0, &ready, START_LIMIT, |line| line == ready)?;
         }
-        Ok(Self { process, sockets, log })
+        Ok(Self { process, sockets, control, log })
     }
 
     /// Where the adapters are.
     pub fn sockets(&self) -> &[PathBuf] {
         &self.sockets
+    }
+
+    /// Gives a command on the control socket, such as `pull`, and returns the answer without its `ok`.
+    ///
+    /// # Errors
+    /// When there is no answer in time, or it is an error.
+    pub fn ask(&self, command: &str) -> Result<String, GuestError> {
+        let failed = GuestError::file("give a command on", &self.control);
+        let mut control = UnixStream::connect(&self.control).map_err(&failed)?;
+        control.set_read_timeout(Some(START_LIMIT)).map_err(&failed)?;
+        writeln!(control, "{command}").map_err(&failed)?;
+        let mut answer = String::new();
+        BufReader::new(control).read_line(&mut answer).map_err(&failed)?;
+        match answer.trim().strip_prefix("ok") {
+            Some(rest) => Ok(rest.trim().to_owned()),
+            None => Err(GuestError::Program { program: "opx-emu".to_owned(), why: format!("{command}: {answer}") }),
+        }
     }
 
     /// Ends it and gives what it reports: counts, drops, registers that aren't modelled.

@@ -14,6 +14,8 @@ ulimit -l unlimited
 ip link set lo up
 stty -F /dev/ttyS1 raw -echo
 exec </dev/ttyS1 >/dev/ttyS1 2>&1
+# What the kernel says from here on is judged: before, it is about QEMU's board.
+echo "<6>opx: modules" >/dev/kmsg
 status=0
 while read -r module options; do
     echo "opx-module: $module"
@@ -24,7 +26,7 @@ if [ "$status" = 0 ]; then
     status=$?
 fi
 # Warnings and worse.
-dmesg -r | grep -E '^<[0-4]>' | sed 's/^/opx-kernel: /'
+dmesg -r | sed '1,/opx: modules/d' | grep -E '^<[0-4]>' | sed 's/^/opx-kernel: /'
 echo "opx-exit: $status"
 # Closing the line waits until all is sent.
 exec </dev/console >/dev/console 2>&1

@@ -24,28 +24,22 @@ pub struct Image {
 impl Image {
     /// Finds the kernel below `root` and uncompresses it, once. `host` has the unpackers.
     pub(crate) fn new(root: PathBuf, host: &Path) -> Result<Self, GuestError> {
-        let boot = root.join("boot");
-        let entries = fs::read_dir(&boot).map_err(GuestError::file("read the folder", &boot))?;
-        let name = entries
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .find(|name| name.starts_with("vmlinuz-"))
-            .ok_or_else(|| GuestError::Content(format!("{}: has no vmlinuz", boot.display())))?;
-        let release = name.trim_start_matches("vmlinuz-").to_owned();
-        let vmlinux = boot.join(format!("vmlinux-{release}"));
+        let (release, packed_path) = find_image(&root)?;
+        let folder = root.join("usr/lib/modules").join(&release);
+        let vmlinux = folder.join("vmlinux");
         if !vmlinux.exists() {
             // QEMU boots an ELF kernel at its PVH entry: it saves the guest 2.5 s of uncompressing under emulation.
-            let path = boot.join(&name);
-            let packed = fs::read(&path).map_err(GuestError::file("read", &path))?;
-            let payload = payload(&packed)
-                .ok_or_else(|| GuestError::Content(format!("{}: not a bzImage with a payload", path.display())))?;
-            let part = boot.join(format!("payload-{}", std::process::id()));
+            let packed = fs::read(&packed_path).map_err(GuestError::file("read", &packed_path))?;
+            let payload = payload(&packed).ok_or_else(|| {
+                GuestError::Content(format!("{}: not a bzImage with a payload", packed_path.display()))
+            })?;
+            let part = folder.join(format!("payload-{}", std::process::id()));
             fs::write(&part, payload).map_err(GuestError::file("write", &part))?;
             let image = uncompress(host, &part)?;
             fs::write(&part, &image).map_err(GuestError::file("write", &part))?;
             fs::rename(&part, &vmlinux).map_err(GuestError::file("rename", &part))?;
         }
         let mut modules = HashMap::new();
-        let folder = root.join("usr/lib/modules").join(&release);
         find_modules(&folder, &mut modules).map_err(GuestError::file("read the folder", &folder))?;
         Ok(Self { release, vmlinux, host: host.to_owned(), modules })
     }
@@ -84,6 +78,19 @@ impl Image {
         order.push((name, bytes));
         Ok(())
     }
+}
+
+/// The kernel below `root`: its release and its image, which lies beside the modules in newer packages.
+fn find_image(root: &Path) -> Result<(String, PathBuf), GuestError> {
+    let folder = root.join("usr/lib/modules");
+    let entries = fs::read_dir(&folder).map_err(GuestError::file("read the folder", &folder))?;
+    for release in entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()) {
+        let places = [folder.join(&release).join("vmlinuz"), root.join("boot").join(format!("vmlinuz-{release}"))];
+        if let Some(image) = places.into_iter().find(|place| place.is_file()) {
+            return Ok((release, image));
+        }
+    }
+    Err(GuestError::Content(format!("{}: has no kernel image for its modules", root.display())))
 }
 
 /// Finds `*.ko` and their compressed forms.

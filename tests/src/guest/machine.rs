@@ -77,7 +77,9 @@ impl Guest {
         let listen = talk.try_clone().map_err(GuestError::file("make a socket for", run.logs()))?;
         let log = Lines::new(run.logs().join("console.log"))?;
         let mut qemu = environment.host_program("usr/bin/qemu-system-x86_64");
-        qemu.args(arguments(environment, &initrd_path, options));
+        // ttyS0: the kernel, to stdout; ttyS1: the scenario, on the socket that is stdin.
+        let serials = ["file,id=kernel,path=/dev/stdout", "socket,id=scenario,fd=0"];
+        qemu.args(arguments(environment, &initrd_path, options, serials));
         qemu.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Kept::new(qemu.spawn().map_err(|error| GuestError::Unavailable(error.to_string()))?);
         // The command keeps the other end of the socket: without this the console would never end.
@@ -154,8 +156,28 @@ impl Guest {
     }
 }
 
+/// Boots the environment's kernel with `initrd` on this process' own terminal, and returns when the guest has ended. The
+/// kernel's messages go to `console.log` among the run's logs.
+///
+/// # Errors
+/// When QEMU can't be started or fails.
+pub fn attach(run: &Run, environment: &Environment, initrd: &[u8], options: &GuestOptions) -> Result<(), GuestError> {
+    let initrd_path = run.logs().join("initrd");
+    fs::write(&initrd_path, initrd).map_err(GuestError::file("write", &initrd_path))?;
+    let kernel = format!("file,id=kernel,path={}", run.logs().join("console.log").display());
+    let mut qemu = environment.host_program("usr/bin/qemu-system-x86_64");
+    // Keys such as Ctrl-C are the guest's.
+    qemu.args(arguments(environment, &initrd_path, options, [&kernel, "stdio,id=scenario,signal=off"]));
+    let mut process = Kept::new(qemu.spawn().map_err(|error| GuestError::Unavailable(error.to_string()))?);
+    let ended = process.child().wait().map_err(GuestError::file("wait for", run.logs()))?;
+    if ended.success() {
+        return Ok(());
+    }
+    Err(GuestError::Program { program: "QEMU".to_owned(), why: ended.to_string() })
+}
+
 /// QEMU's arguments. Software emulation throughout: results don't depend on the machine having KVM.
-fn arguments(environment: &Environment, initrd: &Path, options: &GuestOptions) -> Vec<String> {
+fn arguments(environment: &Environment, initrd: &Path, options: &GuestOptions, serials: [&str; 2]) -> Vec<String> {
     let data = environment.shared_data();
     let mut all = Vec::new();
     let mut add = |words: &[&str]| all.extend(words.iter().map(|word| (*word).to_owned()));
@@ -167,8 +189,9 @@ fn arguments(environment: &Environment, initrd: &Path, options: &GuestOptions) -
     // Two processors: one has too few vectors for 256 MSI-X interrupts.
     add(&["-cpu", "max", "-smp", "2", "-m", &options.memory.to_string()]);
     add(&["-display", "none", "-nodefaults", "-no-reboot"]);
+    // A log that holds all that a scenario can bring about: none of it is judged unread.
     let mut kernel = "console=ttyS0 panic=-1 nokaslr mitigations=off rodata=off tsc=reliable no_timer_check \
-                      lsm=capability "
+                      lsm=capability log_buf_len=4M "
         .to_owned();
     kernel += if std::env::var_os("OPX_GUEST_VERBOSE").is_some() { "loglevel=8 " } else { "quiet " };
     if options.iommu == Iommu::Translating {
@@ -177,9 +200,9 @@ fn arguments(environment: &Environment, initrd: &Path, options: &GuestOptions) -
         kernel += "intel_iommu=on iommu.strict=1 ";
     }
     kernel += &options.kernel_arguments;
-    // ttyS0: the kernel, to stdout; ttyS1: the scenario, on the socket that is stdin.
-    add(&["-chardev", "file,id=kernel,path=/dev/stdout", "-serial", "chardev:kernel"]);
-    add(&["-chardev", "socket,id=scenario,fd=0", "-serial", "chardev:scenario"]);
+    for (serial, name) in serials.into_iter().zip(["kernel", "scenario"]) {
+        add(&["-chardev", serial, "-serial", &format!("chardev:{name}")]);
+    }
     for (n, socket) in options.adapters.iter().enumerate() {
         let slot = n + 1;
         add(&["-device", &format!("pcie-root-port,id=port{n},chassis={slot},slot={slot},bus=pcie.0")]);

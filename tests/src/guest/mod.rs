@@ -18,7 +18,7 @@ pub use emulator::{Emulator, EmulatorOptions};
 pub use environment::{Environment, Kernel};
 pub use error::GuestError;
 pub use initrd::{End, Initrd};
-pub use machine::{Guest, GuestOptions, Iommu};
+pub use machine::{Guest, GuestOptions, Iommu, attach};
 pub use process::output;
 
 use std::path::{Path, PathBuf};

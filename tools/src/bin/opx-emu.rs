@@ -150,6 +150,11 @@ fn report(out: &mut impl Write, served: &[(Adapter, SocketServer)]) -> io::Resul
         )?;
         writeln!(
             out,
+            "  sent by SDMA {}; placed by TID {}, in flows {}, headers suppressed {}",
+            counts.sdma_packets, counts.expected_packets, counts.flow_packets, counts.headers_suppressed
+        )?;
+        writeln!(
+            out,
             "  faults dealt: lost {}, doubled {}, reordered {}, corrupted {}",
             faults.lost, faults.doubled, faults.reordered, faults.corrupted
         )?;

@@ -1,0 +1,85 @@
+# Functions of the scenarios with Linux's hfi1 driver.
+port() { cat "/sys/class/infiniband/$1/ports/1/state"; }
+both() { [ "$(port hfi1_0)" = "$1" ] && [ "$(port hfi1_1)" = "$1" ]; }
+now() { cut -d ' ' -f 1 /proc/uptime; }
+
+# fail WHY...
+fail() {
+    echo "opx: $*"
+    dmesg | tail -n 60
+    exit 1
+}
+
+# wait_for SECONDS WHAT COMMAND...: until the command succeeds.
+wait_for() {
+    left=$(($1 * 10)); what=$2; shift 2
+    until "$@"; do
+        left=$((left - 1))
+        [ "$left" -gt 0 ] || fail "no $what in time"
+        sleep 0.1
+    done
+    echo "opx: $what at $(now)"
+}
+
+# check NAME COMMAND...: the scenario fails when it fails.
+check() {
+    name=$1; shift
+    echo "opx: start $name"
+    "$@" || fail "failed $name: $?"
+    echo "opx: passed $name at $(now)"
+}
+
+# has PATTERN COUNT COMMAND...: the command succeeds and prints that many lines with the pattern.
+has() {
+    pattern=$1; count=$2; shift 2
+    "$@" >/tmp/said 2>&1; said=$?
+    cat /tmp/said
+    [ "$said" = 0 ] && [ "$(grep -c "$pattern" /tmp/said)" = "$count" ]
+}
+
+# pair SERVER CLIENT PORT: both must succeed. The client starts once the server listens.
+pair() {
+    timeout 120 sh -c "exec $1" & server=$!
+    wait_for 20 "a listener on $3" sh -c "netstat -ltn | grep -q ':$3 '"
+    timeout 120 sh -c "exec $2"; client=$?
+    wait $server; served=$?
+    [ "$client" = 0 ] && [ "$served" = 0 ]
+}
+
+# The stock fabric manager brings both ports to ACTIVE.
+manage() {
+    mkdir -p /var/usr/lib/opa-fm /var/lib/opa-fm /var/crash/opafm
+    /usr/lib/opa-fm/bin/opafmd -D
+    wait_for 60 ACTIVE both "4: ACTIVE"
+}
+
+# ask WHAT: the host does it and says so.
+ask() {
+    echo "opx-ask: $1"
+    read -r answer
+    [ "$answer" = "done" ] || fail "the host answers $answer"
+}
+
+# The fabric manager ends; the ports stay as they are. The daemon starts a manager anew when one ends, so it goes first.
+stop_manager() {
+    kill $(pidof opafmd) 2>/dev/null
+    wait_for 30 "end of the daemon" sh -c '! pidof opafmd'
+    kill $(pidof sm) 2>/dev/null
+    wait_for 30 "end of the manager" sh -c '! pidof sm'
+}
+
+# psm2 SIZES [ITERATIONS]
+psm2() {
+    pair "env PSM2_DEVICES=self,hfi HFI_UNIT=0 fi_pingpong -p psm2 -e rdm -c -S $1 ${2:+-I $2}" \
+        "env PSM2_DEVICES=self,hfi HFI_UNIT=1 fi_pingpong -p psm2 -e rdm -c -S $1 ${2:+-I $2} 127.0.0.1" 47592
+}
+
+# rc SIZE
+rc() {
+    pair "ibv_rc_pingpong -d hfi1_0 -n 100 -s $1 -c" "ibv_rc_pingpong -d hfi1_1 -n 100 -s $1 -c 127.0.0.1" 18515
+}
+
+# ud SIZE
+ud() {
+    pair "ibv_ud_pingpong -d hfi1_0 -n 100 -s $1" "ibv_ud_pingpong -d hfi1_1 -n 100 -s $1 127.0.0.1" 18515
+}

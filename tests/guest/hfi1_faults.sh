@@ -1,0 +1,48 @@
+# Two cabled ports whose cable begins to spoil packets once they are ACTIVE, and then stops to.
+
+# counters WHEN: what the kernel has counted, for the host.
+counters() {
+    for adapter in hfi1_0 hfi1_1; do
+        for name in $NAMES; do
+            count=$(cat "/sys/class/infiniband/$adapter/$name") || fail "no counter $name"
+            echo "opx-counter: $1 $adapter ${name##*/} $count"
+        done
+    done
+}
+
+# spoiled_rc SIZE: ibv_rc_pingpong ends without a handshake. When the very last acknowledgement is lost, the side that has
+# everything is gone, and the other one's retries find nobody. Such a run doesn't count and is repeated; any other failure
+# is one.
+spoiled_rc() {
+    for try in 1 2 3 4; do
+        rc "$1" >/tmp/rc 2>&1; status=$?
+        cat /tmp/rc
+        [ "$status" = 0 ] && return 0
+        [ "$(grep -c '^100 iters' /tmp/rc)" = 1 ] || return 1
+        grep -q 'transport retry counter exceeded (12) for wr_id 2' /tmp/rc || return 1
+        echo "opx: the last acknowledgement was lost"
+    done
+    return 1
+}
+
+# traffic RC: with this function for RC.
+traffic() {
+    check "psm2 64" psm2 64 300
+    check "psm2 4096" psm2 4096 300
+    check "psm2 65536" psm2 65536 100
+    check "psm2 1048576" psm2 1048576 20
+    check "rc 4096" "$1" 4096
+    check "rc 262144" "$1" 262144
+}
+
+wait_for 30 INIT both "2: INIT"
+manage
+# It would clear counters, and send at any time.
+stop_manager
+counters before
+ask spoil
+traffic spoiled_rc
+counters spoiled
+ask mend
+traffic rc
+counters mended

@@ -1,0 +1,15 @@
+# The adapter is taken away while our driver works with it: orderly, and by the end of what emulates it.
+bind vfio-pci
+group=/dev/vfio/$(basename "$(readlink $device/iommu_group)")
+wait_for 10 "file of the IOMMU group" [ -c "$group" ]
+truncate -s 1G /tmp/file
+
+opx-loopback --adapter $adapter --file /tmp/file --json >/tmp/out 2>/tmp/err </dev/null & running=$!
+wait_for 30 "interrupts of the adapter" grep -q vfio-msix /proc/interrupts
+echo "opx: working"
+# The host says when it has taken the adapter away. Then there are five seconds.
+read -r line
+ended() { ! kill -0 $running 2>/dev/null; }
+wait_for 5 "end of opx-loopback" ended
+wait $running
+show gone $?
