@@ -16,6 +16,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("clocksource:", "software emulation is slow"),
     ("hrtimer: interrupt took", "software emulation is slow"),
     ("perf: interrupt took too long", "software emulation is slow"),
+    ("sched: DL replenish lagged too much", "software emulation is slow"),
     ("workqueue: ", "software emulation is slow"),
     ("Invalid PCI NUMA node", "the guest has one node"),
     ("System BIOS may need to be upgraded", "follows from the line before"),
@@ -36,8 +37,13 @@ pub fn judge(
     emulator: Emulator,
     expected: &[&str],
 ) -> Result<Vec<String>, GuestError> {
+    judge_guest(environment, &mut guest, expected)?;
+    judge_adapters(emulator)
+}
+
+/// Waits for the end of a guest's scenario and judges its status and the kernel's log.
+pub fn judge_guest(environment: &Environment, guest: &mut Guest, expected: &[&str]) -> Result<(), GuestError> {
     let status = guest.finish(LIMIT)?;
-    let report = emulator.end()?;
     let judged = |what: String| {
         let (release, log) = (environment.image().release(), guest.console().display());
         Err(GuestError::Judged(format!("{what} on kernel {release}; see {log}")))
@@ -48,14 +54,20 @@ pub fn judge(
     let warnings = guest.kernel_warnings();
     let foreign =
         |line: &&String| !ALLOWED.iter().map(|(known, _)| known).chain(expected).any(|known| line.contains(known));
-    if let Some(line) = warnings.iter().find(foreign) {
-        return judged(format!("the kernel complains: {line}"));
+    match warnings.iter().find(foreign) {
+        Some(line) => judged(format!("the kernel complains: {line}")),
+        None => Ok(()),
     }
+}
+
+/// Ends the adapters, judges what they lack, and gives their reports.
+pub fn judge_adapters(emulator: Emulator) -> Result<Vec<String>, GuestError> {
+    let report = emulator.end()?;
     let unmodelled = |line: &&String| line.contains("aren't modelled") && !line.ends_with(": 0");
-    if let Some(line) = report.iter().find(unmodelled) {
-        return judged(format!("{line}: {report:?}"));
+    match report.iter().find(unmodelled) {
+        Some(line) => Err(GuestError::Judged(format!("{line}: {report:?}"))),
+        None => Ok(report),
     }
-    Ok(report)
 }
 
 /// The number after `name` in each adapter's report.

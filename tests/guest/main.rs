@@ -6,8 +6,10 @@ mod hfi1_cable;
 mod hfi1_events;
 mod hfi1_faults;
 mod hfi1_loopback;
+mod hfi1_overflow;
 mod programs;
 mod stock;
+mod two_guests;
 mod vfio;
 mod vfio_unplug;
 
@@ -22,11 +24,15 @@ type Scenario = fn(&Run) -> Result<(), GuestError>;
 const SCENARIOS: &[(&str, Scenario)] = &[
     ("hfi1_cable", hfi1_cable::silicon),
     ("hfi1_cable_backports", hfi1_cable::backports),
+    ("hfi1_cable_iommu", hfi1_cable::translated),
     ("hfi1_events", hfi1_events::run),
     ("hfi1_faults", hfi1_faults::run),
     ("hfi1_functional", hfi1_cable::functional),
     ("hfi1_loopback", hfi1_loopback::silicon),
     ("hfi1_loopback_functional", hfi1_loopback::functional),
+    ("hfi1_overflow_dropping", hfi1_overflow::dropping),
+    ("hfi1_overflow_waiting", hfi1_overflow::waiting),
+    ("two_guests", two_guests::run),
     ("vfio", vfio::trixie),
     ("vfio_backports", vfio::backports),
     ("vfio_surprise", vfio_unplug::surprise),

@@ -20,7 +20,7 @@ wait_for() {
     left=$(($1 * 10)); what=$2; shift 2
     until "$@"; do
         left=$((left - 1))
-        [ "$left" -gt 0 ] || { echo "opx: no $what in time"; exit 1; }
+        [ "$left" -gt 0 ] || { echo "opx: no $what in time"; cat /tmp/err; exit 1; }
         sleep 0.1
     done
 }

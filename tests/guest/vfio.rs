@@ -35,7 +35,6 @@ fn scenario(run: &Run, kernel: Kernel) -> Result<(), GuestError> {
     for file in ["dc8051", "fabric", "pcie", "sbus"] {
         initrd.packaged(&format!("usr/lib/firmware/hfi1_{file}.fw"))?;
     }
-    programs::firmware(&mut initrd, "firmware")?;
     initrd.file("etc/passwd", 0o644, "root:x:0:0:root:/root:\nuser:x:1000:1000:user:/:\n");
     let emulator = Emulator::start(run, &EmulatorOptions { adapters: 1, arguments: Vec::new() })?;
     let options =
@@ -76,6 +75,7 @@ pub fn initrd<'a>(environment: &'a Environment, script: &str) -> Result<Initrd<'
     for (name, path) in programs::build()? {
         initrd.local_file(&path, &format!("usr/bin/{name}"))?;
     }
+    programs::firmware(&mut initrd, "firmware")?;
     Ok(initrd)
 }
 

@@ -1,14 +1,16 @@
-# The adapter is taken away while our driver works with it: orderly, and by the end of what emulates it.
+# The adapter is taken away while our driver works with it: by the host, or by the command in $take.
 bind vfio-pci
 group=/dev/vfio/$(basename "$(readlink $device/iommu_group)")
 wait_for 10 "file of the IOMMU group" [ -c "$group" ]
 truncate -s 1G /tmp/file
 
-opx-loopback --adapter $adapter --file /tmp/file --json >/tmp/out 2>/tmp/err </dev/null & running=$!
+opx-loopback --adapter $adapter --firmware /firmware --file /tmp/file --json >/tmp/out 2>/tmp/err </dev/null & running=$!
 wait_for 30 "interrupts of the adapter" grep -q vfio-msix /proc/interrupts
 echo "opx: working"
-# The host says when it has taken the adapter away. Then there are five seconds.
+# The host says when it has taken the adapter away. From then on there are five seconds.
 read -r line
+# It only returns once the adapter was let go.
+sh -c "device=$device; $take" &
 ended() { ! kill -0 $running 2>/dev/null; }
 wait_for 5 "end of opx-loopback" ended
 wait $running

@@ -16,7 +16,4 @@ impl OpenBus for Kernel {
     }
 }
 
-opx_tests::contract_suite!(
-    #[ignore = "needs an adapter bound to vfio-pci, named by OPX_ADAPTER"]
-    super::Kernel
-);
+opx_tests::contract_suite!(super::Kernel);

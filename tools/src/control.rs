@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `pull` | pulls the cable out of both adapters |
 //! | `plug` | puts it back |
+//! | `remove ADAPTER` | takes an adapter out of its slot, for good |
 //! | `faults ADAPTER [loss=P] [dup=P] [reorder=P] [corrupt=P] [seed=N]` | spoils packets that arrive at an adapter, 0 or 1; what isn't named is 0 |
 //! | `counts ADAPTER` | packets, faults and drops so far |
 //! | `unmodelled ADAPTER` | how many registers were accessed that aren't modelled |
@@ -95,10 +96,14 @@ impl Bench {
                 }
                 others => Err(format!("a cable joins two adapters, there are {}", others.len())),
             },
+            ("remove", [adapter]) => {
+                self.lab.remove(self.adapter(adapter)?);
+                Ok(String::new())
+            }
             ("faults", [adapter, settings @ ..]) => self.faults(adapter, settings),
             ("counts", [adapter]) => Ok(counts(self.adapter(adapter)?)),
             ("unmodelled", [adapter]) => Ok(self.adapter(adapter)?.unmodelled().len().to_string()),
-            _ => Err("no such command: pull, plug, faults N [loss=P]..., counts N, unmodelled N".to_owned()),
+            _ => Err("no such command: pull, plug, remove N, faults N [loss=P]..., counts N, unmodelled N".to_owned()),
         }
     }
 
@@ -166,13 +171,21 @@ mod tests {
             answers.read_line(&mut answer).unwrap();
             answer.trim().to_owned()
         };
-        for line in ["plug", "pull", "pull", "plug", "faults 0 loss=1 seed=3", "faults 1", "unmodelled 1"] {
+        for line in ["plug", "pull", "pull", "plug", "faults 0 loss=1 seed=3", "faults 1", "unmodelled 1", "remove 1"] {
             assert!(ask(line).starts_with("ok"), "{line}");
         }
         assert!(ask("counts 0").starts_with("ok sent=0 received=0 lost=0"));
-        for line in
-            ["", "jump", "counts", "counts 2", "faults 0 loss=200", "faults 0 wind=1", "faults 0 loss", "pull 3"]
-        {
+        for line in [
+            "",
+            "jump",
+            "counts",
+            "counts 2",
+            "faults 0 loss=200",
+            "faults 0 wind=1",
+            "faults 0 loss",
+            "pull 3",
+            "remove 2",
+        ] {
             assert!(ask(line).starts_with("error"), "{line}");
         }
         drop(control);

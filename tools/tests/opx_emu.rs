@@ -31,6 +31,7 @@ fn bad_input_is_one_line_and_exit_code_2() {
         let error = refusal(&["--socket", &socket, "--loss", percent]);
         assert!(error.contains(percent) && error.contains("0 to 100"), "{error}");
     }
+    assert!(refusal(&["--socket", &socket, "--link-time", "soon"]).contains("0 to 3600"));
     assert!(refusal(&["--socket", &socket, "--icode", "clay"]).contains("clay"));
     assert!(refusal(&["--socket", &socket, "--cable"]).contains("--socket twice"));
     assert!(refusal(&["--socket", &at(&"x".repeat(120))]).contains("107"));

@@ -118,13 +118,15 @@ struct Pins {
     out: u64,
     /// Levels when the adapter doesn't drive them.
     pulled_up: u64,
+    /// What was sensed last.
+    sensed: u64,
     interrupt: Triplet,
 }
 
 /// Registers of a group of pins, by offset in the group: IN, OE, INVERT, OUT, MASK, STATUS, CLEAR, FORCE.
 impl Pins {
     fn new(pulled_up: u64, source: Source) -> Self {
-        Self { oe: 0, invert: 0, out: 0, pulled_up, interrupt: Triplet::new(source) }
+        Self { oe: 0, invert: 0, out: 0, pulled_up, sensed: pulled_up, interrupt: Triplet::new(source) }
     }
 
     /// I2C's two lines are open drain through OE: a set bit pulls the line low (qsfp.c:hfi1_setsda). The others are driven
@@ -134,12 +136,14 @@ impl Pins {
         self.pulled_up & !(self.oe & OPEN_DRAIN)
     }
 
-    /// The interrupt status latches what is sensed: the level, flipped by INVERT (chip.c:handle_qsfp_int). Only pins that
-    /// MASK enables are sensed: the I2C lines idle high, and chip.c:interrupt_clear_down gives up on a status that doesn't
-    /// go to 0.
+    /// The interrupt status latches what comes to be sensed: the level, flipped by INVERT. That it takes edges is INFERRED
+    /// from chip.c:init_qsfp_int, which clears the status against spurious interrupts before it inverts the lines that idle
+    /// high, and from chip.c:interrupt_clear_down, which gives up on a status that doesn't go to 0.
     fn sense(&mut self, board: &mut Board) {
         let sensed = self.levels() ^ (self.invert & self.pulled_up);
-        self.interrupt.raise(board, sensed & self.interrupt.mask());
+        let risen = sensed & !self.sensed;
+        self.sensed = sensed;
+        self.interrupt.raise(board, risen);
     }
 
     fn read(&self, register: u32) -> u64 {

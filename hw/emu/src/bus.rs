@@ -121,7 +121,7 @@ impl PciFunction for EmuBus {
     }
 
     fn gone(&self) -> Option<String> {
-        None
+        self.adapter.is_removed().then(|| "it was taken out of its slot".to_owned())
     }
 
     fn now(&self) -> Instant {

@@ -4,6 +4,7 @@ use crate::bus::EmuBus;
 use crate::chip::Chip;
 use crate::config::Config;
 use crate::dma::MapError;
+use crate::msix::VECTORS;
 use crate::stats::Counts;
 use crate::unmodelled::Unmodelled;
 use crate::wire::{Doorbell, Lane};
@@ -11,10 +12,10 @@ use crossbeam_utils::CachePadded;
 use opx_bus::chance::FaultCounts;
 use opx_bus::clock::RealClock;
 use opx_bus::iova::IovaAllocator;
-use opx_bus::{Irq, PacketFaults, SharedMem};
+use opx_bus::{ALL_ONES, Irq, PacketFaults, SharedMem};
 use opx_defs::time::Instant;
 use opx_defs::units::{BarOff, Guid, Iova, Vector};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub(crate) struct Unit {
     /// register access looks at it, and the chip's thread writes it all the time.
     planned: CachePadded<AtomicU64>,
     pub iovas: Mutex<IovaAllocator>,
+    /// Whether it was taken out of its slot.
+    removed: AtomicBool,
 }
 
 impl Unit {
@@ -236,6 +239,7 @@ impl Lab {
             doorbell: Arc::clone(&doorbell),
             planned: CachePadded::new(AtomicU64::new(u64::MAX)),
             iovas: Mutex::new(IovaAllocator::new(IOVA_START, IOVA_END)),
+            removed: AtomicBool::new(false),
         });
         if let Clock::Real(clock) = &self.bench.clock {
             let (weak, clock) = (Arc::downgrade(&unit), *clock);
@@ -269,6 +273,14 @@ impl Lab {
         cables.push((Arc::downgrade(&a.unit), Arc::downgrade(&b.unit)));
     }
 
+    /// Takes an adapter out of its slot, for good: reads give all ones, writes are lost, DMA, interrupts and link end.
+    pub fn remove(&self, adapter: &Adapter) {
+        self.pull(adapter);
+        adapter.unit.removed.store(true, Ordering::Release);
+        adapter.set_irqs(Vector(0), vec![None; VECTORS.into()]);
+        adapter.reset();
+    }
+
     /// Pulls the cable out of an adapter's port, at both ends.
     pub fn pull(&self, adapter: &Adapter) {
         let mut cables = self.bench.cables.lock().unwrap_or_else(PoisonError::into_inner);
@@ -299,6 +311,12 @@ pub struct Adapter {
 impl Adapter {
     fn with<T>(&self, act: impl FnOnce(&mut Chip) -> T) -> T {
         self.unit.with(self.bench.now(), act)
+    }
+
+    /// Whether it was taken out of its slot.
+    #[inline]
+    pub(crate) fn is_removed(&self) -> bool {
+        self.unit.removed.load(Ordering::Acquire)
     }
 
     /// How a person names it.
@@ -338,22 +356,32 @@ impl Adapter {
 
     /// Reads BAR 0 in any width, as a server for another process needs it.
     pub fn bar0_read(&self, offset: u64, data: &mut [u8]) {
+        if self.is_removed() {
+            return data.fill(0xff);
+        }
         self.with(|chip| chip.read_bytes(offset, data));
     }
 
     /// Writes BAR 0 in any width.
     pub fn bar0_write(&self, offset: u64, data: &[u8]) {
-        self.with(|chip| chip.write_bytes(offset, data));
+        if !self.is_removed() {
+            self.with(|chip| chip.write_bytes(offset, data));
+        }
     }
 
     /// Reads config space.
     pub fn config_read(&self, offset: u16, data: &mut [u8]) {
+        if self.is_removed() {
+            return data.fill(0xff);
+        }
         self.with(|chip| chip.config.read(offset, data));
     }
 
     /// Writes config space; a function-level reset is done at once.
     pub fn config_write(&self, offset: u16, data: &[u8]) {
-        self.with(|chip| chip.config_write(offset, data));
+        if !self.is_removed() {
+            self.with(|chip| chip.config_write(offset, data));
+        }
     }
 
     /// Lets the adapter reach `len` bytes at `offset` of `memory` at `iova`.
@@ -386,16 +414,20 @@ impl Adapter {
 
     /// Reads a register.
     pub(crate) fn read64(&self, offset: BarOff) -> u64 {
-        self.with(|chip| chip.read64(offset))
+        if self.is_removed() { ALL_ONES } else { self.with(|chip| chip.read64(offset)) }
     }
 
     /// Writes a register.
     pub(crate) fn write64(&self, offset: BarOff, value: u64) {
-        self.with(|chip| chip.write64(offset, value));
+        if !self.is_removed() {
+            self.with(|chip| chip.write64(offset, value));
+        }
     }
 
     /// Writes a 64-byte block.
     pub(crate) fn write_block(&self, offset: BarOff, block: &[u64; 8]) {
-        self.with(|chip| chip.write_block(offset, block));
+        if !self.is_removed() {
+            self.with(|chip| chip.write_block(offset, block));
+        }
     }
 }

@@ -347,12 +347,14 @@ impl ServerBackend for Backend {
         size: u64,
         file: Option<File>,
     ) -> Result<(), io::Error> {
-        let mapped = match file {
-            Some(file) => self.map(address, size, offset, file),
+        let Some(file) = file else {
             // QEMU maps ROMs and other devices' BARs this way; an adapter never goes there.
-            None => Err("it came without a file descriptor".to_owned()),
+            log::info!(
+                "{size:#x} bytes at I/O address {address:#x} can't be reached: no file descriptor came with them"
+            );
+            return Ok(());
         };
-        if let Err(why) = mapped {
+        if let Err(why) = self.map(address, size, offset, file) {
             log::warn!("{size:#x} bytes at I/O address {address:#x} can't be reached: {why}");
         }
         Ok(())

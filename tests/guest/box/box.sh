@@ -30,5 +30,5 @@ Two Omni-Path adapters, hfi1_0 and hfi1_1, joined by a cable, both ACTIVE. Try:
 "exit" ends the guest.
 
 TEXT
-setsid cttyhack sh -i
+PS1="opx-box# " sh -i
 exit 0

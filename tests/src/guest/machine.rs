@@ -26,6 +26,8 @@ pub enum Iommu {
 /// How the guest is made.
 #[derive(Debug, Clone)]
 pub struct GuestOptions {
+    /// Its name, where a run has several guests: their logs begin with it.
+    pub name: String,
     /// Sockets of the adapters, one PCIe root port for each.
     pub adapters: Vec<PathBuf>,
     /// Memory in MiB.
@@ -41,6 +43,7 @@ pub struct GuestOptions {
 impl Default for GuestOptions {
     fn default() -> Self {
         Self {
+            name: String::new(),
             adapters: Vec::new(),
             memory: 1024,
             iommu: Iommu::None,
@@ -61,7 +64,8 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Boots the environment's kernel with `initrd`. The console goes to `console.log` among the run's logs.
+    /// Boots the environment's kernel with `initrd`. The console goes to `console.log` among the run's logs, with the
+    /// guest's name before it.
     ///
     /// # Errors
     /// When QEMU can't be started.
@@ -71,11 +75,11 @@ impl Guest {
         initrd: &[u8],
         options: &GuestOptions,
     ) -> Result<Self, GuestError> {
-        let initrd_path = run.logs().join("initrd");
+        let initrd_path = run.logs().join(format!("{}initrd", options.name));
         fs::write(&initrd_path, initrd).map_err(GuestError::file("write", &initrd_path))?;
         let (talk, theirs) = UnixStream::pair().map_err(GuestError::file("make a socket for", run.logs()))?;
         let listen = talk.try_clone().map_err(GuestError::file("make a socket for", run.logs()))?;
-        let log = Lines::new(run.logs().join("console.log"))?;
+        let log = Lines::new(run.logs().join(format!("{}console.log", options.name)))?;
         let mut qemu = environment.host_program("usr/bin/qemu-system-x86_64");
         // ttyS0: the kernel, to stdout; ttyS1: the scenario, on the socket that is stdin.
         let serials = ["file,id=kernel,path=/dev/stdout", "socket,id=scenario,fd=0"];

@@ -88,6 +88,8 @@ impl Cache {
         let names = archives.iter().filter_map(|path| path.file_name()).map(|name| name.to_string_lossy());
         let list: Vec<String> = names.map(|name| name.into_owned() + "\n").collect();
         fs::write(&stamp, wanted + &list.concat()).map_err(GuestError::file("write", &stamp))?;
+        // What is unpacked isn't needed packed; a failure costs space only.
+        let _ = fs::remove_dir_all(self.folder.join("archives").join(set.name));
         Ok(root)
     }
 

@@ -231,3 +231,20 @@ fn every_register_of_the_catalogue_is_modelled() {
         .collect();
     assert!(names.is_empty(), "{names:?}");
 }
+
+#[test]
+fn an_adapter_that_was_removed_reads_as_all_ones_and_does_nothing() {
+    let (lab, node) = one(Icode::Silicon);
+    let irqs = node.bus.irq_enable(1).unwrap();
+    assert_eq!(node.bus.gone(), None);
+    lab.remove(&node.adapter);
+    assert_eq!(node.bus.read64(csr::CCE_REVISION.off()), opx_bus::ALL_ONES);
+    let mut ids = [0; 4];
+    node.bus.config_read(0, &mut ids).unwrap();
+    assert_eq!(ids, [0xff; 4]);
+    node.bus.write64(csr::CCE_INT_MASK.off(), 1);
+    node.bus.write64(csr::CCE_INT_FORCE.off(), 1);
+    node.bus.pause(Duration::from_millis(10));
+    assert!(!irqs[0].take().unwrap());
+    assert!(node.bus.gone().is_some());
+}
