@@ -5,6 +5,7 @@ use crate::error::{ContextError, LinkError, OpenError};
 use crate::info::Info;
 use crate::interrupts::{Counts, InterruptMask, Serviced};
 use crate::link::{Frozen, Link, LinkInfo, LinkState};
+use crate::open::KDETH_PREFIX;
 use crate::options::Options;
 use crate::pool::Pool;
 use crate::recv_context::{RecvConfig, RecvContext};
@@ -14,7 +15,8 @@ use crate::send_context::SendContext;
 use opx_bus::{DmaBlock, Irq, PciFunction};
 use opx_defs::chip;
 use opx_defs::csr;
-use opx_defs::units::{Blocks, Lid};
+use opx_defs::units::{Blocks, Lid, Sc, Sl};
+use opx_defs::wire::opx::Route;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -104,6 +106,24 @@ impl<B: PciFunction> Hfi<B> {
     /// The options it was opened with.
     pub fn options(&self) -> &Options {
         &self.inner.options
+    }
+
+    /// The way of a packet from receive context `src_rx` of this adapter to context `dst_rx` of the port `dlid`: on service
+    /// level and class 0, with the adapter's partition and job key. The LID is 0 until the link was up.
+    pub fn route(&self, src_rx: u8, dlid: Lid, dst_rx: u8) -> Route {
+        let lid = self.lid();
+        Route {
+            slid: lid,
+            dlid,
+            primary_lid: lid,
+            src_rx,
+            dst_rx,
+            sc: Sc(0),
+            sl: Sl(0),
+            pkey: self.options().pkey,
+            job_key: self.options().job_key,
+            qp_prefix: KDETH_PREFIX as u8,
+        }
     }
 
     /// The port's LID; 0 until the link was up.

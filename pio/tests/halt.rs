@@ -2,7 +2,7 @@
 
 use opx_bus::PciFunction;
 use opx_defs::status::SendCtxtErrors;
-use opx_defs::units::{Blocks, Pkey, Sc, Sl, Vl};
+use opx_defs::units::{Blocks, Pkey, Vl};
 use opx_defs::wire::opx::{Header, Inject, Route};
 use opx_emu::{Config, EmuBus, Icode, Lab, Pacing};
 use opx_hw::{Hfi, LinkMode, Options, RecvConfig};
@@ -17,20 +17,7 @@ fn hfi() -> Hfi<EmuBus> {
 }
 
 fn header(hfi: &Hfi<EmuBus>, rx: u8, pkey: Pkey) -> Header {
-    let (lid, job_key) = (hfi.lid(), hfi.options().job_key);
-    let (sc, sl) = (Sc(0), Sl(0));
-    let route = Route {
-        slid: lid,
-        dlid: lid,
-        primary_lid: lid,
-        src_rx: rx,
-        dst_rx: rx,
-        sc,
-        sl,
-        pkey,
-        job_key,
-        qp_prefix: 0x80,
-    };
+    let route = Route { pkey, ..hfi.route(rx, hfi.lid(), rx) };
     Inject { tag: Some(1), cq_data: None, data: b"x" }.encode(&route).unwrap()
 }
 

@@ -2,8 +2,8 @@
 
 use opx_bus::PciFunction;
 use opx_defs::status::SdmaErrors;
-use opx_defs::units::{Iova, Sc, Sl, Vl};
-use opx_defs::wire::opx::{Inject, Route};
+use opx_defs::units::{Iova, Vl};
+use opx_defs::wire::opx::Inject;
 use opx_emu::{Config, EmuBus, Icode, Lab, Pacing};
 use opx_hw::{Hfi, LinkMode, Options, RecvConfig};
 use opx_sdma::{Fragment, Outcome, SdmaError, SdmaQueue};
@@ -19,22 +19,10 @@ fn hfi() -> Hfi<EmuBus> {
 /// Sends five packets of which the third is `bad`; the queue halts, is restarted, and takes five good ones.
 fn halt_by(bad: impl Fn(Fragment) -> Fragment, expected: SdmaErrors) {
     let hfi = hfi();
-    let (lid, job_key, pkey) = (hfi.lid(), hfi.options().job_key, hfi.options().pkey);
+    let job_key = hfi.options().job_key;
     let mut recv = hfi.recv_context(RecvConfig { job_key, ..RecvConfig::default() }).unwrap();
     let rx = recv.number().0 as u8;
-    let (sc, sl) = (Sc(0), Sl(0));
-    let route = Route {
-        slid: lid,
-        dlid: lid,
-        primary_lid: lid,
-        src_rx: rx,
-        dst_rx: rx,
-        sc,
-        sl,
-        pkey,
-        job_key,
-        qp_prefix: 0x80,
-    };
+    let route = hfi.route(rx, hfi.lid(), rx);
     let header = Inject { tag: Some(1), cq_data: None, data: b"x" }.encode(&route).unwrap();
     let memory = hfi.bus().dma_alloc(4096).unwrap();
     memory.write(0, &header.pbc(Vl(0)).0.to_le_bytes());

@@ -83,3 +83,19 @@ rc() {
 ud() {
     pair "ibv_ud_pingpong -d hfi1_0 -n 100 -s $1" "ibv_ud_pingpong -d hfi1_1 -n 100 -s $1 127.0.0.1" 18515
 }
+
+# counters MOMENT NAME...: the kernel's counters, for the host. Those whose names match a pattern are added up.
+counters() {
+    moment=$1; shift
+    for adapter in hfi1_0 hfi1_1; do
+        for name; do
+            sum=
+            for file in /sys/class/infiniband/$adapter/hw_counters/$name \
+                /sys/class/infiniband/$adapter/ports/1/hw_counters/$name; do
+                [ -f "$file" ] && sum=$((sum + $(cat "$file")))
+            done
+            [ -n "$sum" ] || fail "no counter $name"
+            echo "opx-counter: $moment $adapter $name $sum"
+        done
+    done
+}

@@ -1,15 +1,5 @@
 # Two cabled ports whose cable begins to spoil packets once they are ACTIVE, and then stops to.
 
-# counters WHEN: what the kernel has counted, for the host.
-counters() {
-    for adapter in hfi1_0 hfi1_1; do
-        for name in $NAMES; do
-            count=$(cat "/sys/class/infiniband/$adapter/$name") || fail "no counter $name"
-            echo "opx-counter: $1 $adapter ${name##*/} $count"
-        done
-    done
-}
-
 # spoiled_rc SIZE: ibv_rc_pingpong ends without a handshake. When the very last acknowledgement is lost, the side that has
 # everything is gone, and the other one's retries find nobody. Such a run doesn't count and is repeated; any other failure
 # is one.
@@ -39,10 +29,10 @@ wait_for 30 INIT both "2: INIT"
 manage
 # It would clear counters, and send at any time.
 stop_manager
-counters before
+counters before $NAMES
 ask spoil
 traffic spoiled_rc
-counters spoiled
+counters spoiled $NAMES
 ask mend
 traffic rc
-counters mended
+counters mended $NAMES

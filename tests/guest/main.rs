@@ -1,6 +1,7 @@
 //! Scenarios in Linux guests, each a test of its own. What can't be run here is reported as ignored, with the reason;
 //! with OPX_GUEST_REQUIRED or CI set, it fails.
 
+mod counters;
 mod hfi1;
 mod hfi1_cable;
 mod hfi1_events;

@@ -1,16 +1,21 @@
 //! Our own driver and tools in a guest, on an adapter behind stock vfio-pci and a translating IOMMU.
 
-use crate::programs;
+use crate::{hfi1, programs};
 use opx_tests::guest::{
     Emulator, EmulatorOptions, End, Environment, Guest, GuestError, GuestOptions, Initrd, Iommu, Kernel, Run,
 };
 use serde_json::Value;
-use std::time::Duration;
 
-/// Longest time for all of it. It takes about half a minute on two processors.
-const LIMIT: Duration = Duration::from_secs(240);
+/// What the scenarios bring about in the kernel's log.
+const EXPECTED: [&str; 4] = [
+    "vfio-pci 0000:01:00.0: resetting",
+    "vfio-pci 0000:01:00.0: reset done",
+    "vfio_pin_pages_remote: RLIMIT_MEMLOCK (65536) exceeded",
+    // Of an adapter that doesn't answer any more.
+    "vfio-pci 0000:01:00.0: timed out waiting for pending transaction",
+];
 /// Where the adapter is: alone behind the first root port.
-pub const ADAPTER: &str = "0000:01:00.0";
+const ADAPTER: &str = "0000:01:00.0";
 /// Functions of the contract suite.
 const CONTRACTS: u32 = 15;
 /// What opx-loopback has to pass, in order.
@@ -52,7 +57,7 @@ fn scenario(run: &Run, kernel: Kernel) -> Result<(), GuestError> {
     let holder = steps.value("opx: holder ")?;
     steps.refused("busy", &format!("IOMMU group {group} is in use by process {holder} (opx-loopback)"))?;
     ladder_passed(&steps, "user")?;
-    emulator.end().map(drop)
+    hfi1::judge_adapters(emulator).map(drop)
 }
 
 /// Without an IOMMU there is no group, and no DMA that VFIO could confine.
@@ -80,7 +85,7 @@ pub fn initrd<'a>(environment: &'a Environment, script: &str) -> Result<Initrd<'
 }
 
 /// opx-probe's three commands show the adapter as it is.
-fn adapter_is_seen(steps: &Steps<'_>) -> Result<(), GuestError> {
+fn adapter_is_seen(steps: &Steps) -> Result<(), GuestError> {
     let (list, info, csr) = (steps.json("list")?, steps.json("info")?, steps.json("csr")?);
     for (step, what, is, should) in [
         ("list", "the number of adapters", &list["adapters"][1], Value::Null),
@@ -98,7 +103,7 @@ fn adapter_is_seen(steps: &Steps<'_>) -> Result<(), GuestError> {
 }
 
 /// The contract suite passed, and the emulated adapter was refused the memory that isn't mapped.
-fn contract_holds(steps: &Steps<'_>, emulator: &Emulator) -> Result<(), GuestError> {
+fn contract_holds(steps: &Steps, emulator: &Emulator) -> Result<(), GuestError> {
     let (status, said) = (steps.status("contract")?, steps.said("out", "contract"));
     let summary = said.iter().find_map(|line| line.strip_prefix("test result: ok. "));
     let passed = summary.and_then(|line| line.split_once(" passed; 0 failed; 0 ignored; ")?.0.parse::<u32>().ok());
@@ -106,16 +111,22 @@ fn contract_holds(steps: &Steps<'_>, emulator: &Emulator) -> Result<(), GuestErr
         let said = [said, steps.said("err", "contract")].concat().join("\n");
         return Err(steps.judged(format!("the contract suite exits with {status}:\n{said}")));
     }
-    let counts = emulator.ask("counts 0")?;
-    let faults = counts.split(' ').find_map(|count| count.strip_prefix("dma_faults=")?.parse().ok());
-    match faults {
-        Some(1_u64..) => Ok(()),
-        _ => Err(steps.judged(format!("the adapter met no DMA fault: {counts}"))),
+    match count(emulator, "dma_faults")? {
+        0 => Err(steps.judged("the adapter met no DMA fault".to_owned())),
+        _ => Ok(()),
     }
 }
 
+/// What the adapter has counted so far.
+pub fn count(emulator: &Emulator, name: &str) -> Result<u64, GuestError> {
+    let counts = emulator.ask("counts 0")?;
+    let count = counts.split(' ').filter_map(|count| count.split_once('=')).find(|(key, _)| *key == name);
+    let count = count.and_then(|(_, value)| value.parse().ok());
+    count.ok_or_else(|| GuestError::Content(format!("opx-emu doesn't count {name}: {counts}")))
+}
+
 /// A run of opx-loopback passed every rung.
-fn ladder_passed(steps: &Steps<'_>, step: &str) -> Result<(), GuestError> {
+fn ladder_passed(steps: &Steps, step: &str) -> Result<(), GuestError> {
     let report = steps.json(step)?;
     let rungs = report["rungs"].as_array().map_or(&[][..], Vec::as_slice);
     let passed: Vec<&str> =
@@ -126,17 +137,16 @@ fn ladder_passed(steps: &Steps<'_>, step: &str) -> Result<(), GuestError> {
 }
 
 /// What the steps of the script said.
-pub struct Steps<'a> {
-    release: &'a str,
+pub struct Steps {
+    release: String,
     lines: Vec<String>,
 }
 
-impl<'a> Steps<'a> {
-    /// Waits for the end of the guest, whose script must not fail itself.
-    pub fn take(guest: &mut Guest, environment: &'a Environment) -> Result<Self, GuestError> {
-        let status = guest.finish(LIMIT)?;
-        let steps = Self { release: environment.image().release(), lines: guest.lines() };
-        if status == 0 { Ok(steps) } else { Err(steps.judged(format!("the script exits with {status}"))) }
+impl Steps {
+    /// Waits for the end of the guest, and judges all but the steps.
+    pub fn take(guest: &mut Guest, environment: &Environment) -> Result<Self, GuestError> {
+        hfi1::judge_guest(environment, guest, &EXPECTED)?;
+        Ok(Self { release: environment.image().release().to_owned(), lines: guest.lines() })
     }
 
     fn judged(&self, what: String) -> GuestError {
@@ -195,6 +205,11 @@ impl<'a> Steps<'a> {
     pub fn refused(&self, step: &str, reason: &str) -> Result<(), GuestError> {
         self.expect(step, "the exit status", &self.status(step)?, &2)?;
         self.expect(step, "standard output", &self.said("out", step)[..], &[][..])?;
+        self.told(step, reason)
+    }
+
+    /// A step wrote one line of error that names the adapter and has `reason` in it.
+    pub fn told(&self, step: &str, reason: &str) -> Result<(), GuestError> {
         match self.said("err", step)[..] {
             [line] if line.contains(ADAPTER) && line.contains(reason) => Ok(()),
             ref lines => Err(self.judged(format!("step {step} says {lines:?}, not one line with {reason:?}"))),

@@ -23,9 +23,6 @@ use opx_reliability::Reliability;
 use opx_sdma::{SdmaCounters, SdmaQueue};
 use std::collections::VecDeque;
 
-/// Prefix of queue pairs that marks KDETH packets (`chip.c:init_kdeth_qp`).
-const KDETH_QP_PREFIX: u8 = 0x80;
-
 /// What an endpoint has counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
@@ -348,18 +345,7 @@ impl<B: PciFunction> Endpoint<B> {
 
     /// The way from here to `to`.
     fn route(&self, to: Address) -> Route {
-        Route {
-            slid: self.address.lid,
-            dlid: to.lid,
-            primary_lid: self.address.lid,
-            src_rx: self.address.rx,
-            dst_rx: to.rx,
-            sc: self.config.sc,
-            sl: self.config.sl,
-            pkey: self.hfi.options().pkey,
-            job_key: self.hfi.options().job_key,
-            qp_prefix: KDETH_QP_PREFIX,
-        }
+        Route { sc: self.config.sc, sl: self.config.sl, ..self.hfi.route(self.address.rx, to.lid, to.rx) }
     }
 
     /// Looks whether the adapter still answers and the engines still run; reads registers, so not often.

@@ -3,7 +3,7 @@
 use crate::rig::Rig;
 use opx_bus::{ALL_ONES, PciFunction};
 use opx_defs::csr;
-use opx_defs::units::{Blocks, Psn, Sc, Sl, Vl};
+use opx_defs::units::{Blocks, Psn, Vl};
 use opx_defs::wire::opx::{Eager, Header, Route};
 use opx_hw::{Hfi, RecvConfig, RecvContext};
 use opx_pio::{PioError, PioSender};
@@ -22,19 +22,7 @@ fn target<B: PciFunction>(hfi: &Hfi<B>, interrupts: bool) -> Target<B> {
     let job_key = hfi.options().job_key;
     let recv = hfi.recv_context(RecvConfig { job_key, interrupts, ..RecvConfig::default() }).unwrap();
     let rx = recv.number().0 as u8;
-    let lid = hfi.lid();
-    let route = Route {
-        slid: lid,
-        dlid: lid,
-        primary_lid: lid,
-        src_rx: rx,
-        dst_rx: rx,
-        sc: Sc(0),
-        sl: Sl(0),
-        pkey: hfi.options().pkey,
-        job_key,
-        qp_prefix: 0x80,
-    };
+    let route = hfi.route(rx, hfi.lid(), rx);
     Target { recv, route }
 }
 

@@ -119,7 +119,6 @@ fn build() -> Result<PathBuf, GuestError> {
     let said = output(cargo, BUILD_LIMIT)?;
     let said = String::from_utf8_lossy(&said);
     let artifacts = said.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let programs = artifacts.filter_map(|artifact| Some(PathBuf::from(artifact.get("executable")?.as_str()?)));
-    let program = programs.last();
-    program.ok_or_else(|| GuestError::Content("cargo names no program for opx-emu".to_owned()))
+    let mut programs = artifacts.filter_map(|artifact| Some(PathBuf::from(artifact.get("executable")?.as_str()?)));
+    programs.next_back().ok_or_else(|| GuestError::Content("cargo names no program for opx-emu".to_owned()))
 }

@@ -33,15 +33,17 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    match run(&cli) {
+    // Kept open beyond what is told: for an adapter that doesn't answer, closing it may take the kernel a minute.
+    let mut open = None;
+    match run(&cli, &mut open) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => complain(&with_causes(&error)),
     }
 }
 
-/// Runs everything; `true` when every rung passed.
-fn run(cli: &Cli) -> anyhow::Result<bool> {
+/// Runs everything; `true` when every rung passed. The adapter is left in `open`.
+fn run(cli: &Cli, open: &mut Option<AnyBus>) -> anyhow::Result<bool> {
     cli.check()?;
     let file = cli.file.as_deref().map(open_file).transpose()?;
 
@@ -53,6 +55,7 @@ fn run(cli: &Cli) -> anyhow::Result<bool> {
             ..adapter::Options::default()
         },
     )?;
+    *open = Some(bus.clone());
     // Firmware made for the emulated adapter lives as long as the run.
     let firmware = Firmware::find(cli)?;
     let uid = rustix::process::geteuid();

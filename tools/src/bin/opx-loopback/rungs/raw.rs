@@ -32,19 +32,7 @@ impl<B: PciFunction> RawReceiver<B> {
         let config = RecvConfig { job_key: rig.hfi.options().job_key, ..config };
         let recv = rig.hfi.recv_context(config)?;
         let rx = recv.number().0 as u8;
-        let lid = rig.hfi.lid();
-        let route = Route {
-            slid: lid,
-            dlid: lid,
-            primary_lid: lid,
-            src_rx: rx,
-            dst_rx: rx,
-            sc: rig.config.sc,
-            sl: rig.config.sl,
-            pkey: rig.hfi.options().pkey,
-            job_key: rig.hfi.options().job_key,
-            qp_prefix: 0x80,
-        };
+        let route = rig.hfi.route(rx, rig.hfi.lid(), rx);
         let payload = vec![0; MAX_PAYLOAD];
         Ok(Self { recv, route, seed: rig.seed, vl: rig.config.vl, payload, next: 0, tally: Tally::default() })
     }
