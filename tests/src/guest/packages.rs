@@ -191,6 +191,8 @@ impl Apt {
             "Acquire::Languages=none",
             "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false",
             "Acquire::Retries=3",
+            // An update that couldn't fetch all indexes is no success.
+            "APT::Update::Error-Mode=any",
             "Acquire::http::Timeout=30",
         ] {
             command.args(["-o", option]);

@@ -60,14 +60,24 @@ impl Drop for Kept {
     }
 }
 
+/// How a command is named in an error: the program and its last words, which tell most.
+fn shown(command: &Command) -> String {
+    const WORDS: usize = 4;
+    let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).map(OsStr::display).collect();
+    let start = words.iter().position(|word| word.to_string() == "--").map_or(0, |at| at + 1);
+    let words: Vec<String> = words.iter().skip(start).map(ToString::to_string).collect();
+    match words.len() {
+        len if len > WORDS + 1 => format!("{} ... {}", words[0], words[len - WORDS..].join(" ")),
+        _ => words.join(" "),
+    }
+}
+
 /// Runs a command to its end and gives what it wrote to stdout.
 ///
 /// # Errors
 /// When it can't be started, fails, or takes longer than `limit`.
 pub fn output(mut command: Command, limit: Duration) -> Result<Vec<u8>, GuestError> {
-    let shown = |command: &Command| command.get_args().chain([command.get_program()]).last().map(OsStr::to_owned);
-    let program = format!("{:?}", command);
-    let program = if program.len() > 300 { format!("{:?} ...", shown(&command)) } else { program };
+    let program = shown(&command);
     let failed = |why: String| GuestError::Program { program: program.clone(), why };
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = Kept::new(command.spawn().map_err(|e| failed(e.to_string()))?);
