@@ -319,3 +319,20 @@ fn waits_are_bounded_in_simulated_time() {
     }
     assert!(bench.bus().now().since(start) < Duration::from_secs(120));
 }
+
+#[test]
+fn a_flipped_bit_in_a_firmware_file_is_refused_by_the_chip() {
+    for (name, what) in [("hfi1_dc8051.fw", "8051"), ("hfi1_fabric.fw", "fabric serdes")] {
+        // By file position: header (unused part), modulus, signature, R2, mu, code.
+        for at in [127, 200, 400, 700, 903, 2000] {
+            let bench = Bench::new(Icode::Silicon);
+            let file = bench.options().firmware_dir.unwrap().join(name);
+            let mut bytes = std::fs::read(&file).unwrap();
+            bytes[at] ^= 4;
+            std::fs::write(&file, bytes).unwrap();
+            let error = Hfi::open(bench.bus(), bench.options()).unwrap_err().to_string();
+            let refusal = format!("the chip refuses the {what} firmware: RSA_STATUS is 3, its authorisation failed");
+            assert!(error.contains(&refusal), "{name} byte {at}: {error}");
+        }
+    }
+}

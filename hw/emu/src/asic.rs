@@ -34,18 +34,18 @@ struct Sbus {
 }
 
 impl Sbus {
-    /// Executes the request; `true` when it wrote a dword of code.
-    fn run(&mut self) -> bool {
+    /// Executes the request, and tells the dword of code it wrote.
+    fn run(&mut self) -> Option<u32> {
         let receiver = ASIC_CFG_SBUS_REQUEST::RECEIVER_ADDR.get(self.request) as u8;
         let address = ASIC_CFG_SBUS_REQUEST::DATA_ADDR.get(self.request) as u8;
         let data = ASIC_CFG_SBUS_REQUEST::DATA_IN.get(self.request) as u32;
         self.executed = self.executed.wrapping_add(1);
-        let (mut code, mut out, mut wrote_code) = (RESULT_WRITTEN, 0, false);
+        let (mut code, mut out, mut written_code) = (RESULT_WRITTEN, 0, None);
         match ASIC_CFG_SBUS_REQUEST::COMMAND.get(self.request) {
             SBUS_WRITE => {
                 self.registers.insert((receiver, address), data);
                 // Where images are streamed to: the SerDes' 0x0a, the SBus master's 0x14, its PCIe window 0x04 (firmware.c).
-                wrote_code = matches!(address, 0x04 | 0x0a | 0x14);
+                written_code = matches!(address, 0x04 | 0x0a | 0x14).then_some(data);
             }
             SBUS_READ => {
                 code = RESULT_READ;
@@ -57,15 +57,15 @@ impl Sbus {
             | ASIC_STS_SBUS_RESULT::RCV_DATA_VALID.mask()
             | ASIC_STS_SBUS_RESULT::RESULT_CODE.put(code)
             | ASIC_STS_SBUS_RESULT::DATA_OUT.put(out.into());
-        wrote_code
+        written_code
     }
 
-    fn set_request(&mut self, value: u64) -> bool {
+    fn set_request(&mut self, value: u64) -> Option<u32> {
         self.request = value;
-        ASIC_CFG_SBUS_EXECUTE::FAST_MODE.is_set(self.execute) && self.run()
+        if ASIC_CFG_SBUS_EXECUTE::FAST_MODE.is_set(self.execute) { self.run() } else { None }
     }
 
-    fn set_execute(&mut self, value: u64) -> bool {
+    fn set_execute(&mut self, value: u64) -> Option<u32> {
         let rises = ASIC_CFG_SBUS_EXECUTE::EXECUTE.is_set(value & !self.execute);
         self.execute = value;
         if rises {
@@ -74,7 +74,7 @@ impl Sbus {
         if !ASIC_CFG_SBUS_EXECUTE::EXECUTE.is_set(value) {
             self.result &= !(ASIC_STS_SBUS_RESULT::DONE.mask() | ASIC_STS_SBUS_RESULT::RCV_DATA_VALID.mask());
         }
-        false
+        None
     }
 
     fn counters(&self) -> u64 {
@@ -307,9 +307,9 @@ impl Asic {
         }
         let is = |row: csr::Csr| row.off() == offset;
         if is(csr::ASIC_CFG_SBUS_REQUEST) {
-            board.firmware.sbus_words += u64::from(self.sbus.set_request(value));
+            board.firmware.take_sbus_code(self.sbus.set_request(value));
         } else if is(csr::ASIC_CFG_SBUS_EXECUTE) {
-            board.firmware.sbus_words += u64::from(self.sbus.set_execute(value));
+            board.firmware.take_sbus_code(self.sbus.set_execute(value));
         } else if is(csr::ASIC_CFG_MUTEX) {
             // Held by the other HFI: only a release gets through (firmware.c:acquire_hw_mutex relies on that).
             if value == 0 || self.mutex == 0 {

@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::dma::DmaSpace;
 use crate::event::{Event, EventQueue};
 use crate::interrupts::Interrupts;
+use crate::misc::HashedStream;
 use crate::packet::Packet;
 use crate::stats::{Counts, DropReason};
 use crate::wire::{Doorbell, Lane, LinkMessage};
@@ -45,8 +46,20 @@ pub struct FirmwareSignals {
     pub cram_written: bool,
     /// Dwords of code sent over SBus.
     pub sbus_words: u64,
+    /// Header and code of the image as they were written, on their way through the engine's hash.
+    pub stream: HashedStream,
     /// What lies in the 8051's code memory was found good.
     pub authorised: bool,
+}
+
+impl FirmwareSignals {
+    /// Code that came over SBus, if any did.
+    pub fn take_sbus_code(&mut self, code: Option<u32>) {
+        if let Some(dword) = code {
+            self.sbus_words = self.sbus_words.saturating_add(1);
+            self.stream.put(&dword.to_le_bytes());
+        }
+    }
 }
 
 /// Counters of packets through the port, as the DCC keeps them.

@@ -448,6 +448,7 @@ impl Dc8051 {
         if DC_DC8051_CFG_RAM_ACCESS_SETUP::RAM_SEL.is_set(self.setup) {
             // New code must pass the security engine again.
             board.firmware.cram_written = true;
+            board.firmware.stream.put(&value.to_le_bytes());
             board.firmware.authorised = false;
         }
         self.next_address();

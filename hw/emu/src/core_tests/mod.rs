@@ -4,10 +4,14 @@ mod fuzz;
 mod link;
 mod registers;
 
-use crate::{Adapter, Config, EmuBus, Icode, Lab, Pacing};
+use crate::{Adapter, Config, EmuBus, Icode, Lab, Pacing, firmware};
 use opx_bus::{PciFunction, poll};
 use opx_defs::csr::{self, Csr};
 use std::time::Duration;
+
+fn qwords(bytes: &[u8]) -> impl Iterator<Item = u64> {
+    bytes.chunks_exact(8).map(|qword| u64::from_le_bytes(qword.try_into().unwrap()))
+}
 
 pub struct Node {
     pub adapter: Adapter,
@@ -69,30 +73,49 @@ impl Node {
         (data >> (field % 2 * 32)) as u32
     }
 
-    /// `firmware.c:load_security_variables` and `run_rsa`, leaving out what `skip` names.
+    /// Loads a good 8051 image, leaving out what `skip` names.
     pub fn load_code(&self, skip: &str) -> u64 {
-        for index in 0..32 {
-            for (name, row) in [("modulus", csr::MISC_CFG_RSA_MODULUS), ("r2", csr::MISC_CFG_RSA_R2)] {
-                if name != skip {
-                    self.bus.write64(row.at(index), 0x1111 + u64::from(index));
-                }
+        self.load_image(&firmware::image(512, 1), skip)
+    }
+
+    /// `firmware.c:load_security_variables` with the parts of an augmented file, leaving out what `skip` names.
+    pub fn load_variables(&self, file: &[u8], skip: &str) {
+        for (name, row, start) in [("modulus", csr::MISC_CFG_RSA_MODULUS, 128), ("r2", csr::MISC_CFG_RSA_R2, 644)] {
+            if name != skip {
+                self.put_array(row, &file[start..start + 256]);
             }
         }
         if skip != "mu" {
-            self.put(csr::MISC_CFG_RSA_MU, 77);
+            self.put_array(csr::MISC_CFG_RSA_MU, &file[900..908]);
         }
-        (0..16).filter(|_| skip != "header").for_each(|n| self.put(csr::MISC_CFG_SHA_PRELOAD, n));
+        if skip != "header" {
+            qwords(&file[..128]).for_each(|qword| self.put(csr::MISC_CFG_SHA_PRELOAD, qword));
+        }
+    }
+
+    fn put_array(&self, row: Csr, bytes: &[u8]) {
+        (0..).zip(qwords(bytes)).for_each(|(index, qword)| self.bus.write64(row.at(index), qword));
+    }
+
+    /// The part of `firmware.c:load_8051_firmware` from the security variables to the engine's status.
+    pub fn load_image(&self, file: &[u8], skip: &str) -> u64 {
+        self.load_variables(file, skip);
         self.put(csr::MISC_CFG_FW_CTRL, 0);
         self.put(csr::DC_DC8051_CFG_RAM_ACCESS_SETUP, 0x101);
         self.put(csr::DC_DC8051_CFG_RAM_ACCESS_CTRL, 1 << 24);
-        (0..64).for_each(|n| self.put(csr::DC_DC8051_CFG_RAM_ACCESS_WR_DATA, n));
+        qwords(&file[908..]).for_each(|qword| self.put(csr::DC_DC8051_CFG_RAM_ACCESS_WR_DATA, qword));
         self.put(csr::DC_DC8051_CFG_RAM_ACCESS_CTRL, 0);
         self.put(csr::DC_DC8051_CFG_RAM_ACCESS_SETUP, 0);
         if skip != "flag" {
             self.put(csr::MISC_CFG_FW_CTRL, 2);
         }
+        self.run_rsa(file, skip)
+    }
+
+    /// `firmware.c:run_rsa`.
+    pub fn run_rsa(&self, file: &[u8], skip: &str) -> u64 {
         if skip != "signature" {
-            (0..32).for_each(|n| self.bus.write64(csr::MISC_CFG_RSA_SIGNATURE.at(n), 5));
+            self.put_array(csr::MISC_CFG_RSA_SIGNATURE, &file[388..644]);
         }
         self.put(csr::MISC_CFG_RSA_CMD, 1);
         let status = || self.get(csr::MISC_CFG_FW_CTRL) >> 2 & 3;
