@@ -61,6 +61,8 @@ pub struct Endpoint<B: PciFunction> {
     hfi: Hfi<B>,
     config: Config,
     address: Address,
+    /// The way back here; made once, because asking the adapter for its LID takes a lock.
+    to_self: Route,
     recv: RecvContext<B>,
     pio: PioSender<B>,
     sdma: SdmaQueue<B, SlotId>,
@@ -133,6 +135,7 @@ impl<B: PciFunction> Endpoint<B> {
         Ok(Self {
             hfi: hfi.clone(),
             address,
+            to_self: Route { sc: config.sc, sl: config.sl, ..hfi.route(rx, address.lid, rx) },
             recv,
             pio,
             sdma,
@@ -345,7 +348,7 @@ impl<B: PciFunction> Endpoint<B> {
 
     /// The way from here to `to`.
     fn route(&self, to: Address) -> Route {
-        Route { sc: self.config.sc, sl: self.config.sl, ..self.hfi.route(self.address.rx, to.lid, to.rx) }
+        Route { dlid: to.lid, dst_rx: to.rx, ..self.to_self }
     }
 
     /// Looks whether the adapter still answers and the engines still run; reads registers, so not often.
