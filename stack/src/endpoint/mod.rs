@@ -213,7 +213,7 @@ impl<B: PciFunction> Endpoint<B> {
             Eager::of(Some(tag), None, message).encode(&route, &mut self.scratch[..])
         };
         let posted = match encoded {
-            Ok((header, payload)) => self.post(to, Some(handle), header, payload),
+            Ok((header, payload)) => self.post(self.hfi.bus().now(), to, Some(handle), header, payload),
             Err(_) => Err(SendError::TooLong(len)),
         };
         match posted {
@@ -235,7 +235,7 @@ impl<B: PciFunction> Endpoint<B> {
     pub fn tag_inject(&mut self, to: Address, tag: u64, data: &[u8]) -> Result<(), SendError> {
         let inject = Inject { tag: Some(tag), cq_data: None, data };
         let header = inject.encode(&self.route(to)).map_err(|_| SendError::TooLong(data.len()))?;
-        self.post(to, None, header, 0)?;
+        self.post(self.hfi.bus().now(), to, None, header, 0)?;
         self.counters.sent_messages += 1;
         Ok(())
     }

@@ -39,12 +39,13 @@ impl<B: PciFunction> Endpoint<B> {
     /// Puts a packet with the first `payload` bytes of `scratch` in line for sending.
     pub(super) fn post(
         &mut self,
+        now: Instant,
         to: Address,
         operation: Option<Handle>,
         header: Header,
         payload: usize,
     ) -> Result<(), SendError> {
-        let slot = self.reserve(to, operation, payload)?;
+        let slot = self.reserve(now, to, operation, payload)?;
         self.slots.write_payload(slot.0, 0, &self.scratch[..payload]);
         self.commit(slot, header, payload);
         Ok(())
@@ -53,12 +54,12 @@ impl<B: PciFunction> Endpoint<B> {
     /// Takes a slot and a sequence number for a packet, or neither.
     fn reserve(
         &mut self,
+        now: Instant,
         to: Address,
         operation: Option<Handle>,
         payload: usize,
     ) -> Result<(SlotId, opx_defs::units::Psn), SendError> {
         let slot = self.slots.take(operation).ok_or(SendError::Again(to))?;
-        let now = self.hfi.bus().now();
         match self.reliability.send(now, Origin::from(to), payload as u32, |_| slot) {
             Ok(psn) => Ok((slot, psn)),
             Err(refused) => {
@@ -79,14 +80,14 @@ impl<B: PciFunction> Endpoint<B> {
     }
 
     /// Sends what rendezvous need sent: answers first, then data, each transfer in turn.
-    pub(super) fn pump(&mut self, _now: Instant) -> bool {
+    pub(super) fn pump(&mut self, now: Instant) -> bool {
         let mut busy = false;
         // Each once: a peer that takes nothing must not hold up the answers to others.
         for _ in 0..self.unanswered.len() {
             let Some(answering) = self.unanswered.pop_front() else { break };
             let route = self.route(answering.to);
             let Ok((header, payload)) = answering.cts.encode(&route, &mut self.scratch[..]) else { continue };
-            match self.post(answering.to, None, header, payload) {
+            match self.post(now, answering.to, None, header, payload) {
                 Err(SendError::Again(_)) => self.unanswered.push_back(answering),
                 Ok(()) | Err(_) => busy = true,
             }
@@ -95,7 +96,7 @@ impl<B: PciFunction> Endpoint<B> {
         let mut blocked = 0;
         while blocked < self.sending.len() {
             let Some(handle) = self.sending.pop_front() else { break };
-            match self.send_piece(handle) {
+            match self.send_piece(now, handle) {
                 Piece::Sent => {
                     self.sending.push_back(handle);
                     (busy, blocked) = (true, 0);
@@ -111,7 +112,7 @@ impl<B: PciFunction> Endpoint<B> {
     }
 
     /// Sends the next packet of a rendezvous.
-    fn send_piece(&mut self, handle: Handle) -> Piece {
+    fn send_piece(&mut self, now: Instant, handle: Handle) -> Piece {
         let Some(send) = self.sends.get_mut(handle) else { return Piece::Nothing };
         let to = send.to;
         let SendKind::Rendezvous { grants, .. } = &send.kind else { return Piece::Nothing };
@@ -127,7 +128,7 @@ impl<B: PciFunction> Endpoint<B> {
             ack_req: len == grant.left,
         };
         let Ok(header) = data.encode(&self.route(to), padding) else { return Piece::Nothing };
-        let slot = match self.reserve(to, Some(handle), padded) {
+        let slot = match self.reserve(now, to, Some(handle), padded) {
             Ok(slot) => slot,
             Err(SendError::Again(_)) => return Piece::Again,
             Err(_) => return Piece::Nothing,
