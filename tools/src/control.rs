@@ -8,12 +8,13 @@
 //! | `plug` | puts it back |
 //! | `remove ADAPTER` | takes an adapter out of its slot, for good |
 //! | `faults ADAPTER [loss=P] [dup=P] [reorder=P] [corrupt=P] [seed=N]` | spoils packets that arrive at an adapter, 0 or 1; what isn't named is 0 |
+//! | `inject ADAPTER FAULT [unit=N] [after=N]` | lets an adapter have a fault of docs/faults.md at the packet of a unit that follows so many others |
 //! | `counts ADAPTER` | packets, faults and drops so far |
 //! | `unmodelled ADAPTER` | how many registers were accessed that aren't modelled |
 
 use crate::cli::percent;
 use opx_bus::PacketFaults;
-use opx_emu::{Adapter, DropReason, Lab};
+use opx_emu::{Adapter, DropReason, Fault, Lab};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -101,15 +102,35 @@ impl Bench {
                 Ok(String::new())
             }
             ("faults", [adapter, settings @ ..]) => self.faults(adapter, settings),
+            ("inject", [adapter, fault, settings @ ..]) => self.inject(adapter, fault, settings),
             ("counts", [adapter]) => Ok(counts(self.adapter(adapter)?)),
             ("unmodelled", [adapter]) => Ok(self.adapter(adapter)?.unmodelled().len().to_string()),
-            _ => Err("no such command: pull, plug, remove N, faults N [loss=P]..., counts N, unmodelled N".to_owned()),
+            _ => Err("no such command: pull, plug, remove N, faults N [loss=P]..., inject N FAULT..., counts N, unmodelled N".to_owned()),
         }
     }
 
     fn adapter(&self, number: &str) -> Result<&Adapter, String> {
         let adapter = number.parse::<usize>().ok().and_then(|number| self.adapters.get(number));
         adapter.ok_or_else(|| format!("there is no adapter {number}, there are {}", self.adapters.len()))
+    }
+
+    fn inject(&self, adapter: &str, fault: &str, settings: &[&str]) -> Result<String, String> {
+        let adapter = self.adapter(adapter)?;
+        let fault: Fault = fault.parse().map_err(|problem| format!("{fault}: {problem}"))?;
+        let (mut unit, mut after) = (0, 0);
+        for setting in settings {
+            let (name, value) = setting.split_once('=').ok_or_else(|| format!("{setting} isn't NAME=VALUE"))?;
+            match name {
+                "unit" => unit = value.parse().map_err(|_| format!("{setting}: not a unit's number"))?,
+                "after" => after = value.parse().map_err(|_| format!("{setting}: not a number"))?,
+                _ => return Err(format!("{name}: no such setting; unit, after")),
+            }
+        }
+        if adapter.inject(fault, unit, after) {
+            Ok(String::new())
+        } else {
+            Err("too many faults wait already".to_owned())
+        }
     }
 
     fn faults(&self, adapter: &str, settings: &[&str]) -> Result<String, String> {
@@ -175,8 +196,12 @@ mod tests {
             assert!(ask(line).starts_with("ok"), "{line}");
         }
         assert!(ask("counts 0").starts_with("ok sent=0 received=0 lost=0"));
+        assert_eq!(ask("inject 0 chip-freeze unit=0 after=1000000"), "ok");
         for line in [
             "",
+            "inject 0 gremlins",
+            "inject 0 chip-freeze after=x",
+            "inject 0 chip-freeze when=1",
             "jump",
             "counts",
             "counts 2",

@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::dma::DmaSpace;
 use crate::event::{Event, EventQueue};
+use crate::inject::Plans;
 use crate::interrupts::Interrupts;
 use crate::misc::HashedStream;
 use crate::packet::Packet;
@@ -118,6 +119,8 @@ pub struct Board {
     pub firmware: FirmwareSignals,
     /// The link changed, or its logical state: the transmit engine has yet to be told.
     pub link_changed: bool,
+    /// Faults that the adapter was told to have.
+    pub plans: Plans,
     /// Counters of the port.
     pub port: PortCounters,
     /// The wires.
@@ -139,6 +142,7 @@ impl Board {
             frozen: false,
             firmware: FirmwareSignals::default(),
             link_changed: false,
+            plans: Plans::default(),
             port: PortCounters::default(),
             wires: Wires { own: Arc::new(Lane::new(Arc::clone(&doorbell), doorbell)), cable: None },
             counts: Counts::default(),

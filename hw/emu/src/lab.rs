@@ -4,6 +4,7 @@ use crate::bus::EmuBus;
 use crate::chip::Chip;
 use crate::config::Config;
 use crate::dma::MapError;
+use crate::inject::Fault;
 use crate::msix::VECTORS;
 use crate::stats::Counts;
 use crate::unmodelled::Unmodelled;
@@ -332,6 +333,12 @@ impl Adapter {
     /// Spoils packets that arrive at this adapter from now on, after their ICRC was put on.
     pub fn set_wire_faults(&self, faults: PacketFaults, seed: u64) {
         self.with(|chip| chip.set_wire_faults(faults, seed));
+    }
+
+    /// Lets the adapter have a fault at the packet of `unit` that follows `after` others from now on; `false` when too many
+    /// faults wait already (1024).
+    pub fn inject(&self, fault: Fault, unit: u16, after: u64) -> bool {
+        self.with(|chip| chip.board.plans.add(fault, unit, after))
     }
 
     /// How often each fault was dealt.
