@@ -416,11 +416,17 @@ pub enum ContextError {
         /// What it may be.
         rule: &'static str,
     },
-    /// The link went down, and the chip is frozen until it is brought up again.
+    /// An error or a link that went down has frozen the chip, and that isn't dealt with yet.
     #[error(
-        "{adapter}: the link went down and the chip is frozen; drop all contexts and engines, bring the link up, then take new ones"
+        "{adapter}: the chip is frozen; call Hfi::service_interrupts until it isn't, then recover the context or engine"
     )]
     Frozen {
+        /// The adapter.
+        adapter: String,
+    },
+    /// The link is down, so what is sent would be lost.
+    #[error("{adapter}: the link is down; bring it up, then recover the context or engine")]
+    LinkDown {
         /// The adapter.
         adapter: String,
     },

@@ -2,9 +2,10 @@
 
 use crate::asic::Asic;
 use crate::error::{ContextError, LinkError, OpenError};
+use crate::freeze::Frozen;
 use crate::info::Info;
 use crate::interrupts::{Counts, InterruptMask, Serviced};
-use crate::link::{Frozen, Link, LinkInfo, LinkState};
+use crate::link::{Link, LinkInfo, LinkState};
 use crate::open::KDETH_PREFIX;
 use crate::options::Options;
 use crate::pool::Pool;
@@ -70,7 +71,7 @@ pub(crate) struct Inner<B: PciFunction> {
     pub link: Mutex<Link>,
     /// What the link shows to others while it is being worked on.
     pub shown: Mutex<(LinkState, Option<LinkInfo>)>,
-    /// Whether the chip is frozen.
+    /// Whether the chip is frozen, and how often it was.
     pub frozen: Frozen,
     /// One line of 64 bytes for each send context's credit-return word.
     pub credit_memory: DmaBlock,

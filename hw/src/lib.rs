@@ -23,6 +23,7 @@ mod error;
 mod fabric;
 mod firmware;
 mod firmware_file;
+mod freeze;
 mod hfi;
 mod info;
 mod init_rx;

@@ -16,7 +16,6 @@ use opx_defs::csr;
 use opx_defs::units::{Guid, Lid};
 use std::fmt;
 use std::sync::TryLockError;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How long a loopback may take: nobody else is involved, but firmware is.
@@ -147,20 +146,6 @@ pub(crate) struct Link {
     pub crc_mode: u8,
     /// How the last negotiation failed, beginning with a separator, or empty.
     last_failure: String,
-}
-
-/// Set while the chip is frozen after a link went down; contexts and engines look at it.
-#[derive(Debug, Default)]
-pub(crate) struct Frozen(AtomicBool);
-
-impl Frozen {
-    pub fn get(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-
-    fn set(&self, frozen: bool) {
-        self.0.store(frozen, Ordering::Release);
-    }
 }
 
 impl Link {
