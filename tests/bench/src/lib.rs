@@ -1,0 +1,11 @@
+//! What the benches share: an exact instruction counter, a count of allocations, and the table of results.
+#![forbid(unsafe_code)]
+
+mod allocations;
+mod count;
+mod instruction;
+mod table;
+
+pub use allocations::{ALLOCATOR, Allocator, allocations};
+pub use count::{Cases, Counted, Error, Steps};
+pub use table::{Goal, Table};
