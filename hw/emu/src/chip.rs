@@ -288,6 +288,13 @@ impl Chip {
         self.faults.set(faults, seed);
     }
 
+    /// Puts a packet on the lane to this chip; `false` when that is full.
+    pub fn arrive(&mut self, packet: Packet) -> bool {
+        let wires = &self.board.wires;
+        let lane = wires.cable.as_ref().map_or(&wires.own, |cable| &cable.into);
+        lane.send(self.board.now, packet).is_ok()
+    }
+
     /// How often each fault was dealt.
     pub fn fault_counts(&self) -> FaultCounts {
         self.faults.counts()

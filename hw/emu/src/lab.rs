@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::dma::MapError;
 use crate::inject::Fault;
 use crate::msix::VECTORS;
+use crate::packet::Packet;
 use crate::stats::Counts;
 use crate::unmodelled::Unmodelled;
 use crate::wire::{Doorbell, Lane};
@@ -339,6 +340,12 @@ impl Adapter {
     /// faults wait already (1024).
     pub fn inject(&self, fault: Fault, unit: u16, after: u64) -> bool {
         self.with(|chip| chip.board.plans.add(fault, unit, after))
+    }
+
+    /// Puts a packet on the wire to this adapter, as if the far port had sent it; `false` when the wire is full. It goes
+    /// through the cable, or through the port's own loop where no cable is plugged in.
+    pub fn arrive(&self, packet: Packet) -> bool {
+        self.with(|chip| chip.arrive(packet))
     }
 
     /// How often each fault was dealt.

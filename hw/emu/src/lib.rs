@@ -49,5 +49,6 @@ pub use config::{Config, Icode};
 pub use dma::MapError;
 pub use inject::{ChipFault, Fault, NoSuchFault, PioFault, ReceiveFault, SdmaFault};
 pub use lab::{Adapter, Lab, Pacing};
+pub use packet::Packet;
 pub use stats::{Counts, DropReason};
 pub use unmodelled::Unmodelled;

@@ -3,6 +3,7 @@
 use super::rig::{BASE, EAGERS, ENTRIES, ENTRY, EXPECTED, Kdeth, PLAIN, Rig, bytes};
 use crate::packet::Packet;
 use crate::stats::DropReason;
+use crate::wire::LINK_CREDIT_BYTES;
 use opx_defs::csr;
 use opx_defs::rcvarray::RcvArrayEntry;
 use opx_defs::source::Source;
@@ -384,4 +385,14 @@ proptest! {
         r.rig.settle();
         prop_assert_eq!(r.rig.chip.board.events.len(), 0);
     }
+}
+
+#[test]
+fn a_full_wire_takes_no_more_packets() {
+    let mut rig = Rig::new();
+    let packet = Packet::seal(bytes(8192 - 4, 0), Vl(0), false, false, false);
+    let taken = (0..100).take_while(|_| rig.chip.arrive(packet.clone())).count();
+    assert_eq!(taken, LINK_CREDIT_BYTES / 8192);
+    rig.settle();
+    assert!(rig.chip.arrive(packet));
 }

@@ -80,7 +80,8 @@ impl Rig {
 
     /// Puts a packet on the wire from outside.
     pub fn arrive(&mut self, packet: Packet) {
-        self.chip.board.wires.own.send(self.now, packet).unwrap();
+        self.chip.board.now = self.now;
+        assert!(self.chip.arrive(packet), "the wire is full");
         self.settle();
     }
 
