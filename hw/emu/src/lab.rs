@@ -1,5 +1,6 @@
 //! A bench with adapters on it, sharing one clock: real, with a thread for each chip, or simulated.
 
+use crate::alarm::Alarm;
 use crate::bus::EmuBus;
 use crate::chip::Chip;
 use crate::config::Config;
@@ -10,7 +11,6 @@ use crate::packet::Packet;
 use crate::stats::Counts;
 use crate::unmodelled::Unmodelled;
 use crate::wire::{Doorbell, Lane};
-use crossbeam_utils::CachePadded;
 use opx_bus::chance::FaultCounts;
 use opx_bus::clock::RealClock;
 use opx_bus::iova::IovaAllocator;
@@ -40,10 +40,7 @@ const IOVA_END: Iova = Iova(1 << 47);
 pub(crate) struct Unit {
     pub name: String,
     chip: Mutex<Chip>,
-    doorbell: Arc<Doorbell>,
-    /// When the chip's thread means to wake by itself. Changed only with the chip locked. On a line of its own: every
-    /// register access looks at it, and the chip's thread writes it all the time.
-    planned: CachePadded<AtomicU64>,
+    alarm: Alarm,
     pub iovas: Mutex<IovaAllocator>,
     /// Whether it was taken out of its slot.
     removed: AtomicBool,
@@ -60,14 +57,10 @@ impl Unit {
         let mut chip = self.lock();
         chip.board.now = chip.board.now.max(now);
         let result = act(&mut chip);
-        let due = chip.next_due().map_or(u64::MAX, Instant::as_nanos);
-        let wake = due < self.planned.load(Ordering::Relaxed);
-        if wake {
-            self.planned.store(due, Ordering::Relaxed);
-        }
+        let wake = self.alarm.put_forward(chip.next_due());
         drop(chip);
         if wake {
-            self.doorbell.ring();
+            self.alarm.ring();
         }
         result
     }
@@ -83,7 +76,7 @@ impl Unit {
             }
         }
         let due = chip.next_due();
-        self.planned.store(due.map_or(u64::MAX, Instant::as_nanos), Ordering::Relaxed);
+        self.alarm.set(due);
         due
     }
 }
@@ -91,7 +84,7 @@ impl Unit {
 impl Drop for Unit {
     fn drop(&mut self) {
         // The chip's thread then finds the unit gone, and ends.
-        self.doorbell.ring();
+        self.alarm.ring();
     }
 }
 
@@ -238,8 +231,7 @@ impl Lab {
         let unit = Arc::new(Unit {
             name,
             chip: Mutex::new(Chip::new(config, Arc::clone(&doorbell))),
-            doorbell: Arc::clone(&doorbell),
-            planned: CachePadded::new(AtomicU64::new(u64::MAX)),
+            alarm: Alarm::new(Arc::clone(&doorbell)),
             iovas: Mutex::new(IovaAllocator::new(IOVA_START, IOVA_END)),
             removed: AtomicBool::new(false),
         });
@@ -265,8 +257,8 @@ impl Lab {
             return;
         }
         let (to_b, to_a) = (
-            Arc::new(Lane::new(Arc::clone(&a.unit.doorbell), Arc::clone(&b.unit.doorbell))),
-            Arc::new(Lane::new(Arc::clone(&b.unit.doorbell), Arc::clone(&a.unit.doorbell))),
+            Arc::new(Lane::new(Arc::clone(a.unit.alarm.doorbell()), Arc::clone(b.unit.alarm.doorbell()))),
+            Arc::new(Lane::new(Arc::clone(b.unit.alarm.doorbell()), Arc::clone(a.unit.alarm.doorbell()))),
         );
         let now = self.bench.now();
         a.unit.with(now, |chip| chip.plug(Arc::clone(&to_b), Arc::clone(&to_a)));

@@ -1,6 +1,7 @@
 //! The Omni-Path HFI1 adapter in software: a model of the chip, block by block, judged by Linux's own driver.
 #![forbid(unsafe_code)]
 
+mod alarm;
 mod asic;
 mod board;
 mod bus;
@@ -35,6 +36,7 @@ mod sdma_assembly;
 #[cfg(feature = "server")]
 pub mod server;
 mod stats;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod triplet;

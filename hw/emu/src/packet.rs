@@ -71,7 +71,7 @@ fn icrc(body: &[u8], bypass: bool) -> u32 {
     hasher.finalize()
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
