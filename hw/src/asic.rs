@@ -23,7 +23,7 @@ impl Asic {
     /// `firmware.c:acquire_hw_mutex`.
     fn acquire_mutex<B: PciFunction>(self, regs: &Regs<B>) -> Result<(), FirmwareError> {
         let mine = 1u64 << self.hfi_id;
-        if regs.read(&csr::ASIC_CFG_MUTEX)? & 0xff == mine {
+        if regs.read_any(&csr::ASIC_CFG_MUTEX, 0)? & 0xff == mine {
             return Ok(());
         }
         let mut held = 0;
@@ -31,7 +31,7 @@ impl Asic {
             let start = regs.bus().now();
             loop {
                 regs.write(&csr::ASIC_CFG_MUTEX, mine);
-                held = regs.read(&csr::ASIC_CFG_MUTEX)? & 0xff;
+                held = regs.read_any(&csr::ASIC_CFG_MUTEX, 0)? & 0xff;
                 if held == mine {
                     return Ok(());
                 }
@@ -52,7 +52,7 @@ impl Asic {
 
     /// `firmware.c:release_hw_mutex`.
     fn release_mutex<B: PciFunction>(self, regs: &Regs<B>) -> Result<(), Gone> {
-        if regs.read(&csr::ASIC_CFG_MUTEX)? & 0xff == 1 << self.hfi_id {
+        if regs.read_any(&csr::ASIC_CFG_MUTEX, 0)? & 0xff == 1 << self.hfi_id {
             regs.write(&csr::ASIC_CFG_MUTEX, 0);
         }
         Ok(())
@@ -69,12 +69,12 @@ impl Asic {
         change: impl FnOnce(u64) -> Option<u64>,
     ) -> Result<Result<(), u64>, FirmwareError> {
         self.acquire_mutex(regs)?;
-        let old = regs.read(&csr::ASIC_CFG_SCRATCH)?;
+        let old = regs.read_any(&csr::ASIC_CFG_SCRATCH, 0)?;
         let done = match change(old) {
             Some(new) => {
                 regs.write(&csr::ASIC_CFG_SCRATCH, new);
                 // Makes the write visible to the other function's driver before the mutex is given back.
-                regs.read(&csr::ASIC_CFG_SCRATCH)?;
+                regs.read_any(&csr::ASIC_CFG_SCRATCH, 0)?;
                 Ok(())
             }
             None => Err(old),

@@ -30,6 +30,13 @@ fn loopback_reaches_active() {
 }
 
 #[test]
+fn a_mutex_full_of_ones_is_broken_and_is_no_adapter_that_is_gone() {
+    let bench = Bench::new(Icode::Silicon);
+    bench.bus().write64(csr::ASIC_CFG_MUTEX.off(), u64::MAX);
+    bench.open();
+}
+
+#[test]
 fn identity_is_read() {
     let bench = Bench::new(Icode::Silicon);
     let hfi = bench.open();
