@@ -111,6 +111,17 @@ impl FirmwareFile {
     }
 }
 
+/// Checks the bytes of a firmware file as [`crate::Hfi::open`] does, and gives the lengths of its parts: header, modulus,
+/// signature, R2, mu, code. For tests that have no file.
+///
+/// # Errors
+/// When it is no firmware file.
+#[doc(hidden)]
+pub fn check_firmware(bytes: Vec<u8>) -> Result<[usize; 6], FirmwareError> {
+    let file = FirmwareFile::check(Path::new("memory"), bytes)?;
+    Ok([file.css_header(), file.modulus(), file.signature(), file.r2(), file.mu(), file.code()].map(<[u8]>::len))
+}
+
 /// The bytes as little-endian qwords; a last part is filled up with zeros (`firmware.c:write_8051`).
 pub(crate) fn qwords(bytes: &[u8]) -> impl Iterator<Item = u64> {
     bytes.chunks(8).map(|chunk| {

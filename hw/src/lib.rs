@@ -42,6 +42,8 @@ mod send_context;
 
 pub use dc8051::FirmwareVersion;
 pub use error::{ChipError, CommandError, ContextError, FirmwareError, Gone, LinkError, OpenError, Stuck};
+#[doc(hidden)]
+pub use firmware_file::check_firmware;
 pub use hfi::Hfi;
 pub use info::{Info, Sizes};
 pub use interrupts::{Counts, Serviced};

@@ -1,0 +1,396 @@
+//! Any packets from other nodes at an endpoint that sends and receives: never a panic, every operation ends at most once with its
+//! own buffer, what waits is bounded, and an honest peer still gets its messages across.
+#![no_main]
+
+use arbitrary::Arbitrary;
+use libfuzzer_sys::fuzz_target;
+use opx_bus::PciFunction;
+use opx_defs::units::{Lid, Psn, Vl};
+use opx_defs::wire::opx::{
+    Answer, Eager, FlowKey, Header, Immediate, Inject, Iov, MpFirst, MpNth, Opcode, Padding, Route, RzvCts, RzvData,
+    RzvOp, RzvRts, Ud, UdOp,
+};
+use opx_emu::{Adapter, EmuBus, Packet};
+use opx_hw::Hfi;
+use opx_stack::{Address, Completion, Config, Endpoint, Pattern};
+use std::collections::HashMap;
+use std::time::Duration;
+
+const MOST_STEPS: usize = 100;
+/// LIDs of those who send anything; each is several flows.
+const STRANGERS: u32 = 0x50;
+const UNEXPECTED: usize = 32 << 10;
+const OPERATIONS: usize = 24;
+/// What a buffer holds before something is received into it.
+const UNTOUCHED: u8 = 0xee;
+/// Tags of the honest peer's messages; nobody else has them.
+const HONEST: u64 = 0x0011_2233_4455_6677;
+
+#[derive(Debug, Arbitrary)]
+enum Step {
+    Packet {
+        from: From,
+        kind: Kind,
+    },
+    /// Anything with the address, the keys and the length of a packet for the endpoint.
+    Raw {
+        from: From,
+        opcode: u8,
+        words: [u64; 4],
+        payload: Vec<u8>,
+    },
+    Receive {
+        tag: u8,
+        any_tag: bool,
+        from: Option<u8>,
+        len: u16,
+    },
+    /// An offer that a receive waits for.
+    Offer {
+        from: From,
+        tag: u8,
+        len: u16,
+        buffer: u8,
+    },
+    Send {
+        to: u8,
+        tag: u8,
+        len: u16,
+        long: bool,
+    },
+    Inject {
+        to: u8,
+        tag: u8,
+        len: u8,
+    },
+    Progress,
+    Pass {
+        micros: u16,
+    },
+}
+
+/// The sender of a packet, and whether it is the packet's turn.
+#[derive(Debug, Clone, Copy, Arbitrary)]
+struct From {
+    who: u8,
+    psn: Option<u32>,
+}
+
+#[derive(Debug, Arbitrary)]
+enum Kind {
+    Inject { tag: Option<u8>, len: u8 },
+    Eager { tag: Option<u8>, len: u16 },
+    MpFirst { tag: Option<u8>, message: u16, len: u16 },
+    MpNth { offset: u16, len: u16 },
+    Rts { tag: Option<u8>, len: Number, along: u16, counter: Number },
+    Cts { counter: Number, cookie: Number, pieces: [Piece; 2], second: bool, truncated: bool },
+    Data { cookie: Number, at: Number, len: u16, last: bool },
+    Ud { op: u8, ours: bool, start: u32, count: u32 },
+}
+
+#[derive(Debug, Clone, Copy, Arbitrary)]
+struct Piece {
+    to: Number,
+    from: Number,
+    len: Number,
+}
+
+#[derive(Debug, Clone, Copy, Arbitrary)]
+enum Number {
+    Any(u64),
+    Small(u16),
+    /// The name of one of the first operations.
+    Operation {
+        index: u8,
+        generation: u8,
+    },
+}
+
+impl Number {
+    fn value(self) -> u64 {
+        match self {
+            Self::Any(value) => value,
+            Self::Small(value) => value.into(),
+            Self::Operation { index, generation } => u64::from(generation % 4 + 1) << 32 | u64::from(index % 4),
+        }
+    }
+}
+
+struct Rig {
+    adapter: Adapter,
+    hfi: Hfi<EmuBus>,
+    victim: Endpoint<EmuBus>,
+    honest: Endpoint<EmuBus>,
+    /// PSN of each stranger's next packet.
+    turns: [u32; 4],
+    /// Operations under way: context and bytes of the buffer.
+    under_way: HashMap<u64, usize>,
+    contexts: u64,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let adapter = opx_fuzz::adapter();
+        let hfi = opx_fuzz::bring_up(&adapter);
+        let reliability = opx_reliability::Config {
+            give_up_after: Duration::from_millis(200),
+            max_flows: 8,
+            max_held_per_flow: 16,
+            ..Default::default()
+        };
+        let config = Config {
+            slots: 32,
+            operations: OPERATIONS,
+            unexpected_bytes: UNEXPECTED,
+            header_entries: 256,
+            eager_buffers: 8,
+            eager_buffer_size: 65536,
+            sdma_entries: 128,
+            reliability,
+            ..Config::default()
+        };
+        let victim = Endpoint::open(&hfi, config.clone()).expect("an endpoint");
+        let honest = Endpoint::open(&hfi, config).expect("another endpoint");
+        Self { adapter, hfi, victim, honest, turns: [0; 4], under_way: HashMap::new(), contexts: 0 }
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Packet { from, kind } => self.packet(*from, kind),
+            Step::Raw { from, opcode, words, payload } => {
+                let mut header = Header::new(&self.route(*from), Opcode::from_byte(*opcode));
+                header.set_word::<4>(words[0]);
+                header.set_word::<5>(words[1]);
+                header.set_word::<6>(words[2]);
+                header.0[14] = (words[3] as u8) << 3;
+                header.set_payload_len(payload.len());
+                self.arrive(*from, header, payload);
+            }
+            Step::Receive { tag, any_tag, from, len } => {
+                let source = from.map(stranger);
+                let pattern = Pattern { tag: u64::from(*tag % 4), ignore: if *any_tag { u64::MAX } else { 0 }, source };
+                let (context, len) = self.begin((*len).into());
+                if self.victim.tag_receive(pattern, vec![UNTOUCHED; len], context).is_err() {
+                    self.under_way.remove(&context);
+                }
+            }
+            Step::Offer { from, tag, len, buffer } => {
+                let receive =
+                    Step::Receive { tag: *tag, any_tag: false, from: None, len: len.saturating_add((*buffer).into()) };
+                self.step(&receive);
+                let (len, counter) = (Number::Small(*len), Number::Small(1));
+                self.packet(*from, &Kind::Rts { tag: Some(*tag), len, along: 0, counter });
+                self.progress();
+            }
+            Step::Send { to, tag, len, long } => {
+                let len = usize::from(*len) + if *long { 60_000 } else { 0 };
+                let (context, len) = self.begin(len);
+                if self.victim.tag_send(stranger(*to), u64::from(*tag % 4), vec![1; len], context).is_err() {
+                    self.under_way.remove(&context);
+                }
+            }
+            Step::Inject { to, tag, len } => {
+                let _ = self.victim.tag_inject(stranger(*to), u64::from(*tag % 4), &vec![2; usize::from(*len % 20)]);
+            }
+            Step::Progress => self.progress(),
+            Step::Pass { micros } => {
+                self.hfi.bus().pause(Duration::from_micros((*micros).into()));
+                self.progress();
+            }
+        }
+    }
+
+    fn begin(&mut self, len: usize) -> (u64, usize) {
+        self.contexts += 1;
+        self.under_way.insert(self.contexts, len);
+        (self.contexts, len)
+    }
+
+    /// The way of a stranger's packet to the endpoint.
+    fn route(&self, from: From) -> Route {
+        let (stranger, to) = (stranger(from.who), self.victim.address());
+        Route {
+            slid: stranger.lid,
+            primary_lid: stranger.lid,
+            src_rx: stranger.rx,
+            ..self.hfi.route(stranger.rx, to.lid, to.rx)
+        }
+    }
+
+    fn packet(&mut self, from: From, kind: &Kind) {
+        let (route, data) = (self.route(from), vec![from.who; 9000]);
+        let tag = |tag: Option<u8>| tag.map(|tag| u64::from(tag % 4));
+        let mut out = vec![0; 20_000];
+        let encoded = match *kind {
+            Kind::Inject { tag: t, len } => {
+                let data = &data[..usize::from(len % 17)];
+                Inject { tag: tag(t), cq_data: None, data }.encode(&route).map(|header| (header, 0))
+            }
+            Kind::Eager { tag: t, len } => {
+                Eager::of(tag(t), None, &data[..usize::from(len % 8500)]).encode(&route, &mut out)
+            }
+            Kind::MpFirst { tag: t, message, len } => {
+                let data = &data[..usize::from(len % 2000) * 4];
+                MpFirst { tag: tag(t), cq_data: None, message_len: message, data }.encode(&route, &mut out)
+            }
+            Kind::MpNth { offset, len } => {
+                MpNth::of(Psn::new(0), offset.into(), &data[..usize::from(len % 8000)]).encode(&route, &mut out)
+            }
+            Kind::Rts { tag: t, len, along, counter } => {
+                let immediate = Immediate::of(&data[..usize::from(along % 200)], along & 0x100 != 0);
+                let rts = RzvRts {
+                    tag: tag(t),
+                    cq_data: None,
+                    len: len.value(),
+                    src_vaddr: 0x1000,
+                    src_device: 0,
+                    src_iface: 0,
+                    origin_counter: counter.value(),
+                    immediate,
+                };
+                rts.encode(&route, &mut out)
+            }
+            Kind::Cts { counter, cookie, pieces, second, truncated } => {
+                let [one, two] = pieces.map(|piece| Iov {
+                    rbuf: piece.to.value(),
+                    sbuf: piece.from.value(),
+                    bytes: piece.len.value(),
+                    sbuf_device: 0,
+                    sbuf_iface: 0,
+                });
+                let answer = if truncated {
+                    Answer::Truncated
+                } else {
+                    let second = second.then_some(two);
+                    Answer::Send { target_cookie: cookie.value(), op: RzvOp::Rzv, iov: one, second }
+                };
+                RzvCts { origin_counter: counter.value(), answer }.encode(&route, &mut out)
+            }
+            Kind::Data { cookie, at, len, last } => {
+                let len = usize::from(len % 8192);
+                out[..len].copy_from_slice(&data[..len]);
+                let packet = RzvData {
+                    target_cookie: cookie.value(),
+                    rbuf: at.value(),
+                    len: len as u16,
+                    op: RzvOp::Rzv,
+                    ack_req: last,
+                };
+                packet.encode(&route, Padding::Qword).map(|header| (header, Padding::Qword.pad(len)))
+            }
+            Kind::Ud { op, ours, start, count } => {
+                let (there, here) = (stranger(from.who), self.victim.address());
+                let (src, dst) = if ours { (here, there) } else { (there, here) };
+                let key = FlowKey { slid: src.lid, dlid: dst.lid, src_rx: src.rx, dst_rx: dst.rx };
+                let op = [UdOp::Ping, UdOp::Ack, UdOp::Nack][usize::from(op) % 3];
+                Ok((Ud { op, key, start: Psn::new(start & 0xff_ffff), count }.encode(&route), 0))
+            }
+        };
+        if let Ok((header, len)) = encoded {
+            self.arrive(from, header, &out[..len]);
+        }
+    }
+
+    fn arrive(&mut self, from: From, mut header: Header, payload: &[u8]) {
+        if header.opcode().is_sequenced() {
+            let turn = &mut self.turns[usize::from(from.who) % 4];
+            let psn = from.psn.unwrap_or_else(|| {
+                *turn += 1;
+                *turn - 1
+            });
+            header.set_psn(Psn::new(psn & 0xff_ffff));
+        }
+        let mut bytes = header.as_bytes().to_vec();
+        bytes.extend(payload);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        self.adapter.arrive(Packet::seal(bytes, Vl(0), false, false, false));
+    }
+
+    fn progress(&mut self) {
+        self.hfi.bus().pause(Duration::from_micros(1));
+        for _ in 0..4 {
+            self.victim.progress().expect("the adapter works");
+        }
+        while let Some(completion) = self.victim.poll_completion() {
+            self.complete(&completion);
+        }
+    }
+
+    fn complete(&mut self, completion: &Completion) {
+        let (context, buffer) = match completion {
+            Completion::Received { context, len, buffer, .. } => {
+                assert!(buffer[*len..].iter().all(|byte| *byte == UNTOUCHED), "more than {len} bytes were written");
+                (context, buffer)
+            }
+            Completion::Sent { context, buffer } | Completion::Failed { context, buffer, .. } => (context, buffer),
+        };
+        assert_eq!(
+            self.under_way.remove(context),
+            Some(buffer.len()),
+            "{context} ended twice, or with another's buffer"
+        );
+    }
+
+    /// Messages of the honest peer, eager and rendezvous, both ways.
+    fn honest_traffic(&mut self) {
+        self.victim.cancel_all();
+        while let Some(completion) = self.victim.poll_completion() {
+            self.complete(&completion);
+        }
+        let (here, there) = (self.victim.address(), self.honest.address());
+        let lens = [40, 20_000];
+        let (mut at_honest, mut at_victim) = (Vec::new(), Vec::new());
+        for (n, len) in (0..).zip(lens) {
+            let pattern = |source| Pattern { tag: HONEST + n, ignore: 0, source: Some(source) };
+            assert!(self.victim.tag_receive(pattern(there), vec![0; len], n).is_ok());
+            assert!(self.honest.tag_receive(pattern(here), vec![0; len], n).is_ok());
+            assert!(self.honest.tag_send(here, HONEST + n, message(n, len), 10 + n).is_ok());
+        }
+        let limit = self.hfi.bus().now() + Duration::from_secs(20);
+        let mut sent = 0;
+        while at_victim.len() + at_honest.len() < 8 {
+            let now = self.hfi.bus().now();
+            assert!(now < limit, "no end: {:?} {:?}", self.victim.counters(), self.victim.reliability_counters());
+            // Sends to those who never answer take up slots, until they are given up.
+            if sent < 2
+                && self.victim.tag_send(there, HONEST + sent, message(sent, lens[sent as usize]), 10 + sent).is_ok()
+            {
+                sent += 1;
+            }
+            let busy = self.victim.progress().expect("the adapter works") | self.honest.progress().expect("it does");
+            at_victim.extend(std::iter::from_fn(|| self.victim.poll_completion()));
+            at_honest.extend(std::iter::from_fn(|| self.honest.poll_completion()));
+            if !busy {
+                self.hfi.bus().pause(Duration::from_micros(100));
+            }
+        }
+        for completion in at_victim.iter().chain(&at_honest) {
+            match completion {
+                Completion::Received { context, len, buffer, .. } => {
+                    assert_eq!(buffer[..*len], message(*context, lens[*context as usize]));
+                }
+                Completion::Sent { .. } => {}
+                Completion::Failed { context, error, .. } => panic!("{context}: {error}"),
+            }
+        }
+    }
+}
+
+fn message(seed: u64, len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i as u64 * 7 + seed) as u8).collect()
+}
+
+fn stranger(who: u8) -> Address {
+    let who = who % 4;
+    Address { lid: Lid(STRANGERS + u32::from(who / 2)), rx: 3 + who % 2 }
+}
+
+fuzz_target!(|steps: Vec<Step>| {
+    opx_fuzz::log_everything();
+    let mut rig = Rig::new();
+    for step in steps.iter().take(MOST_STEPS) {
+        rig.step(step);
+    }
+    rig.progress();
+    rig.honest_traffic();
+});
