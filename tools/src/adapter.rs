@@ -1,6 +1,6 @@
 //! Which adapter a program works on: named on the command line, opened on one of three buses.
 
-use opx_bus::{BusError, DmaBlock, Irq, PciFunction};
+use opx_bus::{BlockSource, BusError, DmaBlock, Irq, PciFunction};
 use opx_defs::time::Instant;
 use opx_defs::units::BarOff;
 use opx_emu::{Adapter, Config, EmuBus, Lab, Pacing};
@@ -146,6 +146,11 @@ impl PciFunction for AnyBus {
     #[inline]
     fn write_block(&self, offset: BarOff, block: &[u64; 8]) {
         dispatch!(self.write_block(offset, block));
+    }
+
+    #[inline]
+    fn write_blocks(&self, offset: BarOff, blocks: BlockSource<'_>) {
+        dispatch!(self.write_blocks(offset, blocks));
     }
 
     fn config_read(&self, offset: u16, data: &mut [u8]) -> Result<(), BusError> {

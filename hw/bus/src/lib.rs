@@ -3,6 +3,7 @@
 //! A driver is generic over [`PciFunction`]; the emulated adapter, a vfio-user socket and the kernel's VFIO implement it.
 //! Wrappers that trace ([`trace::Traced`]) and that inject faults ([`fault::Faulty`]) implement it around any other.
 
+pub mod block_store;
 pub mod chance;
 pub mod clock;
 pub mod dma;
@@ -15,6 +16,7 @@ pub mod recorder;
 pub mod shared_mem;
 pub mod trace;
 
+pub use block_store::{BlockSource, BlockStore};
 pub use chance::{Chance, PacketFaults};
 pub use dma::DmaBlock;
 pub use error::BusError;
@@ -47,6 +49,14 @@ pub trait PciFunction: Clone + Send + Sync + 'static {
 
     /// Writes one 64-byte block (8 qwords in memory order) to the PIO window; `offset` is a multiple of 64.
     fn write_block(&self, offset: BarOff, block: &[u64; 8]);
+
+    /// Writes blocks one behind the other. Their order on the way to the device isn't defined.
+    #[inline]
+    fn write_blocks(&self, offset: BarOff, blocks: BlockSource<'_>) {
+        for (at, block) in (offset.0..).step_by(block_store::BLOCK).zip(blocks.iter()) {
+            self.write_block(BarOff(at), &block);
+        }
+    }
 
     /// Reads `data.len()` bytes of config space at `offset`.
     ///

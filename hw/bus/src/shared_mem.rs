@@ -4,6 +4,7 @@
 //! mapping is only ever seen as atomic cells.
 #![allow(unsafe_code)]
 
+use crate::block_store::{BLOCK, BlockSource, BlockStore};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use std::fs::File;
@@ -102,18 +103,31 @@ impl SharedMem {
 
     #[inline]
     fn check(&self, offset: usize, len: usize) {
-        assert!(
-            offset.checked_add(len).is_some_and(|end| end <= self.len()),
-            "access of {len} bytes at {offset:#x} leaves shared memory of {:#x} bytes",
-            self.len()
-        );
+        if offset.checked_add(len).is_none_or(|end| end > self.len()) {
+            self.outside(offset, len);
+        }
+    }
+
+    // By value and elsewhere, so that the check itself is small.
+    #[cold]
+    #[inline(never)]
+    fn outside(&self, offset: usize, len: usize) -> ! {
+        panic!("access of {len} bytes at {offset:#x} leaves shared memory of {:#x} bytes", self.len());
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn unaligned(offset: usize) -> ! {
+        panic!("unaligned access at {offset:#x}");
     }
 
     /// The 8 bytes at `offset`, a multiple of 8, as an atomic cell.
     #[inline]
     fn cell(&self, offset: usize) -> &AtomicU64 {
         self.check(offset, 8);
-        assert!(offset.is_multiple_of(8), "unaligned access at {offset:#x}");
+        if !offset.is_multiple_of(8) {
+            Self::unaligned(offset);
+        }
         // SAFETY: in range and aligned (the mapping is page aligned); lives as long as `self`; all accesses are atomic.
         unsafe { AtomicU64::from_ptr(self.inner.map.as_mut_ptr().add(offset).cast()) }
     }
@@ -193,6 +207,31 @@ impl SharedMem {
             self.byte(at).store(*byte, Ordering::Relaxed);
             at += 1;
         }
+    }
+
+    /// The `count` 64-byte blocks at `offset`, to be stored elsewhere.
+    ///
+    /// # Panics
+    /// When the range isn't inside.
+    #[inline]
+    pub fn blocks(&self, offset: usize, count: usize) -> BlockSource<'_> {
+        self.check(offset, count.saturating_mul(BLOCK));
+        // SAFETY: in range; mapped as long as `self`.
+        unsafe { BlockSource::of_shared(self.inner.map.as_mut_ptr().add(offset), count) }
+    }
+
+    /// Stores blocks at `offset`, a multiple of 64.
+    ///
+    /// # Panics
+    /// When the range isn't inside or isn't aligned.
+    #[inline]
+    pub fn store_blocks(&self, offset: usize, store: BlockStore, blocks: BlockSource<'_>) {
+        self.check(offset, blocks.len() * BLOCK);
+        if !offset.is_multiple_of(BLOCK) {
+            Self::unaligned(offset);
+        }
+        // SAFETY: in range and aligned (the mapping is page aligned); never seen as a Rust reference.
+        unsafe { blocks.store_to(store, self.inner.map.as_mut_ptr().add(offset)) };
     }
 
     /// Sets a range to zero.

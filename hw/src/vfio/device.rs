@@ -5,7 +5,8 @@
 
 use crate::function::BAR0_LEN;
 use memmap2::{MmapOptions, MmapRaw};
-use opx_bus::{Irq, SharedMem};
+use opx_bus::block_store::BLOCK;
+use opx_bus::{BlockSource, BlockStore, Irq, SharedMem};
 use opx_defs::chip;
 use opx_defs::units::{BarOff, Iova};
 use rustix::io::Errno;
@@ -69,6 +70,20 @@ impl Window {
         unsafe { cell.write(value.to_le()) };
         true
     }
+
+    /// Stores whole blocks; `false`, and nothing is stored, when they don't all lie in the window or aren't aligned.
+    #[inline]
+    pub fn write_blocks(&self, offset: BarOff, store: BlockStore, blocks: BlockSource<'_>) -> bool {
+        let Some(at) = offset.0.checked_sub(self.start).map(|at| at as usize) else { return false };
+        let inside = blocks.len().checked_mul(BLOCK).and_then(|len| at.checked_add(len)) <= Some(self.map.len());
+        if !inside || !at.is_multiple_of(BLOCK) {
+            return false;
+        }
+        // SAFETY: in range and aligned (the mapping is page aligned), and only seen as volatile cells otherwise. What a
+        // store sets off can't touch this process's memory, as above.
+        unsafe { blocks.store_to(store, self.map.as_mut_ptr().add(at)) };
+        true
+    }
 }
 
 /// How the PIO window is mapped.
@@ -123,6 +138,12 @@ impl Device {
     #[inline]
     pub fn write(&self, offset: BarOff, value: u64) -> bool {
         self.window(offset).write(offset, value)
+    }
+
+    /// Stores whole blocks; `false` outside of BAR 0.
+    #[inline]
+    pub fn write_blocks(&self, offset: BarOff, store: BlockStore, blocks: BlockSource<'_>) -> bool {
+        self.window(offset).write_blocks(offset, store, blocks)
     }
 
     /// The mapping to use for a register.
@@ -267,6 +288,31 @@ mod tests {
         for offset in [0, 0xff8, 0x1004, 0x1ff9, 0x2000, u32::MAX - 7] {
             assert_eq!(window.read(BarOff(offset)), None, "{offset:#x}");
             assert!(!window.write(BarOff(offset), 1), "{offset:#x}");
+        }
+        let block = [1; 8];
+        for offset in [0, 0xfc0, 0x1008, 0x1fc8, 0x2000, u32::MAX - 63] {
+            for store in BlockStore::available() {
+                assert!(!window.write_blocks(BarOff(offset), store, BlockSource::of_block(&block)), "{offset:#x}");
+            }
+        }
+        assert!((0x1000..0x2000).step_by(8).all(|at| window.read(BarOff(at)) == Some(0)));
+    }
+
+    #[test]
+    fn blocks_are_where_they_should_be() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(4096).unwrap();
+        let window = Window::map(&file, 0, 0x200_0000, 4096).unwrap();
+        let bytes: Vec<u8> = (0..4096).map(|i| (i * 7 / 3) as u8).collect();
+        for store in BlockStore::available() {
+            let (all, _) = BlockSource::of_bytes(&bytes);
+            let (first, rest) = all.split_at(5);
+            assert!(window.write_blocks(BarOff(0x200_0000), store, first));
+            assert!(window.write_blocks(BarOff(0x200_0000 + 5 * 64), store, rest));
+            let mut stored = vec![0; 4096];
+            file.read_exact_at(&mut stored, 0).unwrap();
+            assert_eq!(stored, bytes, "{store}");
+            file.write_all_at(&[0; 4096], 0).unwrap();
         }
     }
 

@@ -15,7 +15,7 @@ use opx_bus::clock::RealClock;
 use opx_bus::dma::DmaUnmap;
 use opx_bus::iova::IovaAllocator;
 use opx_bus::shared_mem::{HUGE_PAGE, PAGE};
-use opx_bus::{ALL_ONES, BusError, DmaBlock, Irq, PciFunction, SharedMem};
+use opx_bus::{ALL_ONES, BlockSource, BlockStore, BusError, DmaBlock, Irq, PciFunction, SharedMem};
 use opx_defs::time::Instant;
 use opx_defs::units::{BarOff, Iova};
 use rustix::io::Errno;
@@ -39,6 +39,7 @@ struct Shared {
     name: String,
     device: Device,
     pio: PioMapping,
+    store: BlockStore,
     config_len: u64,
     clock: RealClock,
     iovas: Mutex<IovaAllocator>,
@@ -92,6 +93,7 @@ impl VfioBus {
             name: address.to_string(),
             device,
             pio,
+            store: BlockStore::chosen(),
             config_len,
             clock: RealClock::default(),
             iovas: Mutex::new(IovaAllocator::new(IOVAS.0, IOVAS.1)),
@@ -107,6 +109,11 @@ impl VfioBus {
     /// How the PIO window is mapped.
     pub fn pio_mapping(&self) -> &PioMapping {
         &self.shared.pio
+    }
+
+    /// How blocks are stored into the PIO window: by the widest store of this processor, or what `OPX_PIO_STORE` names.
+    pub fn block_store(&self) -> BlockStore {
+        self.shared.store
     }
 
     /// Lets the function answer on BAR 0 and start DMA.
@@ -186,11 +193,13 @@ impl PciFunction for VfioBus {
 
     #[inline]
     fn write_block(&self, offset: BarOff, block: &[u64; 8]) {
-        if u64::from(offset.0) + 64 > BAR0_LEN {
-            return self.shared.outside(offset);
-        }
-        for (at, qword) in (offset.0..).step_by(8).zip(block) {
-            self.write64(BarOff(at), *qword);
+        self.write_blocks(offset, BlockSource::of_block(block));
+    }
+
+    #[inline]
+    fn write_blocks(&self, offset: BarOff, blocks: BlockSource<'_>) {
+        if !self.shared.device.write_blocks(offset, self.shared.store, blocks) {
+            self.shared.outside(offset);
         }
     }
 
