@@ -8,11 +8,11 @@ use crate::interrupts::{Counts, InterruptMask, Serviced};
 use crate::link::{Link, LinkInfo, LinkState};
 use crate::open::KDETH_PREFIX;
 use crate::options::Options;
-use crate::pool::Pool;
+use crate::pool::{PioRoom, Pool};
 use crate::recv_context::{RecvConfig, RecvContext};
 use crate::regs::Regs;
 use crate::sdma_engine::SdmaEngine;
-use crate::send_context::SendContext;
+use crate::send_context::{Refusals, SendConfig, SendContext};
 use opx_bus::{DmaBlock, Irq, PciFunction};
 use opx_defs::chip;
 use opx_defs::csr;
@@ -66,6 +66,8 @@ pub(crate) struct Inner<B: PciFunction> {
     /// Errors of SDMA engines that the general interrupt took from their registers.
     pub sdma_errors: [AtomicU64; chip::TXE_NUM_SDMA_ENGINES as usize],
     pub pool: Mutex<Pool>,
+    /// The checks that refused packets of send contexts.
+    pub refusals: Refusals,
     /// Only one context can be initialised at a time (`pio.c:sc_enable`).
     pub pio_init: Mutex<()>,
     pub link: Mutex<Link>,
@@ -147,12 +149,25 @@ impl<B: PciFunction> Hfi<B> {
         self.inner.irqs.first()
     }
 
-    /// Takes a send context of `blocks` 64-byte blocks and enables it.
+    /// Takes a send context of `blocks` 64-byte blocks for a user's data packets and enables it.
     ///
     /// # Errors
-    /// When contexts or PIO memory ran out, or the chip doesn't enable it.
+    /// As [`Hfi::send_context_with`].
     pub fn send_context(&self, blocks: Blocks) -> Result<SendContext<B>, ContextError> {
-        SendContext::new(&self.inner, blocks)
+        self.send_context_with(SendConfig::new(blocks))
+    }
+
+    /// Takes a send context and enables it.
+    ///
+    /// # Errors
+    /// When contexts, PIO memory or vectors ran out, `config` can't be used, or the chip doesn't enable it.
+    pub fn send_context_with(&self, config: SendConfig) -> Result<SendContext<B>, ContextError> {
+        SendContext::new(&self.inner, config)
+    }
+
+    /// What is free for further send contexts.
+    pub fn pio_room(&self) -> PioRoom {
+        lock(&self.inner.pool).pio_room()
     }
 
     /// Takes a receive context and enables it.

@@ -198,7 +198,8 @@ impl<B: PciFunction> Inner<B> {
                     &csr::SEND_EGRESS_ERR_CLEAR,
                     &csr::SEND_EGRESS_ERR_MASK,
                 )?;
-                Ok(self.clear_egress_info()?)
+                self.collect_refusals()?;
+                Ok(())
             }
             7 => down(&c.transmit_errors, &csr::SEND_ERR_STATUS, &csr::SEND_ERR_CLEAR, &csr::SEND_ERR_MASK),
             16..=31 => Ok(self.service_engine_error((source - 16) as u8)?),
@@ -212,7 +213,7 @@ impl<B: PciFunction> Inner<B> {
                 let status = self.regs.read_at(&csr::SEND_CTXT_ERR_STATUS, ctxt.0.into())?;
                 log::debug!("{}: send context {ctxt} halted, error status {status:#x}", self.info.name);
                 if csr::SEND_CTXT_ERR_STATUS::PIO_DISALLOWED_PACKET_ERR.is_set(status) {
-                    self.clear_egress_info()?;
+                    self.collect_refusals()?;
                 }
                 Ok(())
             }
@@ -249,17 +250,6 @@ impl<B: PciFunction> Inner<B> {
                 self.regs.write(mask, enabled & !errors);
                 break;
             }
-        }
-        Ok(())
-    }
-
-    /// `chip.c:handle_send_egress_err_info`: which check refused a packet, and whose it was.
-    fn clear_egress_info(&self) -> Result<(), Gone> {
-        let source = self.regs.read(&csr::SEND_EGRESS_ERR_SOURCE)?;
-        let info = self.regs.read(&csr::SEND_EGRESS_ERR_INFO)?;
-        if info != 0 {
-            log::warn!("{}: a packet was refused on egress: info {info:#x}, source {source:#x}", self.info.name);
-            self.regs.write(&csr::SEND_EGRESS_ERR_INFO, info);
         }
         Ok(())
     }

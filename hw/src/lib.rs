@@ -49,6 +49,7 @@ pub use info::{Info, Sizes};
 pub use interrupts::{Counts, Serviced};
 pub use link::{DownReason, LinkInfo, LinkMode, LinkState};
 pub use options::{MAX_MTU, Options};
+pub use pool::PioRoom;
 pub use recv_context::{Received, RecvConfig, RecvContext, RecvCounts};
 pub use sdma_engine::SdmaEngine;
-pub use send_context::SendContext;
+pub use send_context::{SendConfig, SendContext, SendKind, Threshold};

@@ -22,11 +22,26 @@ impl Numbers {
         u16::try_from(free).ok()
     }
 
+    fn taken(&self) -> impl Iterator<Item = u16> {
+        self.taken.iter().zip(0..).filter(|(taken, _)| **taken).map(|(_, number)| number)
+    }
+
     fn give_back(&mut self, number: u16) {
         if let Some(taken) = self.taken.get_mut(usize::from(number)) {
             *taken = false;
         }
     }
+}
+
+/// What is free for send contexts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PioRoom {
+    /// Send contexts that can still be taken.
+    pub contexts: u32,
+    /// Blocks of PIO memory, in all.
+    pub blocks: u32,
+    /// Blocks that lie together: the largest context that can be taken, up to 1024.
+    pub largest: u32,
 }
 
 /// Everything that contexts and engines are made of.
@@ -101,6 +116,18 @@ impl Pool {
         }
     }
 
+    /// Hardware numbers of the send contexts that are taken.
+    pub fn send_taken(&self) -> impl Iterator<Item = u16> {
+        let last = (self.sizes.send_contexts as u16).wrapping_sub(1);
+        self.send.taken().map(move |slot| last.wrapping_sub(slot))
+    }
+
+    /// PIO memory and send contexts that are free.
+    pub fn pio_room(&self) -> PioRoom {
+        let contexts = self.send.taken.iter().filter(|taken| !**taken).count() as u32;
+        PioRoom { contexts, blocks: self.pio.free(), largest: self.pio.largest() }
+    }
+
     pub fn give_back_send(&mut self, number: u16, base: u32) {
         self.send.give_back((self.sizes.send_contexts as u16).wrapping_sub(1).wrapping_sub(number));
         self.pio.give_back(base);
@@ -159,5 +186,72 @@ impl Pool {
     /// Keeps memory until the adapter is closed, because hardware that didn't stop may still write to it.
     pub fn keep(&mut self, memory: DmaBlock) {
         self.quarantine.push(memory);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SIZES: Sizes = Sizes {
+        send_contexts: 160,
+        recv_contexts: 160,
+        sdma_engines: 16,
+        pio_blocks: 0x4000,
+        sdma_blocks: 64,
+        rcv_array: 8,
+    };
+
+    proptest! {
+        /// Against a map of which context has each block.
+        #[test]
+        fn send_contexts_share_pio_memory(
+            pio_blocks in 2u32..3000,
+            steps in proptest::collection::vec((1u16..=1024, 0u8..4, any::<u16>()), 1..400),
+        ) {
+            let mut pool = Pool::new("a".to_owned(), Sizes { pio_blocks, ..SIZES }, 2);
+            let mut owner = vec![None; pio_blocks as usize];
+            owner[0] = Some(u16::MAX);
+            let mut held: Vec<(u16, u32)> = Vec::new();
+            for (blocks, what, which) in steps {
+                if what == 0 && !held.is_empty() {
+                    let (number, base) = held.swap_remove(usize::from(which) % held.len());
+                    pool.give_back_send(number, base);
+                    owner.iter_mut().filter(|of| **of == Some(number)).for_each(|of| *of = None);
+                    continue;
+                }
+                // Small ones mostly, so that contexts run out, too.
+                let blocks = if what == 1 { blocks } else { blocks % 16 + 1 };
+                let holes = owner.split(Option::is_some).map(<[_]>::len);
+                let largest = holes.max().unwrap_or(0);
+                match pool.take_send(blocks) {
+                    Ok((number, base)) => {
+                        prop_assert!(held.len() < 160 && number < 160);
+                        for of in &mut owner[base as usize..][..usize::from(blocks)] {
+                            prop_assert_eq!(*of, None);
+                            *of = Some(number);
+                        }
+                        prop_assert!(held.iter().all(|(other, _)| *other != number));
+                        held.push((number, base));
+                    }
+                    Err(ContextError::NoRoom { largest: told, .. }) => {
+                        prop_assert!(largest < usize::from(blocks));
+                        prop_assert_eq!(told as usize, largest);
+                    }
+                    Err(ContextError::Exhausted { .. }) => prop_assert_eq!(held.len(), 160),
+                    Err(other) => prop_assert!(false, "{}", other),
+                }
+                let free = owner.iter().filter(|of| of.is_none()).count();
+                let largest = owner.split(Option::is_some).map(<[_]>::len).max().unwrap_or(0);
+                let room = PioRoom { contexts: 160 - held.len() as u32, blocks: free as u32, largest: largest as u32 };
+                prop_assert_eq!(pool.pio_room(), room);
+                let mut taken: Vec<u16> = pool.send_taken().collect();
+                let mut wanted: Vec<u16> = held.iter().map(|(number, _)| *number).collect();
+                taken.sort_unstable();
+                wanted.sort_unstable();
+                prop_assert_eq!(taken, wanted);
+            }
+        }
     }
 }

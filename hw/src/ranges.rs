@@ -31,8 +31,18 @@ impl Ranges {
                 self.used.insert(start, len);
                 Ok(start)
             }
-            None => Err(self.holes().map(|(_, hole)| hole).max().unwrap_or(0)),
+            None => Err(self.largest()),
         }
+    }
+
+    /// Length of the largest hole.
+    pub fn largest(&self) -> u32 {
+        self.holes().map(|(_, hole)| hole).max().unwrap_or(0)
+    }
+
+    /// Units that are free.
+    pub fn free(&self) -> u32 {
+        self.holes().map(|(_, hole)| hole).sum()
     }
 
     /// Gives a range back by its start.

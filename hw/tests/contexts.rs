@@ -5,6 +5,7 @@ mod common;
 use common::{Bench, header, packet, receive, send_pio, send_sdma};
 use opx_bus::PciFunction;
 use opx_defs::csr;
+use opx_defs::status::SendCtxtErrors;
 use opx_defs::units::{Blocks, Dwords, JobKey, Lid, RcvCtxt};
 use opx_defs::wire::rhf::{RcvType, Rhf};
 use opx_emu::{DropReason, EmuBus, Icode};
@@ -139,7 +140,7 @@ fn egress_checks_halt_a_context_and_restart_brings_it_back() {
         send_pio(&send, 0, &packet(&bad, &[]));
         let halted = opx_bus::poll::until(hfi.bus(), Duration::from_millis(10), || send.is_halted().then_some(()));
         halted.unwrap();
-        assert!(csr::SEND_CTXT_ERR_STATUS::PIO_DISALLOWED_PACKET_ERR.is_set(send.error_status()));
+        assert!(send.error_status().contains(SendCtxtErrors::DISALLOWED_PACKET));
         hfi.service_interrupts().unwrap();
         send.restart().unwrap();
         assert!(!send.is_halted());

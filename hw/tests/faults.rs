@@ -80,7 +80,7 @@ fn an_adapter_that_went_away_is_told_by_every_operation() {
     let mut engine = hfi.sdma_engine(64).unwrap();
     bus.add(Fault::GoneAfterReads { after: 0 });
     assert!(send.is_halted());
-    assert_eq!((send.error_status(), engine.error_status()), (ALL_ONES, ALL_ONES));
+    assert_eq!((send.error_status().bits(), engine.error_status()), (ALL_ONES, ALL_ONES));
     send.force_credit_return();
     assert!(send.restart().unwrap_err().is_gone());
     assert!(engine.restart().unwrap_err().is_gone());

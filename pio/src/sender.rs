@@ -187,7 +187,7 @@ impl<B: PciFunction> PioSender<B> {
         }
         let word = self.take_returns();
         if word {
-            let errors = SendCtxtErrors::from_bits_retain(self.ctxt.error_status());
+            let errors = self.ctxt.error_status();
             return Err(PioError::Halted { ctxt, errors });
         }
         if self.credits.take(needed) {

@@ -35,6 +35,17 @@ impl CreditReturn {
         Blocks((self.0 & 0x7ff) as u16)
     }
 
+    /// Why it was returned; `None` before the first return.
+    pub const fn reason(self) -> Option<CreditReason> {
+        Some(match self.0 {
+            word if word & Self::DUE_TO_ERROR != 0 => CreditReason::Error,
+            word if word & Self::DUE_TO_FORCE != 0 => CreditReason::Force,
+            word if word & Self::DUE_TO_PBC != 0 => CreditReason::Pbc,
+            word if word & Self::DUE_TO_THRESHOLD != 0 => CreditReason::Threshold,
+            _ => return None,
+        })
+    }
+
     /// Whether the context has halted on an error.
     pub const fn halted(self) -> bool {
         self.0 & Self::HALTED != 0

@@ -1,6 +1,6 @@
-//! Error bits of send contexts and SDMA engines by name, for messages that people read.
+//! Error bits of send contexts, egress checks and SDMA engines by name, for messages that people read.
 //!
-//! Source: `chip_registers.h SEND_CTXT_ERR_STATUS_*, SEND_DMA_ENG_ERR_STATUS_*`; the names are those of `chip.c`'s tables.
+//! Source: `chip_registers.h SEND_CTXT_ERR_STATUS_*, SEND_EGRESS_ERR_INFO_*, SEND_DMA_ENG_ERR_STATUS_*`; the names are those of `chip.c`'s tables.
 
 use bitflags::bitflags;
 use core::fmt;
@@ -19,6 +19,53 @@ bitflags! {
         const WRITE_OVERFLOW = 1 << 3;
         /// A block beyond the context's buffer was written.
         const WRITE_OUT_OF_BOUNDS = 1 << 4;
+        const _ = !0;
+    }
+}
+
+bitflags! {
+    /// Which checks refused a packet on egress: SEND_EGRESS_ERR_INFO. The register collects for all senders until it is
+    /// cleared, so that there may be bits of other packets among them.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+    pub struct EgressRefusals: u64 {
+        /// The sender may not use the virtual lane.
+        const VL = 1 << 1;
+        /// The job key isn't the sender's.
+        const JOB_KEY = 1 << 2;
+        /// The partition key isn't the sender's.
+        const PARTITION_KEY = 1 << 3;
+        /// The source LID isn't the port's.
+        const SLID = 1 << 4;
+        /// The opcode isn't one that the sender may use.
+        const OPCODE = 1 << 5;
+        /// The service class doesn't map to the PBC's lane.
+        const VL_MAPPING = 1 << 6;
+        /// A raw packet.
+        const RAW = 1 << 8;
+        /// A raw IPv6 packet.
+        const RAW_IPV6 = 1 << 9;
+        /// A packet with a global route header.
+        const GRH = 1 << 10;
+        /// A packet that isn't 9B.
+        const BYPASS = 1 << 11;
+        /// A KDETH packet.
+        const KDETH_PACKETS = 1 << 12;
+        /// A packet without KDETH.
+        const NON_KDETH_PACKETS = 1 << 13;
+        /// A packet shorter than its headers.
+        const TOO_SMALL_IB_PACKETS = 1 << 14;
+        /// A bypass packet shorter than its headers.
+        const TOO_SMALL_BYPASS_PACKETS = 1 << 15;
+        /// A PBC that asks for a spoilt packet.
+        const PBC_TEST = 1 << 16;
+        /// PBC and LRH disagree on the length.
+        const BAD_PKT_LEN = 1 << 17;
+        /// A packet longer than the lane's MTU.
+        const TOO_LONG_IB_PACKET = 1 << 18;
+        /// A bypass packet longer than the lane's MTU.
+        const TOO_LONG_BYPASS_PACKETS = 1 << 19;
+        /// A PBC that asks for a static rate.
+        const PBC_STATIC_RATE_CONTROL = 1 << 20;
         const _ = !0;
     }
 }
@@ -81,14 +128,14 @@ macro_rules! show_names {
     };
 }
 
-show_names!(SendCtxtErrors SdmaErrors);
+show_names!(SendCtxtErrors EgressRefusals SdmaErrors);
 
 #[cfg(test)]
 mod tests {
     extern crate std;
 
     use super::*;
-    use crate::csr::{SEND_CTXT_ERR_STATUS, SEND_DMA_ENG_ERR_STATUS};
+    use crate::csr::{SEND_CTXT_ERR_STATUS, SEND_DMA_ENG_ERR_STATUS, SEND_EGRESS_ERR_INFO};
     use std::string::ToString;
 
     #[test]
@@ -99,6 +146,12 @@ mod tests {
             let field = field.map(|field| squeeze(field.name)).unwrap_or_default();
             assert!(field.contains(&squeeze(name)), "{name} is {field} in the catalogue");
         }
+        for (name, flag) in EgressRefusals::all().iter_names() {
+            let field = SEND_EGRESS_ERR_INFO.fields.iter().find(|field| field.mask() == flag.bits());
+            let field = field.map(|field| squeeze(field.name)).unwrap_or_default();
+            assert!(field.contains(&squeeze(name)), "{name} is {field} in the catalogue");
+        }
+        assert_eq!(EgressRefusals::all().iter_names().count(), SEND_EGRESS_ERR_INFO.fields.len());
         for (name, flag) in SdmaErrors::all().iter_names() {
             let field = SEND_DMA_ENG_ERR_STATUS.fields.iter().find(|field| field.mask() == flag.bits());
             let field = field.map(|field| squeeze(field.name)).unwrap_or_default();

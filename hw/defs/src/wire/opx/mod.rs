@@ -369,12 +369,14 @@ impl Header {
     }
 
     /// Sets the sequence number and leaves the rest of its word alone.
+    #[inline]
     pub fn set_psn(&mut self, psn: Psn) {
-        let [high, middle, low] = [(psn.get() >> 16) as u8, (psn.get() >> 8) as u8, psn.get() as u8];
-        match self.opcode() {
-            Opcode::RzvData => [self.0[17], self.0[18], self.0[19]] = [high, middle, low],
-            _ => [self.0[16], self.0[17], self.0[18]] = [low, middle, high],
-        }
+        const RZV_DATA: u8 = Opcode::RzvData.byte();
+        let (place, psn) = match self.0[8] {
+            RZV_DATA => (0xffff_ff00, psn.get().swap_bytes()),
+            _ => (0x00ff_ffff, psn.get()),
+        };
+        self.set_word::<2>(self.word::<2>() & !place | u64::from(psn));
     }
 
     /// Whether the sender asks for an ACK at once. Only RZV_DATA can.
