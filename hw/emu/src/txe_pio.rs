@@ -2,6 +2,7 @@
 
 use crate::board::Board;
 use crate::egress::Checks;
+use crate::inject::PioFault;
 use opx_defs::credit::{CREDIT_MODULUS, CreditReason, CreditReturn};
 use opx_defs::csr::{self, SEND_CTXT_CREDIT_CTRL as CREDIT_CTRL, SEND_CTXT_CTRL as CTRL, SEND_CTXT_ERR_STATUS as ERR};
 use opx_defs::source::Source;
@@ -39,6 +40,8 @@ pub struct Outgoing {
 struct Queued {
     packet: Outgoing,
     blocks: u16,
+    /// What goes wrong with it, when something was planned.
+    fault: Option<PioFault>,
 }
 
 /// One send context.
@@ -66,6 +69,8 @@ pub struct SendContext {
     free: u16,
     /// The same as last told to the host.
     returned: u16,
+    /// What goes wrong with the next credit return.
+    spoilt_return: Option<PioFault>,
     /// The context is in the arbiter's list.
     pub listed: bool,
 }
@@ -104,6 +109,7 @@ impl SendContext {
             queue: VecDeque::new(),
             free: 0,
             returned: 0,
+            spoilt_return: None,
             listed: false,
         }
     }
@@ -184,6 +190,7 @@ impl SendContext {
         self.queue.clear();
         (self.fill, self.filled, self.drain) = (0, 0, 0);
         (self.free, self.returned) = (0, 0);
+        self.spoilt_return = None;
     }
 
     /// Freeze: what is in the buffer is lost, and the blocks of complete packets count as free.
@@ -216,8 +223,31 @@ impl SendContext {
         if !self.is_enabled() || self.halted {
             return;
         }
+        let before = self.queue.len();
         if let Err(error) = self.try_store(index, sop, first, qwords).and_then(|()| self.assemble(vl_supported)) {
-            self.fail(board, error);
+            return self.fail(board, error);
+        }
+        for packet in before..self.queue.len() {
+            if let Some(fault) = board.plans.pio.due(self.number.0) {
+                self.suffer(board, packet, fault);
+            }
+        }
+    }
+
+    /// Has a fault that it was told to have, at a packet of its queue.
+    fn suffer(&mut self, board: &mut Board, packet: usize, fault: PioFault) {
+        match fault {
+            PioFault::LostReturn | PioFault::GarbledReturn => self.spoilt_return = Some(fault),
+            PioFault::LostCredits | PioFault::Stall => {
+                if let Some(queued) = self.queue.get_mut(packet) {
+                    queued.fault = Some(fault);
+                }
+            }
+            halting => {
+                if let Some(error) = halting.error() {
+                    self.fail(board, error);
+                }
+            }
         }
     }
 
@@ -288,12 +318,16 @@ impl SendContext {
         body.truncate(bytes.saturating_sub(8));
         self.fill = (self.fill + needed) % depth;
         self.filled = 0;
-        self.queue.push_back(Queued { packet: Outgoing { pbc, body, vl_supported }, blocks: needed as u16 });
+        self.queue.push_back(Queued {
+            packet: Outgoing { pbc, body, vl_supported },
+            blocks: needed as u16,
+            fault: None,
+        });
     }
 
     /// The packet that goes next.
     pub fn front(&self) -> Option<&Outgoing> {
-        self.queue.front().map(|queued| &queued.packet)
+        self.queue.front().filter(|queued| queued.fault != Some(PioFault::Stall)).map(|queued| &queued.packet)
     }
 
     /// Takes the body out of the packet that goes next; its blocks stay in use until [`SendContext::leave`].
@@ -304,7 +338,11 @@ impl SendContext {
     /// The packet at the front has left (or was dropped on the way): its blocks are free, and credit may be due.
     pub fn leave(&mut self, board: &mut Board) {
         let Some(queued) = self.queue.pop_front() else { return };
+        let before = self.free;
         self.release(queued.blocks);
+        if queued.fault == Some(PioFault::LostCredits) {
+            self.free = before;
+        }
         let waiting = self.free.wrapping_sub(self.returned) % CREDIT_MODULUS;
         if queued.packet.pbc.wants_credit_return() {
             self.return_credit(board, CreditReason::Pbc);
@@ -326,7 +364,12 @@ impl SendContext {
 
     fn return_credit(&mut self, board: &mut Board, reason: CreditReason) {
         self.returned = self.free;
-        let word = CreditReturn::new(Blocks(self.free), self.halted, reason);
+        let counter = match self.spoilt_return.take() {
+            Some(PioFault::LostReturn) => return,
+            Some(_) => self.free.wrapping_add(1000) % CREDIT_MODULUS,
+            None => self.free,
+        };
+        let word = CreditReturn::new(Blocks(counter), self.halted, reason);
         let group = csr::SEND_CTXT_CREDIT_RETURN_ADDR::ADDRESS.mask() & self.credit_addr;
         let at = Iova(group).plus(8 * u64::from(self.number.0 & 7));
         // A fault here can't be told to anybody; it is counted with the other DMA faults.

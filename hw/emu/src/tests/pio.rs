@@ -2,6 +2,7 @@
 
 use super::rig::{ENTRIES, ENTRY, Kdeth, PLAIN, Rig, bytes};
 use crate::board::LogicalState;
+use crate::inject::PioFault;
 use crate::stats::DropReason;
 use opx_defs::csr::{self, SEND_CTXT_ERR_STATUS as ERR};
 use opx_defs::source::Source;
@@ -284,6 +285,63 @@ fn a_freeze_empties_the_context() {
     rig.freeze(false);
     rig.settle();
     assert_eq!(rig.tail(TO), 0);
+}
+
+/// Tells the chip of a fault at the next packet, and sends `count` packets of one block.
+fn send_with(fault: PioFault, count: usize) -> Rig {
+    let mut rig = rig(8);
+    rig.write(csr::SEND_CTXT_CREDIT_CTRL.at(CTXT), 1);
+    rig.chip.board.plans.pio.add(CTXT as u16, 0, fault);
+    let packet = Kdeth::eager(TO, Vec::new());
+    for at in 0..count {
+        rig.pio(CTXT, 8, at, packet.pbc(), &packet.body());
+    }
+    rig.settle();
+    rig
+}
+
+#[test]
+fn the_chip_halts_a_context_when_told_to() {
+    for (fault, error) in [
+        (PioFault::InconsistentSop, ERR::PIO_INCONSISTENT_SOP_ERR),
+        (PioFault::DisallowedPacket, ERR::PIO_DISALLOWED_PACKET_ERR),
+        (PioFault::WriteCrossesBoundary, ERR::PIO_WRITE_CROSSES_BOUNDARY_ERR),
+        (PioFault::WriteOverflow, ERR::PIO_WRITE_OVERFLOW_ERR),
+        (PioFault::WriteOutOfBounds, ERR::PIO_WRITE_OUT_OF_BOUNDS_ERR),
+    ] {
+        let mut rig = send_with(fault, 1);
+        assert_eq!(rig.tail(TO), 0, "the packet is lost");
+        halts(&mut rig, error);
+    }
+}
+
+#[test]
+fn credits_go_wrong_when_told_to() {
+    const PER_ENTRY: u64 = ENTRY as u64;
+    let threshold = |counter: u64| 1 << 13 | counter;
+    // The packet arrives, its block is never free again.
+    let mut rig = send_with(PioFault::LostCredits, 2);
+    assert_eq!((rig.tail(TO), rig.credit(CTXT), free_and_returned(&mut rig)), (2 * PER_ENTRY, threshold(1), (1, 1)));
+    // The word isn't written; the next one is right.
+    let mut rig = send_with(PioFault::LostReturn, 1);
+    assert_eq!((rig.tail(TO), rig.credit(CTXT), free_and_returned(&mut rig)), (PER_ENTRY, 0, (1, 1)));
+    assert_eq!(send_with(PioFault::LostReturn, 2).credit(CTXT), threshold(2));
+    // The word is nonsense; the next one is right.
+    assert_eq!(send_with(PioFault::GarbledReturn, 1).credit(CTXT), threshold(1001));
+    assert_eq!(send_with(PioFault::GarbledReturn, 2).credit(CTXT), threshold(2));
+}
+
+#[test]
+fn a_stalled_packet_holds_up_its_context_until_that_is_enabled_anew() {
+    let mut rig = send_with(PioFault::Stall, 3);
+    assert_eq!((rig.tail(TO), rig.credit(CTXT)), (0, 0));
+    assert_eq!(rig.read(csr::SEND_EGRESS_CTXT_STATUS.at(CTXT)), 3);
+    rig.write(csr::SEND_CTXT_CTRL.at(CTXT), 0);
+    rig.send_context(CTXT, 8);
+    let packet = Kdeth::eager(TO, Vec::new());
+    rig.pio(CTXT, 8, 0, packet.pbc(), &packet.body());
+    rig.settle();
+    assert_eq!(rig.tail(TO), u64::from(ENTRY));
 }
 
 proptest! {
