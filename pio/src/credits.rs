@@ -24,41 +24,57 @@ impl Count {
 #[derive(Debug, Clone)]
 pub struct Credits {
     depth: Blocks,
-    filled: Count,
+    /// Blocks known to be free: all that a packet on its way has to look at.
+    available: Blocks,
+    /// The chip's counter as it was last told.
     freed: Count,
+    /// The same, not modulo anything.
+    freed_in_all: u64,
 }
 
 impl Credits {
     /// All blocks of a context of `depth` blocks free, as after it was enabled.
     pub fn new(depth: Blocks) -> Self {
-        Self { depth, filled: Count::default(), freed: Count::default() }
+        Self { depth, available: depth, freed: Count::default(), freed_in_all: 0 }
     }
 
     /// Blocks that are free, as far as the last counter told.
+    #[inline]
     pub fn available(&self) -> Blocks {
-        Blocks(self.depth.0.saturating_sub(self.outstanding().0))
+        self.available
     }
 
     /// Blocks filled and not yet known to be free.
+    #[inline]
     pub fn outstanding(&self) -> Blocks {
-        self.filled.since(self.freed)
+        Blocks(self.depth.0.wrapping_sub(self.available.0))
+    }
+
+    /// Blocks that were taken so far.
+    pub fn taken(&self) -> u64 {
+        self.freed_in_all.wrapping_add(self.outstanding().0.into())
     }
 
     /// Takes `blocks`, or nothing when fewer are free.
+    #[inline]
     pub fn take(&mut self, blocks: Blocks) -> bool {
-        let enough = blocks <= self.available();
+        let enough = blocks <= self.available;
         if enough {
-            self.filled = self.filled.plus(blocks);
+            self.available = Blocks(self.available.0.wrapping_sub(blocks.0));
         }
         enough
     }
 
     /// Takes the counter that the chip returned; `false` when it claims more than was filled, which no chip does.
+    #[inline]
     pub fn returned(&mut self, counter: Blocks) -> bool {
         let counter = Count::default().plus(counter);
-        let sane = self.filled.since(counter) <= self.outstanding();
+        let freed = counter.since(self.freed);
+        let sane = freed <= self.outstanding();
         if sane {
             self.freed = counter;
+            self.freed_in_all = self.freed_in_all.wrapping_add(freed.0.into());
+            self.available = Blocks(self.available.0.wrapping_add(freed.0));
         }
         sane
     }
@@ -88,6 +104,8 @@ mod tests {
                     prop_assert!(credits.returned(Blocks((freed % 2048) as u16)));
                 }
                 prop_assert_eq!(u64::from(credits.outstanding().0), filled - freed);
+                prop_assert_eq!(u64::from(credits.available().0), u64::from(depth) - (filled - freed));
+                prop_assert_eq!(credits.taken(), filled);
             }
         }
     }

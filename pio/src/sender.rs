@@ -1,59 +1,27 @@
 //! The sender: writes packets block by block into a send context's buffer.
 
 use crate::credits::Credits;
-use opx_bus::PciFunction;
+use crate::error::PioError;
+use crate::head::Head;
+use opx_bus::{BlockSource, BusError, PciFunction, SharedMem};
 use opx_defs::status::SendCtxtErrors;
-use opx_defs::units::{Blocks, Dwords, SendCtxt};
-use opx_defs::wire::OPX_HEADER_BYTES;
+use opx_defs::time::Instant;
+use opx_defs::units::{BarOff, Blocks, Dwords};
 use opx_defs::wire::pbc::Pbc;
-use opx_hw::{ContextError, SendContext};
+use opx_hw::{ContextError, Gone, SendContext};
+use std::time::Duration;
 
 /// Bytes of a PIO block.
 pub const BLOCK: usize = 64;
-
-/// Why a packet wasn't sent. Nothing of it has been written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PioError {
-    /// Too few blocks are free; try again when the chip has returned some.
-    #[error("send context {ctxt}: {needed} blocks needed, {available} free; try again after credits return")]
-    NoCredit {
-        /// The context.
-        ctxt: SendCtxt,
-        /// Blocks that the packet takes.
-        needed: Blocks,
-        /// Blocks that are free.
-        available: Blocks,
-    },
-    /// The packet is larger than the whole context.
-    #[error("send context {ctxt}: a packet of {needed} blocks never fits into {depth}; send it by SDMA")]
-    TooLong {
-        /// The context.
-        ctxt: SendCtxt,
-        /// Blocks that the packet takes.
-        needed: Blocks,
-        /// Blocks that the context has.
-        depth: Blocks,
-    },
-    /// The PBC's length and the packet's differ; the chip would halt the context.
-    #[error("send context {ctxt}: PBC says {pbc} dwords, the packet has {packet}")]
-    Length {
-        /// The context.
-        ctxt: SendCtxt,
-        /// Length in the PBC.
-        pbc: Dwords,
-        /// Length of the packet with its PBC.
-        packet: Dwords,
-    },
-    /// The chip has halted the context on an error; restart it.
-    #[error("send context {ctxt} halted ({errors}); restart it")]
-    Halted {
-        /// The context.
-        ctxt: SendCtxt,
-        /// Why.
-        errors: SendCtxtErrors,
-    },
-}
+/// Dwords of PBC and header: the first block.
+const HEAD_DWORDS: u32 = 16;
+/// Credits that don't come back for so long, while some are needed, are looked for. Linux gives up on a context after
+/// 50 ms (`pio.c:sc_wait_for_packet_egress`); a look through a socket takes longer than one at a register.
+const STUCK: Duration = Duration::from_millis(500);
+/// A forced return that brought nothing is repeated after so long.
+const ASK_AGAIN: Duration = Duration::from_micros(100);
+/// A sleeper looks around this often, for a chip that froze or is gone raises no interrupt.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What a sender has done so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,7 +36,11 @@ pub struct PioCounters {
     pub forced_returns: u64,
     /// Credit words that can't be right, and were ignored.
     pub bad_credit_words: u64,
-    /// Restarts after a halt.
+    /// Times that credits were taken from the register because the word in memory didn't tell of them.
+    pub register_returns: u64,
+    /// Times that it slept for credits.
+    pub sleeps: u64,
+    /// Restarts after a halt, a freeze or lost credits.
     pub restarts: u64,
 }
 
@@ -78,29 +50,55 @@ pub struct PioCounters {
 /// # use opx_emu::{Config, Icode, Lab, Pacing};
 /// # use opx_hw::{Hfi, LinkMode, Options};
 /// # use opx_defs::units::*;
-/// # use opx_defs::wire::pbc::Pbc;
+/// # use opx_defs::wire::opx::Inject;
+/// # use opx_pio::{Head, PioSender};
 /// # let lab = Lab::new(Pacing::Virtual);
 /// # let adapter = lab.add(Config { icode: Icode::FunctionalSimulator, ..Config::default() });
 /// let hfi = Hfi::open(adapter.bus(), Options::default())?;
 /// hfi.link_up(LinkMode::Loopback)?;
-/// let mut sender = opx_pio::PioSender::new(hfi.send_context(Blocks(64))?);
-/// assert_eq!(sender.available(), Blocks(64));
+/// let mut sender = PioSender::new(hfi.send_context(Blocks(64))?);
+/// let header = Inject { tag: Some(1), cq_data: None, data: b"hi" }.encode(&hfi.route(1, hfi.lid(), 1))?;
+/// sender.send(&Head::new(header.pbc(Vl(0)), &header), &[])?;
+/// assert_eq!(sender.outstanding(), Blocks(1));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct PioSender<B: PciFunction> {
     ctxt: SendContext<B>,
     credits: Credits,
-    next_block: u16,
-    forced: bool,
+    /// The context's buffer in BAR 0, in the plain view: its first byte and the one behind its last.
+    buffer: (BarOff, BarOff),
+    /// How far on the view is that starts packets.
+    sop_distance: u32,
+    /// Where the next block goes, in the plain view.
+    next: BarOff,
+    /// When a return was last forced, unless credits have come back since.
+    forced: Option<Instant>,
+    /// When credits first were missing since some came back.
+    missing_since: Option<Instant>,
+    /// The chip was seen to have halted the context.
+    halted: bool,
+    /// Blocks written before the last restart.
+    written_before: u64,
     counters: PioCounters,
 }
 
 impl<B: PciFunction> PioSender<B> {
     /// A sender on an enabled, unused send context.
     pub fn new(ctxt: SendContext<B>) -> Self {
-        let credits = Credits::new(ctxt.depth());
-        Self { ctxt, credits, next_block: 0, forced: false, counters: PioCounters::default() }
+        let (sop, plain) = ctxt.windows();
+        Self {
+            credits: Credits::new(ctxt.depth()),
+            buffer: (plain, plain.plus(u32::from(ctxt.depth().0) * BLOCK as u32)),
+            sop_distance: sop.0 - plain.0,
+            ctxt,
+            next: plain,
+            written_before: 0,
+            forced: None,
+            missing_since: None,
+            halted: false,
+            counters: PioCounters::default(),
+        }
     }
 
     /// Blocks that are free, after a look at what the chip has returned.
@@ -120,88 +118,271 @@ impl<B: PciFunction> PioSender<B> {
         &self.ctxt
     }
 
-    /// What was done so far.
-    pub fn counters(&self) -> &PioCounters {
-        &self.counters
+    /// The send context, to change its threshold.
+    pub fn context_mut(&mut self) -> &mut SendContext<B> {
+        &mut self.ctxt
     }
 
-    /// Sends one packet: `pbc`, `header`, and `payload_len` bytes that `payload` supplies.
-    ///
-    /// `payload(offset, block)` fills `block`, 1 to 64 bytes, from byte `offset` of the payload. Bytes beyond the payload,
-    /// up to the whole block, are zeros that the chip doesn't send.
+    /// What was done so far.
+    pub fn counters(&self) -> PioCounters {
+        PioCounters { blocks: self.written_before.wrapping_add(self.credits.taken()), ..self.counters }
+    }
+
+    /// Sends one packet: its first block, then the payload. Bytes beyond the payload, up to a whole block, are zeros that
+    /// the chip doesn't send.
     ///
     /// # Errors
     /// See [`PioError`]; nothing has been written then.
-    pub fn send(
-        &mut self,
-        pbc: Pbc,
-        header: &[u8; OPX_HEADER_BYTES],
-        payload_len: usize,
-        mut payload: impl FnMut(usize, &mut [u8]),
-    ) -> Result<(), PioError> {
-        let packet = Dwords::holding((BLOCK + payload_len) as u32);
-        if pbc.length() != packet {
-            return Err(PioError::Length { ctxt: self.ctxt.number(), pbc: pbc.length(), packet });
+    #[inline(always)]
+    pub fn send(&mut self, head: &Head, payload: &[u8]) -> Result<(), PioError> {
+        if payload.len().is_multiple_of(BLOCK)
+            && let Some(start) = self.begin_quickly(head.pbc(), payload.len())
+        {
+            let (whole, _) = BlockSource::of_bytes(payload);
+            self.write_quickly(start, head.blocks(), whole);
+            return Ok(());
         }
-        self.take(packet.blocks())?;
+        self.send_slowly(head, payload)
+    }
 
-        let mut block = [0; 8];
-        block[0] = pbc.0;
-        for (qword, bytes) in block[1..].iter_mut().zip(header.as_chunks::<8>().0) {
-            *qword = u64::from_le_bytes(*bytes);
+    /// Sends one packet that lies in shared memory from `offset` on: PBC, header, and `payload` bytes. Whole blocks are
+    /// stored: `offset` and what lies between the payload's end and the next multiple of 64 bytes must be inside. The chip
+    /// doesn't send what is beyond the payload.
+    ///
+    /// # Errors
+    /// See [`PioError`]; nothing has been written then.
+    ///
+    /// # Panics
+    /// As the accesses of [`SharedMem`], when the packet's blocks aren't inside.
+    #[inline(always)]
+    pub fn send_stored(&mut self, memory: &SharedMem, offset: usize, payload: usize) -> Result<(), PioError> {
+        let (head, rest) = memory.blocks(offset, 1 + payload.div_ceil(BLOCK)).split_at(1);
+        let pbc = Pbc(memory.read_u64(offset));
+        if let Some(start) = self.begin_quickly(pbc, payload) {
+            self.write_quickly(start, head, rest);
+            return Ok(());
         }
-        self.write(true, &block);
-        for offset in (0..payload_len).step_by(BLOCK) {
-            let mut bytes = [0; BLOCK];
-            payload(offset, &mut bytes[..(payload_len - offset).min(BLOCK)]);
-            for (qword, bytes) in block.iter_mut().zip(bytes.as_chunks::<8>().0) {
-                *qword = u64::from_le_bytes(*bytes);
-            }
-            self.write(false, &block);
+        self.send_stored_slowly(pbc, head, rest, payload)
+    }
+
+    /// Takes the blocks of a packet that is as nearly all are, and gives the place of its first one: its length is right,
+    /// the context is in order and has credit, and no block lies beyond the end of the buffer.
+    #[inline(always)]
+    fn begin_quickly(&mut self, pbc: Pbc, payload: usize) -> Option<BarOff> {
+        // No slice is so long that these wrap; the PBC's length has 12 bits, so that what equals it is short.
+        let dwords = payload.wrapping_add(3) / 4;
+        let blocks = payload.wrapping_add(BLOCK - 1) / BLOCK + 1;
+        let start = self.next;
+        let end = u64::from(start.0) + (blocks * BLOCK) as u64;
+        if pbc.length().0 as usize != dwords.wrapping_add(HEAD_DWORDS as usize)
+            || end > u64::from(self.buffer.1.0)
+            || self.ctxt.needs_recovery()
+            || !self.credits.take(Blocks(blocks as u16))
+        {
+            return None;
         }
-        self.counters.packets += 1;
+        let end = BarOff(end as u32);
+        self.next = if end == self.buffer.1 { self.buffer.0 } else { end };
+        self.counters.packets = self.counters.packets.wrapping_add(1);
+        Some(start)
+    }
+
+    #[inline(always)]
+    fn write_quickly(&mut self, start: BarOff, head: BlockSource<'_>, rest: BlockSource<'_>) {
+        let bus = self.ctxt.bus();
+        bus.write_blocks(BarOff(start.0.wrapping_add(self.sop_distance)), head);
+        if !rest.is_empty() {
+            bus.write_blocks(BarOff(start.0.wrapping_add(BLOCK as u32)), rest);
+        }
+    }
+
+    /// Everything, for packets that aren't as nearly all are.
+    #[cold]
+    #[inline(never)]
+    fn send_slowly(&mut self, head: &Head, payload: &[u8]) -> Result<(), PioError> {
+        self.begin(head.pbc(), payload.len())?;
+        self.start_packet(head.blocks());
+        let (whole, rest) = BlockSource::of_bytes(payload);
+        self.write(whole);
+        if !rest.is_empty() {
+            self.write_rest(rest);
+        }
         Ok(())
     }
 
-    /// Restarts the context after a halt: all its blocks are free again, packets in it are lost.
+    #[cold]
+    #[inline(never)]
+    fn send_stored_slowly(
+        &mut self,
+        pbc: Pbc,
+        head: BlockSource<'_>,
+        rest: BlockSource<'_>,
+        payload: usize,
+    ) -> Result<(), PioError> {
+        self.begin(pbc, payload)?;
+        self.start_packet(head);
+        self.write(rest);
+        Ok(())
+    }
+
+    /// Checks a packet's length and takes its blocks.
+    fn begin(&mut self, pbc: Pbc, payload: usize) -> Result<(), PioError> {
+        let length = pbc.length();
+        if length.0 as usize != payload.div_ceil(4).saturating_add(HEAD_DWORDS as usize) {
+            return Err(self.wrong_length(length, payload));
+        }
+        let needed = length.blocks();
+        if self.ctxt.needs_recovery() || !self.credits.take(needed) {
+            self.take_slowly(needed)?;
+        }
+        self.counters.packets = self.counters.packets.wrapping_add(1);
+        Ok(())
+    }
+
+    #[cold]
+    fn wrong_length(&self, pbc: Dwords, payload: usize) -> PioError {
+        let packet = Dwords(u32::try_from(payload.div_ceil(4)).unwrap_or(u32::MAX).saturating_add(HEAD_DWORDS));
+        PioError::Length { ctxt: self.ctxt.number(), pbc, packet }
+    }
+
+    /// Waits until `blocks` are free, at most `limit`; `true` when they are. Sleeps on the credit interrupt: the context
+    /// must have been set up with interrupts. No return is missed between a look and the sleep.
     ///
     /// # Errors
-    /// When the chip doesn't do it in time.
+    /// As [`PioSender::send`] but for `NoCredit`, or when it was set up without interrupts or the bus can't wait.
+    pub fn wait_credit(&mut self, blocks: Blocks, limit: Duration) -> Result<bool, WaitError> {
+        if self.has_room(blocks)? {
+            return Ok(true);
+        }
+        self.ctxt.arm_credit_interrupt()?;
+        self.counters.forced_returns += 1;
+        let waited = self.sleep_until_room(blocks, limit);
+        self.ctxt.disarm_credit_interrupt();
+        waited
+    }
+
+    fn sleep_until_room(&mut self, blocks: Blocks, limit: Duration) -> Result<bool, WaitError> {
+        let start = self.ctxt.bus().now();
+        loop {
+            if self.has_room(blocks)? {
+                return Ok(true);
+            }
+            let left = limit.saturating_sub(self.ctxt.bus().now().since(start));
+            if left.is_zero() {
+                return Ok(false);
+            }
+            self.counters.sleeps += 1;
+            self.ctxt.sleep(left.min(LOOK))?;
+        }
+    }
+
+    fn has_room(&mut self, needed: Blocks) -> Result<bool, PioError> {
+        self.check()?;
+        if needed > self.ctxt.depth() {
+            return Err(PioError::TooLong { ctxt: self.ctxt.number(), needed, depth: self.ctxt.depth() });
+        }
+        if needed <= self.credits.available() {
+            return Ok(true);
+        }
+        self.look_for_credits()?;
+        Ok(needed <= self.credits.available())
+    }
+
+    /// Takes what the chip has returned and tells whether it has halted the context or froze: an error that would otherwise
+    /// show once credit runs out.
+    ///
+    /// # Errors
+    /// [`PioError::Refused`], [`PioError::Halted`], [`PioError::Frozen`], [`PioError::Gone`].
+    pub fn check(&mut self) -> Result<(), PioError> {
+        let ctxt = self.ctxt.number();
+        if self.ctxt.needs_recovery() {
+            return Err(PioError::Frozen { ctxt });
+        }
+        if !self.take_returns() {
+            return Ok(());
+        }
+        self.halted = true;
+        let gone = |_: Gone| PioError::Gone { ctxt };
+        let errors = self.ctxt.error_status();
+        if errors == SendCtxtErrors::from_bits_retain(u64::MAX) {
+            return Err(PioError::Gone { ctxt });
+        }
+        if errors.contains(SendCtxtErrors::DISALLOWED_PACKET) {
+            return Err(PioError::Refused { ctxt, checks: self.ctxt.refusals().map_err(gone)? });
+        }
+        Err(PioError::Halted { ctxt, errors })
+    }
+
+    /// Restarts the context after a halt, after a freeze, or when its credits were lost: all its blocks are free again.
+    /// Packets that were in it may be lost; which ones isn't known.
+    ///
+    /// # Errors
+    /// When the chip doesn't do it in time; after a freeze also while the link is down.
     pub fn restart(&mut self) -> Result<(), ContextError> {
-        self.ctxt.restart()?;
+        if self.halted || self.ctxt.needs_recovery() {
+            self.ctxt.restart()?
+        } else {
+            self.ctxt.reset()?
+        }
+        self.written_before = self.written_before.wrapping_add(self.credits.taken());
         self.credits = Credits::new(self.ctxt.depth());
-        self.next_block = 0;
-        self.forced = false;
+        self.next = self.buffer.0;
+        self.forced = None;
+        self.missing_since = None;
+        self.halted = false;
         self.counters.restarts += 1;
         Ok(())
     }
 
-    fn take(&mut self, needed: Blocks) -> Result<(), PioError> {
+    /// Takes blocks when those that are known to be free don't do.
+    fn take_slowly(&mut self, needed: Blocks) -> Result<(), PioError> {
         let (ctxt, depth) = (self.ctxt.number(), self.ctxt.depth());
         if needed > depth {
             return Err(PioError::TooLong { ctxt, needed, depth });
         }
         // The word in host memory is only looked at when it is needed: it shares a cache line with the chip's writes.
+        self.check()?;
         if self.credits.take(needed) {
             return Ok(());
         }
-        let word = self.take_returns();
-        if word {
-            let errors = self.ctxt.error_status();
-            return Err(PioError::Halted { ctxt, errors });
-        }
-        if self.credits.take(needed) {
-            return Ok(());
-        }
-        // Below the threshold the chip returns nothing by itself, so a small context could starve: ask, once until it
-        // answers.
-        if !self.forced {
+        let now = self.ctxt.bus().now();
+        // Below the threshold the chip returns nothing by itself, so a small context could starve: ask, and ask again, for
+        // what leaves after the answer is below it, too.
+        if self.forced.is_none_or(|then| now.since(then) >= ASK_AGAIN) {
             self.ctxt.force_credit_return();
-            self.forced = true;
+            self.forced = Some(now);
             self.counters.forced_returns += 1;
+        }
+        self.look_for_credits()?;
+        if self.credits.take(needed) {
+            return Ok(());
         }
         self.counters.no_credit += 1;
         Err(PioError::NoCredit { ctxt, needed, available: self.credits.available() })
+    }
+
+    /// Credits are missing: when that lasts, finds out where they are.
+    fn look_for_credits(&mut self) -> Result<(), PioError> {
+        let ctxt = self.ctxt.number();
+        let now = self.ctxt.bus().now();
+        let since = *self.missing_since.get_or_insert(now);
+        if now.since(since) < STUCK {
+            return Ok(());
+        }
+        self.missing_since = None;
+        let gone = |_: Gone| PioError::Gone { ctxt };
+        let before = self.credits.outstanding();
+        // The register also knows of blocks that the chip hasn't told of, or that it told of in vain.
+        let freed = self.ctxt.freed_now().map_err(gone)?;
+        if self.credits.returned(freed) && self.credits.outstanding() != before {
+            self.counters.register_returns += 1;
+            self.forced = None;
+            return Ok(());
+        }
+        match self.ctxt.packets_inside().map_err(gone)? {
+            0 => Err(PioError::CreditsLost { ctxt, missing: self.credits.outstanding() }),
+            packets => Err(PioError::Stalled { ctxt, packets }),
+        }
     }
 
     /// Takes what the chip has returned; `true` when it says that the context is halted.
@@ -212,14 +393,60 @@ impl<B: PciFunction> PioSender<B> {
             self.counters.bad_credit_words += 1;
         }
         if self.credits.outstanding() != before {
-            self.forced = false;
+            self.forced = None;
+            self.missing_since = None;
         }
         word.halted()
     }
 
-    fn write(&mut self, sop: bool, block: &[u64; 8]) {
-        self.ctxt.bus().write_block(self.ctxt.block_offset(self.next_block, sop), block);
-        self.next_block = if self.next_block + 1 == self.ctxt.depth().0 { 0 } else { self.next_block + 1 };
-        self.counters.blocks += 1;
+    /// Writes a packet's first block through the view that starts packets.
+    fn start_packet(&mut self, head: BlockSource<'_>) {
+        self.ctxt.bus().write_blocks(BarOff(self.next.0.wrapping_add(self.sop_distance)), head);
+        self.step(1);
     }
+
+    /// Writes further blocks through the plain view, around the end of the buffer. No more than credit was taken for.
+    fn write(&mut self, blocks: BlockSource<'_>) {
+        let room = self.buffer.1.0.wrapping_sub(self.next.0) as usize;
+        let (first, second) = blocks.split_at(room / BLOCK);
+        self.write_run(first);
+        self.write_run(second);
+    }
+
+    fn write_run(&mut self, blocks: BlockSource<'_>) {
+        self.ctxt.bus().write_blocks(self.next, blocks);
+        self.step(blocks.len());
+    }
+
+    /// Writes the payload's last bytes and zeros behind them.
+    fn write_rest(&mut self, bytes: &[u8]) {
+        let mut block = [0; 8];
+        for (qword, bytes) in block.iter_mut().zip(bytes.chunks(8)) {
+            let mut whole = [0; 8];
+            whole.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+            *qword = u64::from_le_bytes(whole).to_le();
+        }
+        self.write_run(BlockSource::of_block(&block));
+    }
+
+    /// `blocks` never go beyond the end of the buffer.
+    fn step(&mut self, blocks: usize) {
+        let next = BarOff(self.next.0.wrapping_add((blocks * BLOCK) as u32));
+        self.next = if next == self.buffer.1 { self.buffer.0 } else { next };
+    }
+}
+
+/// Why a wait for credits ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// The context can't send.
+    #[error(transparent)]
+    Pio(#[from] PioError),
+    /// It was set up without interrupts.
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    /// The bus can't wait.
+    #[error(transparent)]
+    Bus(#[from] BusError),
 }

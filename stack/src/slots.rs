@@ -4,7 +4,7 @@
 //! same bytes, by PIO or as one SDMA descriptor.
 
 use crate::table::Handle;
-use opx_bus::{BusError, DmaBlock, PciFunction};
+use opx_bus::{BusError, DmaBlock, PciFunction, SharedMem};
 use opx_defs::units::{Dwords, Iova};
 use opx_defs::wire::OPX_HEADER_BYTES;
 use opx_defs::wire::pbc::Pbc;
@@ -88,17 +88,14 @@ impl Slots {
         self.states[id.0 as usize].payload = payload;
     }
 
-    /// PBC and header of a sealed packet, and its payload's length.
-    pub(crate) fn sealed(&self, id: SlotId) -> (Pbc, [u8; OPX_HEADER_BYTES], usize) {
-        let at = self.at(id);
-        let mut header = [0; OPX_HEADER_BYTES];
-        self.memory.read(at + PBC_BYTES, &mut header);
-        (Pbc(self.memory.read_u64(at)), header, self.states[id.0 as usize].payload as usize)
+    /// Bytes of a sealed packet's payload.
+    pub(crate) fn payload(&self, id: SlotId) -> usize {
+        self.states[id.0 as usize].payload as usize
     }
 
-    /// Copies payload out, for PIO.
-    pub(crate) fn read_payload(&self, id: SlotId, offset: usize, bytes: &mut [u8]) {
-        self.memory.read(self.at(id) + PAYLOAD + offset, bytes);
+    /// Where a sealed packet lies, for PIO: memory, offset of its PBC, and its payload's length. Slots are whole blocks.
+    pub(crate) fn stored(&self, id: SlotId) -> (&SharedMem, usize, usize) {
+        (self.memory.memory(), self.at(id), self.payload(id))
     }
 
     /// Where the engine finds a sealed packet, and its bytes with the PBC.

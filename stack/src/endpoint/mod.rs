@@ -311,7 +311,7 @@ impl<B: PciFunction> Endpoint<B> {
     }
 
     /// What the send context counted so far.
-    pub fn pio_counters(&self) -> &PioCounters {
+    pub fn pio_counters(&self) -> PioCounters {
         self.pio.counters()
     }
 

@@ -11,7 +11,7 @@ use crate::table::Handle;
 use opx_bus::PciFunction;
 use opx_defs::time::Instant;
 use opx_defs::wire::opx::{Answer, Header, Iov, Origin, Padding, RzvCts, RzvData, RzvOp};
-use opx_pio::PioError;
+use opx_pio::{Head, PioError};
 use opx_reliability::{Event, SendError as Refused, Transmit};
 use opx_sdma::{Fragment, Outcome, SdmaError};
 
@@ -178,7 +178,7 @@ impl<B: PciFunction> Endpoint<B> {
                 }
                 Transmit::Ud { peer, ud } => {
                     let header = ud.encode(&self.route(peer.into()));
-                    if self.pio.send(header.pbc(self.config.vl), header.as_bytes(), 0, |_, _| {}).is_err() {
+                    if self.pio.send(&Head::new(header.pbc(self.config.vl), &header), &[]).is_err() {
                         self.counters.service_dropped += 1;
                     }
                 }
@@ -258,7 +258,7 @@ impl<B: PciFunction> Endpoint<B> {
                 self.slots.written(slot, false);
                 continue;
             }
-            let (_, _, payload) = self.slots.sealed(slot);
+            let payload = self.slots.payload(slot);
             // Behind packets that the engine still has, a short one goes by the engine too: it would overtake them, and a
             // receiver that sees a gap asks for what is only late.
             let by_engine = payload > self.config.pio_max || self.sdma.pending() > 0;
@@ -294,15 +294,15 @@ impl<B: PciFunction> Endpoint<B> {
     }
 
     fn send_by_pio(&mut self, slot: SlotId) -> Result<bool, EndpointError> {
-        let (pbc, header, payload) = self.slots.sealed(slot);
-        let slots = &self.slots;
-        match self.pio.send(pbc, &header, payload, |offset, block| slots.read_payload(slot, offset, block)) {
+        let (memory, offset, payload) = self.slots.stored(slot);
+        match self.pio.send_stored(memory, offset, payload) {
             Ok(()) => {
                 self.slots.written(slot, false);
                 Ok(true)
             }
-            Err(PioError::NoCredit { .. }) => Ok(false),
-            Err(halted @ PioError::Halted { .. }) => {
+            // A link that takes nothing, and an adapter that is gone, are seen to where those are looked after.
+            Err(PioError::NoCredit { .. } | PioError::Stalled { .. } | PioError::Gone { .. }) => Ok(false),
+            Err(halted) if halted.needs_restart() => {
                 log::warn!("{}: {halted}", self.hfi.bus().name());
                 self.count_halt(&format!("send context {}", self.pio.context().number()), &halted.to_string())?;
                 self.pio.restart()?;

@@ -6,7 +6,7 @@ use opx_defs::csr;
 use opx_defs::units::{Blocks, Psn, Vl};
 use opx_defs::wire::opx::{Eager, Header, Route};
 use opx_hw::{Hfi, RecvConfig, RecvContext};
-use opx_pio::{PioError, PioSender};
+use opx_pio::{Head, PioError, PioSender};
 use opx_sdma::{Fragment, Outcome, SdmaQueue};
 use std::time::Duration;
 
@@ -63,8 +63,7 @@ pub fn pio_packets_arrive_in_order<B: PciFunction>(rig: Rig<B>) {
     rig.wait(LIMIT, || {
         while sent < 300 {
             let (header, len) = target.packet(sent, &mut payload);
-            let fill = |at: usize, block: &mut [u8]| block.copy_from_slice(&payload[at..at + block.len()]);
-            match sender.send(header.pbc(Vl(0)), header.as_bytes(), len, fill) {
+            match sender.send(&Head::new(header.pbc(Vl(0)), &header), &payload[..len]) {
                 Ok(()) => sent += 1,
                 Err(PioError::NoCredit { .. }) => break,
                 Err(error) => panic!("{error}"),
@@ -84,7 +83,7 @@ pub fn credits_all_come_back<B: PciFunction>(rig: Rig<B>) {
     let mut sender = PioSender::new(hfi.send_context(Blocks(40)).unwrap());
     for n in 0..200 {
         let header = Eager::of(Some(n), None, b"1234567").encode(&target.route, &mut []).unwrap().0;
-        while sender.send(header.pbc(Vl(0)).credit_return(), header.as_bytes(), 0, |_, _| {}).is_err() {
+        while sender.send(&Head::new(header.pbc(Vl(0)).credit_return(), &header), &[]).is_err() {
             rig.bus.relax();
         }
         if target.recv.poll().is_some() {
@@ -173,7 +172,7 @@ pub fn a_sleeper_is_woken_by_a_packet<B: PciFunction>(rig: Rig<B>) {
         // Every 4000th message is empty.
         let (header, len) = target.packet(n * 4000, &mut []);
         assert_eq!(len, 0);
-        while sender.send(header.pbc(Vl(0)), header.as_bytes(), 0, |_, _| {}).is_err() {
+        while sender.send(&Head::new(header.pbc(Vl(0)), &header), &[]).is_err() {
             rig.bus.relax();
         }
         assert!(rig.bus.wait_irq(&irq, LIMIT).unwrap(), "packet {n} raised no interrupt");

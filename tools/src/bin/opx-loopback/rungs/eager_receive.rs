@@ -5,7 +5,7 @@ use crate::rig::{Failure, Outcome, Rig, Watch};
 use opx_bus::PciFunction;
 use opx_defs::units::Blocks;
 use opx_hw::RecvConfig;
-use opx_pio::{PioError, PioSender};
+use opx_pio::{Head, PioError, PioSender};
 
 const PACKETS: u32 = 1200;
 const LEN: usize = 3000;
@@ -109,8 +109,7 @@ pub fn eager_receive<B: PciFunction>(rig: &Rig<B>) -> Outcome {
 fn send<B: PciFunction>(sender: &mut PioSender<B>, receiver: &RawReceiver<B>, n: u32) -> Result<bool, Failure> {
     let mut payload = [0; MAX_PAYLOAD];
     let (pbc, header, len) = receiver.packet(n, LEN, &mut payload)?;
-    let fill = |offset: usize, block: &mut [u8]| block.copy_from_slice(&payload[offset..offset + block.len()]);
-    match sender.send(pbc.credit_return(), header.as_bytes(), len, fill) {
+    match sender.send(&Head::new(pbc.credit_return(), &header), &payload[..len]) {
         Ok(()) => Ok(true),
         Err(PioError::NoCredit { .. }) => Ok(false),
         Err(error) => Err(Failure::wrong(error.to_string())),

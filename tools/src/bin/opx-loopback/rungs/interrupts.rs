@@ -7,7 +7,7 @@ use opx_defs::csr;
 use opx_defs::source::Source;
 use opx_defs::units::Blocks;
 use opx_hw::RecvConfig;
-use opx_pio::PioSender;
+use opx_pio::{Head, PioSender};
 use std::time::Duration;
 
 const ROUNDS: u32 = 100;
@@ -57,8 +57,8 @@ pub fn interrupts<B: PciFunction>(rig: &Rig<B>) -> Outcome {
             return Err(Failure::wrong(format!("a packet is there before packet {n} was sent")));
         }
         // Four bytes travel in the header: there is no payload to supply.
-        let (pbc, header, len) = receiver.packet(n, 4, &mut [])?;
-        sender.send(pbc, header.as_bytes(), len, |_, _| {}).map_err(|error| Failure::wrong(error.to_string()))?;
+        let (pbc, header, _) = receiver.packet(n, 4, &mut [])?;
+        sender.send(&Head::new(pbc, &header), &[]).map_err(|error| Failure::wrong(error.to_string()))?;
         if !bus.wait_irq(&irq, LIMIT)? {
             return Err(Failure::wrong(format!("packet {n} raised no interrupt within {LIMIT:?}")));
         }

@@ -5,7 +5,7 @@ use crate::rig::{Failure, Outcome, Rig, Watch};
 use opx_bus::PciFunction;
 use opx_defs::units::Blocks;
 use opx_hw::RecvConfig;
-use opx_pio::{PioError, PioSender};
+use opx_pio::{Head, PioError, PioSender};
 
 const PACKETS: u32 = 1500;
 /// Not a multiple of anything that packets take, so that packets wrap everywhere.
@@ -23,8 +23,7 @@ pub fn pio<B: PciFunction>(rig: &Rig<B>) -> Outcome {
         let mut busy = false;
         while sent < PACKETS {
             let (pbc, header, len) = receiver.packet(sent, length(sent), &mut payload)?;
-            let fill = |offset: usize, block: &mut [u8]| block.copy_from_slice(&payload[offset..offset + block.len()]);
-            match sender.send(pbc, header.as_bytes(), len, fill) {
+            match sender.send(&Head::new(pbc, &header), &payload[..len]) {
                 Ok(()) => (sent, busy) = (sent + 1, true),
                 Err(PioError::NoCredit { .. }) => break,
                 Err(error) => return Err(Failure::wrong(error.to_string())),
