@@ -19,8 +19,8 @@ const ADAPTER: &str = "0000:01:00.0";
 /// Functions of the contract suite.
 const CONTRACTS: u32 = 15;
 /// What opx-loopback has to pass, in order.
-const RUNGS: [&str; 8] =
-    ["registers", "interrupts", "pio", "sdma", "eager receive", "messages", "rendezvous", "reliability"];
+const RUNGS: [&str; 9] =
+    ["registers", "interrupts", "pio", "pio errors", "sdma", "eager receive", "messages", "rendezvous", "reliability"];
 
 /// On the kernel of trixie.
 pub fn trixie(run: &Run) -> Result<(), GuestError> {

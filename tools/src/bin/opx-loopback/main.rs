@@ -100,6 +100,7 @@ fn climb(
             ("registers", rungs::registers),
             ("interrupts", rungs::interrupts),
             ("pio", rungs::pio),
+            ("pio errors", rungs::pio_errors),
             ("sdma", rungs::sdma),
             ("eager receive", rungs::eager_receive),
             ("messages", rungs::messages),
