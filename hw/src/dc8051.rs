@@ -1,11 +1,13 @@
 //! The 8051, the microcontroller that runs the link: host commands, its data memory, start and restart.
 
 use crate::error::{ChipError, CommandError, Gone};
+use crate::interrupts::Counts;
 use crate::regs::{Regs, limit};
-use opx_bus::PciFunction;
+use opx_bus::{ALL_ONES, PciFunction};
 use opx_defs::chip;
 use opx_defs::csr;
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// STS_CUR_STATE.FIRMWARE when it takes commands (`firmware.c:wait_fm_ready`).
@@ -42,6 +44,8 @@ pub(crate) struct Dc8051 {
     simulated: bool,
     /// Commands that weren't answered one after the other.
     timeouts: u32,
+    /// Its heartbeat was lost.
+    lost: bool,
     /// DC_LCB_ERR_EN while the LCB is held in reset.
     lcb_err_en: u64,
 }
@@ -56,12 +60,28 @@ pub(crate) struct Messages {
 impl Dc8051 {
     pub fn new(icode: u8) -> Self {
         let simulated = u64::from(icode) == chip::ICODE_FUNCTIONAL_SIMULATOR;
-        Self { version: FirmwareVersion::default(), simulated, timeouts: 0, lcb_err_en: 0 }
+        Self { version: FirmwareVersion::default(), simulated, timeouts: 0, lost: false, lcb_err_en: 0 }
     }
 
     /// Whether it answered the last command.
     pub fn answers(&self) -> bool {
         self.timeouts == 0
+    }
+
+    /// Whether it answered the last command and its heart beats.
+    pub fn is_alive(&self) -> bool {
+        self.timeouts == 0 && !self.lost
+    }
+
+    /// Starts it anew. The link is lost, its code stays (`chip.c:do_8051_command`, the case of a timeout).
+    pub fn restart<B: PciFunction>(&mut self, regs: &Regs<B>) -> Result<(), ChipError> {
+        log::warn!("{}: restarting the 8051", regs.adapter());
+        self.shut_down(regs)?;
+        self.start(regs)?;
+        (self.timeouts, self.lost) = (0, false);
+        // The mask that its silence had changed.
+        regs.write(&csr::DC_DC8051_ERR_EN, ALL_ONES);
+        Ok(())
     }
 
     /// `firmware.c:wait_fm_ready`.
@@ -213,7 +233,7 @@ impl Dc8051 {
     }
 
     /// `chip.c:_dc_shutdown`.
-    fn shut_down<B: PciFunction>(&mut self, regs: &Regs<B>) -> Result<(), Gone> {
+    pub fn shut_down<B: PciFunction>(&mut self, regs: &Regs<B>) -> Result<(), Gone> {
         self.lcb_shut_down(regs, true)?;
         regs.write(&csr::DC_DC8051_CFG_RST, csr::DC_DC8051_CFG_RST::M8051W.mask());
         Ok(())
@@ -229,16 +249,19 @@ impl Dc8051 {
     }
 
     /// Takes what the 8051 has to tell, if it has something: `chip.c:interrupt_clear_down, handle_8051_interrupt`.
-    pub fn take_messages<B: PciFunction>(&self, regs: &Regs<B>) -> Result<Option<Messages>, Gone> {
+    pub fn take_messages<B: PciFunction>(&mut self, regs: &Regs<B>, counts: &Counts) -> Result<Option<Messages>, Gone> {
         use csr::{DC_DC8051_DBG_ERR_INFO_SET_BY_8051 as info, DC_DC8051_ERR_FLG as flag};
         let flags = regs.read(&csr::DC_DC8051_ERR_FLG)?;
         if flags == 0 {
             return Ok(None);
         }
+        counts.bits.add(&csr::DC_DC8051_ERR_FLG, flags);
         regs.write(&csr::DC_DC8051_ERR_CLR, flags);
-        if flag::LOST_8051_HEART_BEAT.is_set(flags) {
-            // It would be reported for ever: mask it after the first time.
-            log::warn!("{}: the 8051's heartbeat is lost", regs.adapter());
+        if flag::LOST_8051_HEART_BEAT.is_set(flags) && !self.lost {
+            // It would be reported for ever: mask it after the first time. Packets go on without it.
+            log::warn!("{}: the 8051's heartbeat is lost; bring the link up again to restart it", regs.adapter());
+            self.lost = true;
+            counts.lost_heartbeats.fetch_add(1, Ordering::Relaxed);
             let enabled = regs.read_any(&csr::DC_DC8051_ERR_EN, 0)?;
             regs.write(&csr::DC_DC8051_ERR_EN, enabled & !csr::DC_DC8051_ERR_EN::LOST_8051_HEART_BEAT.mask());
         }

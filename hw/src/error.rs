@@ -350,15 +350,11 @@ pub enum LinkError {
         /// Implementation code.
         icode: u8,
     },
-    /// A link that went down needs the chip frozen for a moment, which contexts wouldn't survive.
-    #[error(
-        "{adapter}: {contexts} contexts or engines are still open from the link that went down; drop them, then bring the link up again"
-    )]
-    InUse {
+    /// The chip reached its critical temperature and stays frozen.
+    #[error("{adapter}: the chip was too hot and is frozen for good; let it cool, then open the adapter again")]
+    Overheated {
         /// The adapter.
         adapter: String,
-        /// How many.
-        contexts: usize,
     },
 }
 
@@ -421,6 +417,12 @@ pub enum ContextError {
         "{adapter}: the chip is frozen; call Hfi::service_interrupts until it isn't, then recover the context or engine"
     )]
     Frozen {
+        /// The adapter.
+        adapter: String,
+    },
+    /// The chip reached its critical temperature and stays frozen.
+    #[error("{adapter}: the chip was too hot and is frozen for good; let it cool, then open the adapter again")]
+    Overheated {
         /// The adapter.
         adapter: String,
     },

@@ -5,12 +5,17 @@
 //! leaves the contexts of users to them (`file_ops.c:user_ctxt_reset`). Between the two stands one number, the epoch:
 //! a handle that was set up in an earlier one is out of order, and looks at nothing else to know it.
 
-use crate::error::ContextError;
-use crate::hfi::Inner;
+use crate::error::{ChipError, ContextError, Gone};
+use crate::hfi::{Inner, lock};
+use crate::regs::limit;
 use opx_bus::PciFunction;
 use opx_defs::chip;
+use opx_defs::csr;
 use opx_defs::units::SdmaEngine;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+/// All four blocks of CCE_STATUS (`chip.h:ALL_FROZE`).
+const ALL_FROZE: u64 = 0xf;
 
 /// What handles look at to know whether they are in order.
 #[derive(Debug, Default)]
@@ -21,6 +26,8 @@ pub(crate) struct Frozen {
     epoch: AtomicU32,
     /// The link went down and isn't ACTIVE again.
     link_down: AtomicBool,
+    /// The chip is too hot and stays frozen.
+    for_good: AtomicBool,
     /// SEND_DMA_HEAD of each engine as it was while the chip was frozen; the unfreeze clears the registers.
     heads: [AtomicU32; chip::TXE_NUM_SDMA_ENGINES as usize],
 }
@@ -47,20 +54,113 @@ impl Frozen {
         self.heads.get(usize::from(engine.0)).map_or(0, |head| head.load(Ordering::Acquire))
     }
 
-    pub(crate) fn set(&self, frozen: bool) {
-        // Who sees the new epoch sees this as well.
-        self.now.store(frozen, Ordering::Release);
-        if frozen {
-            self.epoch.fetch_add(1, Ordering::AcqRel);
-        }
+    /// The chip is frozen for good.
+    pub fn is_for_good(&self) -> bool {
+        self.for_good.load(Ordering::Acquire)
+    }
+
+    /// The link is ACTIVE: senders may recover.
+    pub fn link_is_active(&self) {
+        self.link_down.store(false, Ordering::Release);
+    }
+
+    fn begin(&self) {
+        self.now.store(true, Ordering::Release);
+        // Who sees the new epoch sees the line above as well.
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn end(&self) {
+        self.now.store(false, Ordering::Release);
     }
 }
 
+/// Why the chip freezes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// An error, after which it has begun to by itself.
+    Error,
+    /// The link went down, so packets are stuck on their way out: the driver asks for it.
+    LinkDown,
+}
+
 impl<B: PciFunction> Inner<B> {
+    /// The chip's part of a freeze, from its beginning to its end: `chip.c:start_freeze_handling, handle_freeze`. An
+    /// indicator that doesn't come is waited for in bounds and then done without, as in Linux
+    /// (`chip.c:wait_for_freeze_status`).
+    pub fn freeze_and_unfreeze(&self, cause: Cause) -> Result<(), Gone> {
+        let _one_at_a_time = lock(&self.freezing);
+        if cause == Cause::LinkDown {
+            self.frozen.link_down.store(true, Ordering::Release);
+        }
+        if self.frozen.is_for_good() {
+            return Ok(());
+        }
+        self.frozen.begin();
+        let done = self.pass_through();
+        // Even of a chip that is gone nobody must think that it is still being worked on.
+        self.frozen.end();
+        self.counts.freezes.fetch_add(1, Ordering::Relaxed);
+        let open = lock(&self.pool).open();
+        log::warn!("{}: the chip was frozen ({cause:?}); {open} contexts and engines have to recover", self.info.name);
+        done
+    }
+
+    fn pass_through(&self) -> Result<(), Gone> {
+        // Asking a chip that freezes already changes nothing, and it makes up for an error whose freeze was ended by one
+        // that came before it.
+        self.regs.write(&csr::CCE_CTRL, csr::CCE_CTRL::SPC_FREEZE.mask());
+        self.wait_frozen("all blocks frozen", |status| status & ALL_FROZE == ALL_FROZE)?;
+        // sdma.c:sdma_sw_clean_up_task: before the unfreeze clears the engines' heads.
+        for (engine, head) in (0..self.info.sizes.sdma_engines).zip(&self.frozen.heads) {
+            let slot = self.regs.read_at(&csr::SEND_DMA_HEAD, engine)? & 0xffff;
+            head.store(slot as u32, Ordering::Release);
+        }
+        // chip.c:rxe_freeze.
+        let port = csr::RCV_CTRL::RCV_PORT_ENABLE;
+        let receiving = self.regs.read(&csr::RCV_CTRL)?;
+        self.regs.write(&csr::RCV_CTRL, receiving & !port.mask());
+        for ctxt in 0..self.info.sizes.recv_contexts {
+            let enable = csr::RCV_CTXT_CTRL::ENABLE;
+            let ctrl = self.regs.read_at(&csr::RCV_CTXT_CTRL, ctxt)?;
+            if enable.is_set(ctrl) {
+                self.regs.write_at(&csr::RCV_CTXT_CTRL, ctxt, ctrl & !enable.mask());
+            }
+        }
+        self.regs.write(&csr::CCE_CTRL, csr::CCE_CTRL::SPC_UNFREEZE.mask());
+        self.wait_frozen("no block frozen", |status| status & ALL_FROZE == 0)?;
+        // chip.c:rxe_kernel_unfreeze. A port that was closed, since the link is down, stays so.
+        self.regs.write(&csr::RCV_CTRL, receiving);
+        Ok(())
+    }
+
+    fn wait_frozen(&self, wanted: &'static str, ready: impl Fn(u64) -> bool) -> Result<(), Gone> {
+        match self.regs.wait(&csr::CCE_STATUS, 0, limit::FREEZE, wanted, ready) {
+            Err(ChipError::Gone(gone)) => Err(gone),
+            Err(ChipError::Stuck(stuck)) => {
+                self.counts.freeze_timeouts.fetch_add(1, Ordering::Relaxed);
+                log::warn!("{stuck}; going on");
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// Freezes the chip for good, since it is too hot: `chip.c:handle_temp_err`. What it does beyond that is the link's.
+    pub fn freeze_for_good(&self) {
+        let _one_at_a_time = lock(&self.freezing);
+        self.frozen.for_good.store(true, Ordering::Release);
+        self.regs.write(&csr::CCE_CTRL, csr::CCE_CTRL::SPC_FREEZE.mask());
+        self.frozen.begin();
+    }
+
     /// The epoch that a receive context which is set up from here on belongs to. Taken before the first register is
     /// touched: a freeze in between then makes it one of the past.
     pub fn running_epoch(&self) -> Result<u32, ContextError> {
         let epoch = self.frozen.epoch();
+        if self.frozen.is_for_good() {
+            return Err(ContextError::Overheated { adapter: self.adapter() });
+        }
         if self.frozen.get() { Err(ContextError::Frozen { adapter: self.adapter() }) } else { Ok(epoch) }
     }
 

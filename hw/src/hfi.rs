@@ -75,6 +75,8 @@ pub(crate) struct Inner<B: PciFunction> {
     pub shown: Mutex<(LinkState, Option<LinkInfo>)>,
     /// Whether the chip is frozen, and how often it was.
     pub frozen: Frozen,
+    /// One freeze is dealt with at a time. Taken after `link`, never before it.
+    pub freezing: Mutex<()>,
     /// One line of 64 bytes for each send context's credit-return word.
     pub credit_memory: DmaBlock,
     /// Where receive contexts that are being disabled write their tail.

@@ -1,12 +1,14 @@
 //! Interrupts: which source raises which vector, and what the general one reports.
 
 use crate::error::{Gone, LinkError, OpenError};
+use crate::error_registers::{self, BitCounts, ErrorRegister, REGISTERS};
+use crate::freeze::Cause;
 use crate::hfi::{Inner, lock};
 use crate::info::Sizes;
 use crate::link::LinkState;
 use crate::regs::Regs;
 use opx_bus::{ALL_ONES, Irq, PciFunction};
-use opx_defs::csr::{self, Csr};
+use opx_defs::csr::{self, Csr, Field};
 use opx_defs::source::Source;
 use opx_defs::units::{SdmaEngine, SendCtxt};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +22,10 @@ const WORDS: usize = csr::CCE_INT_MASK.count as usize;
 pub struct Counts {
     /// General interrupts that had something to report.
     pub interrupts: AtomicU64,
+    /// Freezes of the chip, after errors and links that went down.
+    pub freezes: AtomicU64,
+    /// Waits for a freeze or its end that were given up.
+    pub freeze_timeouts: AtomicU64,
     /// Errors of the CCE block.
     pub cce_errors: AtomicU64,
     /// Errors of the receive engine.
@@ -44,8 +50,25 @@ pub struct Counts {
     pub lcb_flags: AtomicU64,
     /// Events of the 8051.
     pub dc8051_events: AtomicU64,
+    /// Links that came up to ACTIVE.
+    pub link_ups: AtomicU64,
+    /// Links that went down.
+    pub link_downs: AtomicU64,
+    /// How often the 8051's heartbeat was lost.
+    pub lost_heartbeats: AtomicU64,
+    /// Critical temperatures.
+    pub overheated: AtomicU64,
     /// Sources that shouldn't have been raised.
     pub unexpected: AtomicU64,
+    pub(crate) bits: BitCounts,
+}
+
+impl Counts {
+    /// How often a bit of an error register was seen, such as `csr::CCE_ERR_STATUS::LA_TRIGGERED` of
+    /// `csr::CCE_ERR_STATUS`; 0 for another register.
+    pub fn error(&self, status: &Csr, bit: Field) -> u64 {
+        self.bits.of(status, bit)
+    }
 }
 
 fn count(counter: &AtomicU64) {
@@ -57,6 +80,9 @@ fn count(counter: &AtomicU64) {
 pub struct Serviced {
     /// Whether anything was reported.
     pub any: bool,
+    /// Whether the chip froze, and was unfrozen, for an error: contexts and engines have to recover. A link that goes
+    /// down does the same to them.
+    pub frozen: bool,
     /// What the link does now.
     pub link: LinkState,
 }
@@ -76,20 +102,8 @@ pub(crate) fn set_up<B: PciFunction>(regs: &Regs<B>, sizes: Sizes, vectors: u16)
         regs.write_at(&csr::CCE_INT_MASK, index, 0);
         regs.write_at(&csr::CCE_INT_CLEAR, index, ALL_ONES);
     }
-    let clears = [
-        &csr::CCE_ERR_CLEAR,
-        &csr::MISC_ERR_CLEAR,
-        &csr::RCV_ERR_CLEAR,
-        &csr::SEND_ERR_CLEAR,
-        &csr::SEND_PIO_ERR_CLEAR,
-        &csr::SEND_DMA_ERR_CLEAR,
-        &csr::SEND_EGRESS_ERR_CLEAR,
-        &csr::DCC_ERR_FLG_CLR,
-        &csr::DC_LCB_ERR_CLR,
-        &csr::DC_DC8051_ERR_CLR,
-    ];
-    for clear in clears {
-        regs.write(clear, ALL_ONES);
+    for register in &REGISTERS {
+        regs.write(register.clear, ALL_ONES);
     }
     for ctxt in 0..sizes.send_contexts {
         regs.write_at(&csr::SEND_CTXT_ERR_CLEAR, ctxt, ALL_ONES);
@@ -173,83 +187,98 @@ impl<B: PciFunction> Inner<B> {
         if any {
             count(&self.counts.interrupts);
         }
+        let mut frozen = false;
         for (word, raised) in (0u16..).zip(raised) {
             for bit in (0..64).filter(|bit| raised & 1 << bit != 0) {
-                self.service(word * 64 + bit)?;
+                frozen |= self.service(Source(word * 64 + bit))?;
             }
         }
-        Ok(Serviced { any, link: lock(&self.shown).0 })
+        if frozen {
+            self.freeze_and_unfreeze(Cause::Error)?;
+        }
+        Ok(Serviced { any, frozen, link: lock(&self.shown).0 })
     }
 
-    /// `chip.c:is_interrupt`.
-    fn service(&self, source: u16) -> Result<(), LinkError> {
+    /// `chip.c:is_interrupt`; tells whether the chip has frozen.
+    fn service(&self, source: Source) -> Result<bool, LinkError> {
         let c = &self.counts;
-        let down = |counter, status, clear, mask| Ok(self.clear_down(counter, status, clear, mask)?);
-        match source {
-            0 => down(&c.cce_errors, &csr::CCE_ERR_STATUS, &csr::CCE_ERR_CLEAR, &csr::CCE_ERR_MASK),
-            1 => down(&c.receive_errors, &csr::RCV_ERR_STATUS, &csr::RCV_ERR_CLEAR, &csr::RCV_ERR_MASK),
-            2 => down(&c.misc_errors, &csr::MISC_ERR_STATUS, &csr::MISC_ERR_CLEAR, &csr::MISC_ERR_MASK),
-            4 => down(&c.pio_errors, &csr::SEND_PIO_ERR_STATUS, &csr::SEND_PIO_ERR_CLEAR, &csr::SEND_PIO_ERR_MASK),
-            5 => down(&c.sdma_errors, &csr::SEND_DMA_ERR_STATUS, &csr::SEND_DMA_ERR_CLEAR, &csr::SEND_DMA_ERR_MASK),
-            6 => {
-                down(
-                    &c.egress_errors,
-                    &csr::SEND_EGRESS_ERR_STATUS,
-                    &csr::SEND_EGRESS_ERR_CLEAR,
-                    &csr::SEND_EGRESS_ERR_MASK,
-                )?;
-                self.collect_refusals()?;
-                Ok(())
-            }
-            7 => down(&c.transmit_errors, &csr::SEND_ERR_STATUS, &csr::SEND_ERR_CLEAR, &csr::SEND_ERR_MASK),
-            16..=31 => Ok(self.service_engine_error((source - 16) as u8)?),
-            // The status is cleared by the context's restart, not here (chip.c:is_sendctxt_err_int).
-            32..=191 => {
-                count(&c.context_halts);
-                let ctxt = SendCtxt(source - 32);
-                if u32::from(ctxt.0) >= self.info.sizes.send_contexts {
-                    return Ok(());
-                }
-                let status = self.regs.read_at(&csr::SEND_CTXT_ERR_STATUS, ctxt.0.into())?;
-                log::debug!("{}: send context {ctxt} halted, error status {status:#x}", self.info.name);
-                if csr::SEND_CTXT_ERR_STATUS::PIO_DISALLOWED_PACKET_ERR.is_set(status) {
-                    self.collect_refusals()?;
-                }
-                Ok(())
-            }
-            248 => down(&c.dcc_flags, &csr::DCC_ERR_FLG, &csr::DCC_ERR_FLG_CLR, &csr::DCC_ERR_FLG_EN),
-            249 => down(&c.lcb_flags, &csr::DC_LCB_ERR_FLG, &csr::DC_LCB_ERR_CLR, &csr::DC_LCB_ERR_EN),
-            250 => {
+        let counter = match source {
+            Source::CCE_ERR => &c.cce_errors,
+            Source::RXE_ERR => &c.receive_errors,
+            Source::MISC_ERR => &c.misc_errors,
+            Source::PIO_ERR => &c.pio_errors,
+            Source::SDMA_ERR => &c.sdma_errors,
+            Source::EGRESS_ERR => &c.egress_errors,
+            Source::TXE_ERR => &c.transmit_errors,
+            Source::DCC => &c.dcc_flags,
+            Source::LCB => &c.lcb_flags,
+            Source::DC8051 => {
                 count(&c.dc8051_events);
-                self.service_link()
+                self.service_link()?;
+                return Ok(false);
+            }
+            Source::TCRIT => {
+                count(&c.overheated);
+                self.overheated();
+                return Ok(false);
+            }
+            Source(engine @ 16..=31) => {
+                self.service_engine_error((engine - 16) as u8)?;
+                return Ok(false);
+            }
+            Source(ctxt @ 32..=191) => {
+                count(&c.context_halts);
+                self.service_context_error(SendCtxt(ctxt - 32))?;
+                return Ok(false);
             }
             _ => {
                 count(&c.unexpected);
-                Ok(())
+                return Ok(false);
             }
+        };
+        let Some(register) = REGISTERS.iter().find(|register| register.source == source) else { return Ok(false) };
+        let seen = self.clear_down(counter, register)?;
+        if source == Source::EGRESS_ERR {
+            self.collect_refusals()?;
         }
+        Ok(seen & register.freezing() != 0)
     }
 
-    /// Reads and clears an error register until it is empty: `chip.c:interrupt_clear_down`.
-    fn clear_down(&self, counter: &AtomicU64, status: &Csr, clear: &Csr, mask: &Csr) -> Result<(), Gone> {
+    /// Reads and clears an error register until it is empty: `chip.c:interrupt_clear_down`. Gives the bits that were set.
+    fn clear_down(&self, counter: &AtomicU64, register: &ErrorRegister) -> Result<u64, Gone> {
         let mut seen = 0;
         for round in 0.. {
-            let errors = self.regs.read_any(status, 0)?;
+            let errors = self.regs.read_any(register.status, 0)?;
             if errors == 0 {
                 break;
             }
             if errors & !seen != 0 {
-                log::warn!("{}: {} {errors:#x}", self.info.name, status.name);
+                let names = error_registers::names(register.status, errors);
+                log::warn!("{}: {}: {names}", self.info.name, register.status.name);
             }
             seen |= errors;
             count(counter);
-            self.regs.write(clear, errors);
+            self.counts.bits.add(register.status, errors);
+            self.regs.write(register.clear, errors);
             if round >= MAX_CLEAR_COUNT {
-                log::warn!("{}: {} {errors:#x} doesn't clear, masking it", self.info.name, status.name);
-                let enabled = self.regs.read_any(mask, 0)?;
-                self.regs.write(mask, enabled & !errors);
+                log::warn!("{}: {} {errors:#x} doesn't clear, masking it", self.info.name, register.status.name);
+                let enabled = self.regs.read_any(register.mask, 0)?;
+                self.regs.write(register.mask, enabled & !errors);
                 break;
             }
+        }
+        Ok(seen)
+    }
+
+    /// A send context halted. Its status is cleared by the context's restart, not here (`chip.c:is_sendctxt_err_int`).
+    fn service_context_error(&self, ctxt: SendCtxt) -> Result<(), Gone> {
+        if u32::from(ctxt.0) >= self.info.sizes.send_contexts {
+            return Ok(());
+        }
+        let status = self.regs.read_at(&csr::SEND_CTXT_ERR_STATUS, ctxt.0.into())?;
+        log::debug!("{}: send context {ctxt} halted, error status {status:#x}", self.info.name);
+        if csr::SEND_CTXT_ERR_STATUS::PIO_DISALLOWED_PACKET_ERR.is_set(status) {
+            self.collect_refusals()?;
         }
         Ok(())
     }

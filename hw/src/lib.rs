@@ -20,6 +20,7 @@ pub mod vfio_user;
 mod asic;
 mod dc8051;
 mod error;
+mod error_registers;
 mod fabric;
 mod firmware;
 mod firmware_file;

@@ -7,6 +7,7 @@
 use crate::dc8051::{Dc8051, Messages};
 use crate::error::{ChipError, CommandError, LinkError};
 use crate::firmware::Firmware;
+use crate::freeze::Cause;
 use crate::hfi::{Hfi, Inner, lock};
 use crate::regs::{Regs, limit};
 use crate::{init_rx, init_tx};
@@ -16,6 +17,7 @@ use opx_defs::csr;
 use opx_defs::units::{Guid, Lid};
 use std::fmt;
 use std::sync::TryLockError;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How long a loopback may take: nobody else is involved, but firmware is.
@@ -24,8 +26,6 @@ const LOOPBACK_LIMIT: Duration = Duration::from_secs(10);
 const LINK_UP_DELAY: Duration = Duration::from_micros(500);
 /// Reason for going offline when the adapter is closed: `OPA_LINKDOWN_REASON_REBOOT`.
 const REASON_REBOOT: u64 = 35;
-/// All four blocks of CCE_STATUS (`chip.h:ALL_FROZE`).
-const ALL_FROZE: u64 = 0xf;
 
 /// What the link is brought up to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub enum DownReason {
     Neighbor(u8),
     /// This side asked for it.
     Local,
+    /// The chip reached its critical temperature.
+    Overheated,
     /// The 8051 gave another code.
     Other(u8),
 }
@@ -68,7 +70,7 @@ pub enum LinkState {
     Armed,
     /// Up.
     Active,
-    /// Was up and went down; the chip is frozen until it is brought up again.
+    /// Was up and went down. Send contexts and engines have to recover once it is ACTIVE again.
     Down(DownReason),
 }
 
@@ -99,6 +101,7 @@ impl fmt::Display for LinkState {
             Self::Down(DownReason::SignalLost) => f.write_str(" (signal lost)"),
             Self::Down(DownReason::Neighbor(code)) => write!(f, " (the neighbour went down, reason {code})"),
             Self::Down(DownReason::Local) => f.write_str(" (asked for)"),
+            Self::Down(DownReason::Overheated) => f.write_str(" (the chip is too hot)"),
             Self::Down(DownReason::Other(code)) => write!(f, " (8051's reason {code:#x})"),
             _ => Ok(()),
         }
@@ -204,15 +207,18 @@ impl<B: PciFunction> Hfi<B> {
     /// Begins to bring the link up; [`Hfi::link_advance`] goes on. For who drives both ends of a cable himself.
     ///
     /// # Errors
-    /// When the chip refuses, or contexts are open from a link that went down.
+    /// When the chip refuses, or the link can't be had.
     pub fn link_begin(&self, mode: LinkMode) -> Result<(), LinkError> {
         let inner = &*self.inner;
         let mut link = lock(&inner.link);
         let loopback = mode == LinkMode::Loopback;
-        if link.state.is_up() && link.loopback == loopback {
+        if inner.frozen.is_for_good() {
+            return Err(LinkError::Overheated { adapter: inner.adapter() });
+        }
+        if link.state.is_up() && link.loopback == loopback && link.dc8051.is_alive() {
             return Ok(());
         }
-        inner.thaw(&mut link)?;
+        inner.begin_anew(&mut link)?;
         link.loopback = loopback;
         link.without_verify_cap = loopback || inner.info.is_simulator();
         link.last_failure.clear();
@@ -249,7 +255,7 @@ impl<B: PciFunction> Inner<B> {
     }
 
     fn advance(&self, link: &mut Link) -> Result<LinkState, LinkError> {
-        if let Some(messages) = link.dc8051.take_messages(&self.regs)? {
+        if let Some(messages) = link.dc8051.take_messages(&self.regs, &self.counts)? {
             self.handle(link, messages)?;
         }
         if link.state == LinkState::Armed && link.neighbor_normal {
@@ -377,6 +383,8 @@ impl<B: PciFunction> Inner<B> {
 
     fn activate(&self, link: &mut Link) -> Result<(), LinkError> {
         self.set_logical_state(chip::LSTATE_ACTIVE, "LINK_STATE ACTIVE")?;
+        self.counts.link_ups.fetch_add(1, Ordering::Relaxed);
+        self.frozen.link_is_active();
         self.enter(link, LinkState::Active);
         self.send_sma_message(link, chip::SMA_IDLE_ACTIVE)?;
         Ok(())
@@ -462,10 +470,10 @@ impl<B: PciFunction> Inner<B> {
         Ok(())
     }
 
-    /// A link that was up went down: `chip.c:handle_link_down`, `intr.c:handle_linkup_change`.
+    /// A link that was up went down: `chip.c:handle_link_down`, `intr.c:handle_linkup_change`. The freeze at the end
+    /// makes sure that nothing half-sent stays on egress.
     fn went_down(&self, link: &mut Link) -> Result<(), LinkError> {
-        // Frozen first: what contexts and engines have underway won't leave any more.
-        self.frozen.set(true);
+        self.counts.link_downs.fetch_add(1, Ordering::Relaxed);
         self.go_offline(link, 0)?;
         let reason = match u64::from(link.dc8051.read_config(&self.regs, chip::LINK_DOWN_REASON)? & 0xff) {
             chip::LDR_LINK_TRANSFER_ACTIVE_LOW => DownReason::SignalLost,
@@ -478,48 +486,36 @@ impl<B: PciFunction> Inner<B> {
         };
         init_rx::set_port(&self.regs, false)?;
         init_tx::reset_link_credits(&self.regs)?;
-        self.freeze()?;
+        self.freeze_and_unfreeze(Cause::LinkDown)?;
         self.enter(link, LinkState::Down(reason));
         Ok(())
     }
 
-    /// Freezes send and receive engine, so that nothing half-sent stays on egress: `intr.c:start_freeze_handling,
-    /// wait_for_freeze_status`. Linux goes on when the indicators don't come, and so does this.
-    fn freeze(&self) -> Result<(), LinkError> {
-        self.regs.write(&csr::CCE_CTRL, csr::CCE_CTRL::SPC_FREEZE.mask());
-        let frozen = |value| value & ALL_FROZE == ALL_FROZE;
-        self.wait_frozen("all blocks frozen", frozen)
-    }
-
-    fn wait_frozen(&self, wanted: &'static str, ready: impl Fn(u64) -> bool) -> Result<(), LinkError> {
-        match self.regs.wait(&csr::CCE_STATUS, 0, limit::FREEZE, wanted, ready) {
-            Err(error @ ChipError::Gone(_)) => Err(error.into()),
-            Err(error) => {
-                log::warn!("{error}; going on");
-                Ok(())
-            }
-            Ok(_) => Ok(()),
+    /// Prepares a port that isn't in use, or in another way, for the next try.
+    fn begin_anew(&self, link: &mut Link) -> Result<(), LinkError> {
+        if !link.dc8051.is_alive() {
+            link.dc8051.restart(&self.regs)?;
         }
-    }
-
-    /// Prepares a port whose link was up for the next try: takes it offline, freezes the chip if the link didn't go down
-    /// by itself, and ends the freeze. Contexts don't survive that: none may be open.
-    fn thaw(&self, link: &mut Link) -> Result<(), LinkError> {
-        let was_up = link.state.is_up();
-        if !was_up && !self.frozen.get() {
-            return Ok(());
-        }
-        let contexts = lock(&self.pool).open();
-        if contexts > 0 {
-            return Err(LinkError::InUse { adapter: self.adapter(), contexts });
-        }
-        if was_up {
+        if link.state.is_up() {
             self.went_down(link)?;
         }
-        self.regs.write(&csr::CCE_CTRL, csr::CCE_CTRL::SPC_UNFREEZE.mask());
-        self.wait_frozen("no block frozen", |value| value & ALL_FROZE == 0)?;
-        self.frozen.set(false);
-        self.enter(link, LinkState::Offline);
+        if let LinkState::Down(_) = link.state {
+            // It is offline; only its reason is forgotten.
+            self.enter(link, LinkState::Offline);
+        }
         Ok(())
+    }
+
+    /// The chip is too hot: it is frozen for good and its link shut down as far and as fast as that goes, without waiting
+    /// for anything (`chip.c:handle_temp_err`).
+    pub(crate) fn overheated(&self) {
+        log::error!("{}: critical temperature; the chip is frozen and its link shut down", self.info.name);
+        self.freeze_for_good();
+        let mut link = lock(&self.link);
+        link.quiet(&self.regs);
+        if let Err(error) = link.dc8051.shut_down(&self.regs) {
+            log::warn!("{error}");
+        }
+        self.enter(&mut link, LinkState::Down(DownReason::Overheated));
     }
 }

@@ -112,8 +112,6 @@ fn a_pulled_cable_is_noticed_and_can_be_put_back() {
     let firmware = common::firmware();
     let pair = adapters.each_ref().map(|adapter| Hfi::open(adapter.bus(), options(firmware.path())).unwrap());
     bring_up(&pair);
-    let context = pair[0].send_context(common::blocks(64)).unwrap();
-    assert!(!context.is_halted());
     lab.pull(&adapters[0]);
     for hfi in &pair {
         let down = opx_bus::poll::until(hfi.bus(), Duration::from_secs(1), || {
@@ -123,15 +121,7 @@ fn a_pulled_cable_is_noticed_and_can_be_put_back() {
         assert_eq!(down.unwrap(), LinkState::Down(DownReason::SignalLost));
         assert!(hfi.link_info().is_none());
     }
-    assert!(context.is_halted());
-    let message = pair[0].send_context(common::blocks(8)).unwrap_err().to_string();
-    assert!(message.contains("frozen"), "{message}");
-    // The contexts of the old link must go first.
     lab.cable(&adapters[0], &adapters[1]);
-    let mode = LinkMode::Cable { timeout: Duration::from_secs(1) };
-    let error = pair[0].link_begin(mode).unwrap_err();
-    assert!(matches!(error, LinkError::InUse { contexts: 1, .. }), "{error}");
-    drop(context);
     bring_up(&pair);
     assert!(!pair[0].send_context(common::blocks(64)).unwrap().is_halted());
 }

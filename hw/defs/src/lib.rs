@@ -15,6 +15,7 @@
 pub mod chip;
 pub mod credit;
 pub mod csr;
+pub mod freezing;
 pub mod rcvarray;
 pub mod sdma;
 pub mod source;

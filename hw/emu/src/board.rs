@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::dma::DmaSpace;
 use crate::event::{Event, EventQueue};
-use crate::inject::Plans;
+use crate::inject::{ChipFault, Plans};
 use crate::interrupts::Interrupts;
 use crate::misc::HashedStream;
 use crate::packet::Packet;
@@ -121,6 +121,8 @@ pub struct Board {
     pub link_changed: bool,
     /// Faults that the adapter was told to have.
     pub plans: Plans,
+    /// A fault of the whole chip whose packet has just left.
+    pub chip_fault: Option<ChipFault>,
     /// Counters of the port.
     pub port: PortCounters,
     /// The wires.
@@ -143,6 +145,7 @@ impl Board {
             firmware: FirmwareSignals::default(),
             link_changed: false,
             plans: Plans::default(),
+            chip_fault: None,
             port: PortCounters::default(),
             wires: Wires { own: Arc::new(Lane::new(Arc::clone(&doorbell), doorbell)), cable: None },
             counts: Counts::default(),
@@ -230,6 +233,7 @@ impl Board {
         self.counts.bytes_sent += bytes;
         self.port.xmit_packets += 1;
         self.port.xmit_data += bytes.div_ceil(8);
+        self.chip_fault = self.plans.chip.due(0);
         Ok(())
     }
 

@@ -15,11 +15,21 @@ pub struct Cce {
     errors: Triplet,
     dc_ctrl: u64,
     pcie_ctrl: u64,
+    /// What CCE_STATUS wrongly says of the receive engine, by a fault: not frozen while it is, or frozen for good.
+    hides_freeze: bool,
+    keeps_frozen: bool,
 }
 
 impl Default for Cce {
     fn default() -> Self {
-        Self { scratch: [0; 4], errors: Triplet::new(Source::CCE_ERR), dc_ctrl: csr::CCE_DC_CTRL.reset, pcie_ctrl: 0 }
+        Self {
+            scratch: [0; 4],
+            errors: Triplet::new(Source::CCE_ERR),
+            dc_ctrl: csr::CCE_DC_CTRL.reset,
+            pcie_ctrl: 0,
+            hides_freeze: false,
+            keeps_frozen: false,
+        }
     }
 }
 
@@ -28,6 +38,28 @@ impl Cce {
     pub fn reset(&mut self, board: &mut Board) {
         self.errors.reset(board);
         *self = Self { dc_ctrl: self.dc_ctrl, ..Self::default() };
+    }
+
+    /// An error of the block.
+    pub fn raise(&mut self, board: &mut Board, errors: u64) {
+        self.errors.raise(board, errors);
+    }
+
+    /// From now on the receive engine's freeze goes unseen.
+    pub fn hide_freeze(&mut self) {
+        self.hides_freeze = true;
+    }
+
+    /// From now on the receive engine seems frozen.
+    pub fn keep_frozen(&mut self) {
+        self.keeps_frozen = true;
+    }
+
+    fn freeze_status(&self, frozen: bool) -> u64 {
+        use CCE_STATUS as status;
+        let senders = status::SDMA_FROZE.mask() | status::TXE_FROZE.mask() | status::TXE_PIO_FROZE.mask();
+        let receiver = frozen && !self.hides_freeze || self.keeps_frozen;
+        (if frozen { senders } else { 0 }) | status::RXE_FROZE.put(receiver.into())
     }
 
     /// Whether the DC is held in reset.
@@ -54,14 +86,7 @@ impl Cce {
             // Action bits: they clear by themselves.
             0
         } else if is(csr::CCE_STATUS) {
-            if board.frozen {
-                CCE_STATUS::SDMA_FROZE.mask()
-                    | CCE_STATUS::RXE_FROZE.mask()
-                    | CCE_STATUS::TXE_FROZE.mask()
-                    | CCE_STATUS::TXE_PIO_FROZE.mask()
-            } else {
-                0
-            }
+            self.freeze_status(board.frozen)
         } else if is(csr::CCE_ERR_STATUS) {
             self.errors.status()
         } else if is(csr::CCE_ERR_MASK) {

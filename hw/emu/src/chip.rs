@@ -8,6 +8,7 @@ use crate::dc8051::Dc8051;
 use crate::dcc::Dcc;
 use crate::event::Event;
 use crate::faults::{HOLD_TIME, WireFaults};
+use crate::inject::ChipFault;
 use crate::lcb::Lcb;
 use crate::misc::Misc;
 use crate::packet::Packet;
@@ -19,7 +20,8 @@ use crate::unmodelled::UnmodelledMap;
 use crate::wire::{Doorbell, Item, Lane};
 use opx_bus::chance::FaultCounts;
 use opx_bus::{ALL_ONES, PacketFaults};
-use opx_defs::csr;
+use opx_defs::csr::{self, Field};
+use opx_defs::source::Source;
 use opx_defs::time::Instant;
 use opx_defs::units::BarOff;
 use std::sync::Arc;
@@ -417,8 +419,49 @@ impl Chip {
         }
     }
 
+    /// Has a fault that it was told to have.
+    fn suffer(&mut self, fault: ChipFault) {
+        /// `OPA_LINKDOWN_REASON_FM_BOUNCE`.
+        const FM_BOUNCE: u8 = 37;
+        const CONFIG_PARITY: Field = csr::SEND_EGRESS_ERR_STATUS::TX_CONFIG_PARITY_ERR;
+        const LOST_HEARTBEAT: Field = csr::DC_DC8051_ERR_FLG::LOST_8051_HEART_BEAT;
+        let board = &mut self.board;
+        match fault {
+            ChipFault::FreezeUnseen => {
+                self.cce.hide_freeze();
+                self.txe.raise(board, &csr::SEND_EGRESS_ERR_STATUS, CONFIG_PARITY.mask());
+            }
+            ChipFault::UnfreezeUnseen => {
+                self.cce.keep_frozen();
+                self.txe.raise(board, &csr::SEND_EGRESS_ERR_STATUS, CONFIG_PARITY.mask());
+            }
+            ChipFault::Overheated => board.raise(Source::TCRIT),
+            ChipFault::LostInterrupt => board.interrupts.lose_next(),
+            ChipFault::SpuriousInterrupt => board.interrupts.send_spurious(),
+            ChipFault::LinkSignalLost => self.dc8051.signal_lost(board),
+            ChipFault::LinkDownByNeighbor => self.dc8051.told_down(board, FM_BOUNCE),
+            ChipFault::Dc8051Dead => self.dc8051.die(board, LOST_HEARTBEAT.mask()),
+            ChipFault::Dc8051Mute => self.dc8051.die(board, 0),
+            fault => {
+                let Some((status, field)) = fault.error() else { return };
+                let errors = field.mask();
+                match status.offset.0 {
+                    0..0x10_0000 => self.cce.raise(board, errors),
+                    0x50_0000..0x60_0000 => self.misc.raise(board, errors),
+                    0x60_0000..0x60_1000 => self.dcc.raise(board, errors),
+                    0x60_1000..0x60_2000 => self.lcb.raise(board, errors),
+                    0x60_2000..0x60_3000 => self.dc8051.messages.raise(board, errors),
+                    _ => self.txe.raise(board, &status, errors),
+                }
+            }
+        }
+    }
+
     /// Passes on what an access or an event changed in more than its own block.
     fn settle(&mut self) {
+        if let Some(fault) = self.board.chip_fault.take() {
+            self.suffer(fault);
+        }
         if std::mem::take(&mut self.board.link_changed) {
             self.txe.on_link_change(&mut self.board);
             if !self.board.link.transfer_active {

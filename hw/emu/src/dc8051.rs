@@ -180,6 +180,11 @@ impl HostMessages {
         self.flags.raise(board, DC_DC8051_ERR_FLG::SET_BY_8051.mask());
     }
 
+    /// Sets flags of the 8051's own.
+    pub fn raise(&mut self, board: &mut Board, flags: u64) {
+        self.flags.raise(board, flags);
+    }
+
     /// Negotiation errors stand until the next polling begins (handle_8051_interrupt's comment).
     pub fn forget_errors(&mut self) {
         self.error = 0;
@@ -206,6 +211,9 @@ pub struct Dc8051 {
     ext_dev: [u64; 2],
     pub(crate) messages: HostMessages,
     ready: bool,
+    /// By a fault: it takes no commands until the core is reset, and this flag comes back however often it is cleared.
+    mute: bool,
+    stands: u64,
     /// Counts resets of the core.
     life: u32,
     idle: VecDeque<u64>,
@@ -227,6 +235,8 @@ impl Default for Dc8051 {
             ext_dev: [0; 2],
             messages: HostMessages::new(),
             ready: false,
+            mute: false,
+            stands: 0,
             life: 0,
             idle: VecDeque::new(),
             link: Link::default(),
@@ -257,9 +267,16 @@ impl Dc8051 {
     /// The core is put in reset: the link is lost.
     pub fn stop(&mut self, board: &mut Board) {
         self.ready = false;
+        (self.mute, self.stands) = (false, 0);
         self.life = self.life.wrapping_add(1);
         self.idle.clear();
         self.lose_link(board);
+    }
+
+    /// It takes no more commands. `flag` tells of it and can't be cleared (`chip.c:handle_8051_interrupt`, lost heartbeat).
+    pub fn die(&mut self, board: &mut Board, flag: u64) {
+        (self.mute, self.stands) = (true, flag);
+        self.messages.flags.raise(board, flag);
     }
 
     /// The core is let out of reset: it starts when there is code that may run.
@@ -333,7 +350,7 @@ impl Dc8051 {
 
     fn run_command(&mut self, board: &mut Board, lcb: &mut Lcb) {
         let [request, _] = self.host_cmd;
-        if !DC_DC8051_CFG_HOST_CMD_0::REQ_NEW.is_set(request) {
+        if self.mute || !DC_DC8051_CFG_HOST_CMD_0::REQ_NEW.is_set(request) {
             return;
         }
         let data = DC_DC8051_CFG_HOST_CMD_0::REQ_DATA.get(request);
@@ -526,7 +543,7 @@ impl Dc8051 {
         } else if is(csr::DC_DC8051_CFG_MODE) {
             self.mode = value;
         } else if is(csr::DC_DC8051_ERR_CLR) {
-            self.messages.flags.clear(board, value);
+            self.messages.flags.clear(board, value & !self.stands);
         } else if is(csr::DC_DC8051_ERR_EN) {
             self.messages.flags.set_mask(board, value);
         } else if is(csr::DC_DC8051_CFG_CSR_ACCESS_SEL) {

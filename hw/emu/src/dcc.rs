@@ -73,6 +73,11 @@ impl Dcc {
         self.errors.refresh(board);
     }
 
+    /// An error of the block.
+    pub fn raise(&mut self, board: &mut Board, errors: u64) {
+        self.errors.raise(board, errors);
+    }
+
     /// The host touched the LCB's registers while the 8051 owned them (`chip.c:set_8051_lcb_access`).
     pub fn access_blocked(&mut self, board: &mut Board) {
         self.errors.raise(board, DCC_ERR_FLG::CSR_ACCESS_BLOCKED_HOST.mask());

@@ -35,6 +35,8 @@ pub struct Interrupts {
     clear_without_int: [u64; 4],
     /// Sources that were set, by kind: error, SDMA, miscellaneous, receive available, receive urgent, send credit.
     counters: [u32; 6],
+    /// A fault: the next message of vector 0 is lost.
+    loses_next: bool,
     /// The MSI-X table and eventfds.
     pub msix: Msix,
 }
@@ -49,6 +51,7 @@ impl Default for Interrupts {
             outstanding: [0; 4],
             clear_without_int: [0; 4],
             counters: [0; 6],
+            loses_next: false,
             msix: Msix::default(),
         }
     }
@@ -80,6 +83,16 @@ impl Interrupts {
         } else {
             *level &= !bit;
         }
+    }
+
+    /// The next message of vector 0 gets lost.
+    pub fn lose_next(&mut self) {
+        self.loses_next = true;
+    }
+
+    /// A message of vector 0 without cause.
+    pub fn send_spurious(&mut self) {
+        self.msix.fire(Vector(0));
     }
 
     /// Whether a source's status bit is set.
@@ -120,6 +133,9 @@ impl Interrupts {
                 && *outstanding & vector_bit == 0
             {
                 *outstanding |= vector_bit;
+                if vector == Vector(0) && std::mem::take(&mut self.loses_next) {
+                    continue;
+                }
                 self.msix.fire(vector);
             }
         }

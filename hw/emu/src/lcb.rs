@@ -60,6 +60,11 @@ impl Lcb {
         self.errors.refresh(board);
     }
 
+    /// An error of the block.
+    pub fn raise(&mut self, board: &mut Board, errors: u64) {
+        self.errors.raise(board, errors);
+    }
+
     fn get(&self, row: csr::Csr) -> u64 {
         self.config.get(&row.off()).copied().unwrap_or(row.reset)
     }

@@ -350,6 +350,18 @@ impl Dc8051 {
         }
     }
 
+    /// The signal is gone for a moment: both ends see that.
+    pub(crate) fn signal_lost(&mut self, board: &mut Board) {
+        self.tell_down(board, None);
+        self.peer_down(board, None);
+    }
+
+    /// The far port says that it goes down; that it then does is its own affair.
+    pub(crate) fn told_down(&mut self, board: &mut Board, why: u8) {
+        self.tell_down(board, None);
+        self.peer_down(board, Some(why));
+    }
+
     /// The cable was pulled out; it is no longer there to say anything on.
     pub(crate) fn unplugged(&mut self, board: &mut Board) {
         if !board.link.loopback {

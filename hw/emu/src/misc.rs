@@ -138,6 +138,11 @@ impl Misc {
         *self = Self::default();
     }
 
+    /// An error of the block.
+    pub fn raise(&mut self, board: &mut Board, errors: u64) {
+        self.errors.raise(board, errors);
+    }
+
     /// Whether R2 and mu are those of the modulus: 2^4096 modulo it, and -1 divided by it modulo 2^64. No even one has a mu.
     fn is_key_sound(&self, modulus: &BigUint) -> bool {
         let [lowest, ..] = self.modulus.qwords;

@@ -11,6 +11,7 @@ use crate::triplet::Triplet;
 use crate::txe_pio::SendContext;
 use crate::txe_sdma::Engine;
 use opx_defs::csr::{self, Csr};
+use opx_defs::freezing;
 use opx_defs::source::Source;
 use opx_defs::time::Instant;
 use opx_defs::units::{BarOff, SdmaEngine, SendCtxt};
@@ -147,6 +148,16 @@ impl Txe {
             engine.reset(board);
         }
         *self = Self::new(&board.config);
+    }
+
+    /// An error in one of the engine's registers; some freeze the chip.
+    pub fn raise(&mut self, board: &mut Board, status: &Csr, errors: u64) {
+        if let Some((triplet, _)) = self.triplet_mut(status.off()) {
+            triplet.raise(board, errors);
+        }
+        if freezing::bits_of(status) & errors != 0 {
+            board.freeze();
+        }
     }
 
     fn triplet(&self, offset: BarOff) -> Option<(&Triplet, u32)> {
