@@ -6,6 +6,7 @@ use crate::regs::{Regs, limit};
 use opx_bus::{ALL_ONES, PciFunction};
 use opx_defs::chip;
 use opx_defs::csr;
+use opx_defs::source::Source;
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -256,6 +257,9 @@ impl Dc8051 {
             return Ok(None);
         }
         counts.bits.add(&csr::DC_DC8051_ERR_FLG, flags);
+        // Whoever polls takes the interrupt as well, or its vector would wait for a handler. As there, it is cleared first:
+        // what comes from here on raises it anew.
+        regs.write_at(&csr::CCE_INT_CLEAR, Source::DC8051.word(), Source::DC8051.bit());
         regs.write(&csr::DC_DC8051_ERR_CLR, flags);
         if flag::LOST_8051_HEART_BEAT.is_set(flags) && !self.lost {
             // It would be reported for ever: mask it after the first time. Packets go on without it.

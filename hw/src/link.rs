@@ -255,6 +255,9 @@ impl<B: PciFunction> Inner<B> {
     }
 
     fn advance(&self, link: &mut Link) -> Result<LinkState, LinkError> {
+        if link.state == LinkState::Down(DownReason::Overheated) {
+            return Ok(link.state);
+        }
         if let Some(messages) = link.dc8051.take_messages(&self.regs, &self.counts)? {
             self.handle(link, messages)?;
         }
@@ -298,6 +301,10 @@ impl<B: PciFunction> Inner<B> {
 
     /// `chip.c:handle_sma_message`.
     fn read_sma_message(&self, link: &mut Link) -> Result<(), LinkError> {
+        if !link.dc8051.is_alive() {
+            // It waits for its restart; each command would only run out of time.
+            return Ok(());
+        }
         let read =
             link.dc8051.command(&self.regs, "read an idle message", chip::HCMD_READ_LCB_IDLE_MSG, chip::IDLE_SMA);
         let message = match read {
