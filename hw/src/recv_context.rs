@@ -163,6 +163,7 @@ pub struct RecvContext<B: PciFunction> {
     /// Packets given out and not released yet.
     unreleased: u32,
     counts: RecvCounts,
+    epoch: u32,
 }
 
 impl<B: PciFunction> fmt::Debug for RecvContext<B> {
@@ -173,9 +174,7 @@ impl<B: PciFunction> fmt::Debug for RecvContext<B> {
 
 impl<B: PciFunction> RecvContext<B> {
     pub(crate) fn new(inner: &Arc<Inner<B>>, config: RecvConfig) -> Result<Self, ContextError> {
-        if inner.frozen.get() {
-            return Err(ContextError::Frozen { adapter: inner.adapter() });
-        }
+        let epoch = inner.running_epoch()?;
         config.check(inner)?;
         let bus = inner.regs.bus();
         let headers = bus.dma_alloc(config.header_entries as usize * ENTRY_BYTES)?;
@@ -197,6 +196,7 @@ impl<B: PciFunction> RecvContext<B> {
             passed: 0,
             unreleased: 0,
             counts: RecvCounts::default(),
+            epoch,
         };
         if config.interrupts {
             let vector = lock(&inner.pool).take_vector()?;
@@ -274,6 +274,31 @@ impl<B: PciFunction> RecvContext<B> {
             let adapter = self.inner.adapter();
             return Err(Stuck { adapter, register, wanted: "ENABLE", value, limit: Duration::ZERO }.into());
         }
+        Ok(())
+    }
+
+    /// Whether a freeze has stopped it.
+    #[inline]
+    pub fn needs_recovery(&self) -> bool {
+        self.epoch != self.inner.frozen.epoch()
+    }
+
+    /// Starts it anew after a freeze: what wasn't polled before is lost.
+    ///
+    /// # Errors
+    /// While the chip is frozen, or when it doesn't enable the context.
+    pub fn recover(&mut self) -> Result<(), ContextError> {
+        if !self.needs_recovery() {
+            return Ok(());
+        }
+        let epoch = self.inner.running_epoch()?;
+        for entry in 0..self.config.header_entries as usize {
+            self.headers.write_u64(entry * ENTRY_BYTES + RHF_OFFSET, 0);
+        }
+        (self.head, self.seq, self.eager_head, self.told_eager_head) = (0, Rhf::FIRST_SEQ, 0, 0);
+        (self.passed, self.unreleased) = (0, 0);
+        self.enable()?;
+        self.epoch = epoch;
         Ok(())
     }
 

@@ -29,6 +29,7 @@ pub struct SdmaEngine<B: PciFunction> {
     number: EngineNumber,
     entries: u32,
     vector: Option<u16>,
+    epoch: u32,
     /// The ring, and behind it a line for the head. Taken out only when the engine doesn't stop.
     memory: Option<DmaBlock>,
 }
@@ -65,9 +66,7 @@ fn checks() -> u64 {
 impl<B: PciFunction> SdmaEngine<B> {
     pub(crate) fn new(inner: &Arc<Inner<B>>, entries: u32) -> Result<Self, ContextError> {
         let adapter = inner.adapter();
-        if inner.frozen.get() {
-            return Err(ContextError::Frozen { adapter });
-        }
+        let epoch = inner.running_epoch()?;
         if !entries.is_power_of_two() || !(LENGTH_UNIT..=MAX_ENTRIES).contains(&entries) {
             let (parameter, rule) = ("entries of an SDMA ring", "a power of two from 64 to 32768");
             return Err(ContextError::BadParameter { adapter, parameter, value: entries.into(), rule });
@@ -75,7 +74,7 @@ impl<B: PciFunction> SdmaEngine<B> {
         let memory = inner.regs.bus().dma_alloc(entries as usize * DESC_BYTES + 64)?;
         let number = EngineNumber(lock(&inner.pool).take_sdma()?);
         // From here on, dropping it gives everything back.
-        let engine = Self { inner: Arc::clone(inner), number, entries, vector: None, memory: Some(memory) };
+        let engine = Self { inner: Arc::clone(inner), number, entries, vector: None, epoch, memory: Some(memory) };
         engine.set_up();
         engine.start()?;
         Ok(engine)
@@ -221,6 +220,9 @@ impl<B: PciFunction> SdmaEngine<B> {
 
     /// The slot that the engine does next, from its register; 0 when the adapter is gone.
     pub fn head_from_register(&self) -> u32 {
+        if self.epoch != self.inner.frozen.epoch() {
+            return self.inner.frozen.head(self.number) & (self.entries - 1);
+        }
         let head = self.inner.regs.read_at(&csr::SEND_DMA_HEAD, self.index()).unwrap_or(0);
         head as u32 & 0xffff & (self.entries - 1)
     }
@@ -228,7 +230,7 @@ impl<B: PciFunction> SdmaEngine<B> {
     /// Errors that halted the engine (bits of SEND_DMA_ENG_ERR_STATUS); all ones when the adapter is gone or the link
     /// went down.
     pub fn error_status(&self) -> u64 {
-        if self.inner.frozen.get() {
+        if self.epoch != self.inner.frozen.epoch() {
             return ALL_ONES;
         }
         let kept = self.kept_errors().map_or(0, |kept| kept.load(Ordering::Acquire));
@@ -240,8 +242,12 @@ impl<B: PciFunction> SdmaEngine<B> {
     /// # Errors
     /// When the engine doesn't halt, doesn't clean up, or the adapter is gone.
     pub fn restart(&mut self) -> Result<(), ContextError> {
-        if self.inner.frozen.get() {
-            return Err(ContextError::Frozen { adapter: self.inner.adapter() });
+        if self.epoch != self.inner.frozen.epoch() {
+            let epoch = self.inner.sending_epoch()?;
+            self.inner.regs.write_at(&csr::SEND_DMA_CTRL, self.index(), csr::SEND_DMA_CTRL::SDMA_HALT.mask());
+            self.clean_up_and_run()?;
+            self.epoch = epoch;
+            return Ok(());
         }
         // An engine that an error halted stays so; one that runs is told to.
         self.inner.regs.write_at(&csr::SEND_DMA_CTRL, self.index(), csr::SEND_DMA_CTRL::SDMA_HALT.mask());
