@@ -197,6 +197,13 @@ impl<B: PciFunction> Hfi<B> {
         self.inner.service_interrupts()
     }
 
+    /// How often the chip was frozen so far. When it grows, contexts and engines that were there before have to recover.
+    /// Reads no register.
+    #[inline]
+    pub fn freezes(&self) -> u32 {
+        self.inner.frozen.epoch()
+    }
+
     /// How often the general interrupt reported what.
     pub fn counts(&self) -> &Counts {
         &self.inner.counts

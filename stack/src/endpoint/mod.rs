@@ -17,7 +17,7 @@ use opx_defs::csr;
 use opx_defs::time::Instant;
 use opx_defs::units::{Blocks, Lid};
 use opx_defs::wire::opx::{Eager, Header, Immediate, Inject, Origin, Route, RzvRts};
-use opx_hw::{Hfi, RecvConfig, RecvContext};
+use opx_hw::{ContextError, Hfi, RecvConfig, RecvContext};
 use opx_pio::{PioCounters, PioSender};
 use opx_reliability::Reliability;
 use opx_sdma::{SdmaCounters, SdmaQueue};
@@ -46,6 +46,8 @@ pub struct Counters {
     pub retransmits: u64,
     /// ACKs, NACKs and pings that found no credit; the protocol makes up for them.
     pub service_dropped: u64,
+    /// Freezes of the chip, and links that went down, after which context and engine were put in order again.
+    pub recoveries: u64,
 }
 
 /// A packet held until the ones before it have come.
@@ -90,6 +92,8 @@ pub struct Endpoint<B: PciFunction> {
     /// SDMA packets that were sent, and at the last look.
     sdma_done: (u64, u64),
     halts_in_a_row: u32,
+    /// Freezes of the chip that have been recovered from.
+    freezes: u32,
 }
 
 /// A packet's payload with the widest MTU.
@@ -118,6 +122,8 @@ impl<B: PciFunction> Endpoint<B> {
         }
 
         let bus = hfi.bus();
+        // Before anything is set up: what freezes from here on has to be recovered from.
+        let freezes = hfi.freezes();
         let recv = hfi.recv_context(RecvConfig {
             header_entries: config.header_entries,
             eager_buffers: config.eager_buffers,
@@ -157,6 +163,7 @@ impl<B: PciFunction> Endpoint<B> {
             healthy_packets: 0,
             sdma_done: (0, 0),
             halts_in_a_row: 0,
+            freezes,
             config,
         })
     }
@@ -281,6 +288,10 @@ impl<B: PciFunction> Endpoint<B> {
     pub fn progress(&mut self) -> Result<bool, EndpointError> {
         let now = self.hfi.bus().now();
         let mut busy = self.receive(now);
+        if self.hfi.freezes() != self.freezes && !busy {
+            // All that had arrived before has been taken.
+            busy = self.recover()?;
+        }
         busy |= self.run_protocol(now);
         busy |= self.pump(now);
         busy |= self.flush()?;
@@ -288,6 +299,24 @@ impl<B: PciFunction> Endpoint<B> {
             self.look_after_adapter(now)?;
         }
         Ok(busy)
+    }
+
+    /// After a freeze: puts receive context, send context and engine in order. What was in them is sent again by the
+    /// reliability protocol. While the link is down nothing can be sent, so this is done when it is up again; bringing it up
+    /// is the business of the adapter's owner.
+    fn recover(&mut self) -> Result<bool, EndpointError> {
+        let freezes = self.hfi.freezes();
+        let recovered = self.recv.recover().and_then(|()| self.sdma.restart()).and_then(|()| self.pio.restart());
+        match recovered {
+            Ok(()) => {
+                self.freezes = freezes;
+                self.counters.recoveries += 1;
+                log::info!("{}: {} recovered from a freeze", self.hfi.bus().name(), self.address);
+                Ok(true)
+            }
+            Err(ContextError::Frozen { .. } | ContextError::LinkDown { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// When [`Endpoint::progress`] has something to do at the latest, if nothing arrives before.
@@ -366,7 +395,10 @@ impl<B: PciFunction> Endpoint<B> {
         }
         // The adapter's own interrupt: link events and errors, for whichever endpoint looks first.
         if self.hfi.irq().is_none_or(|irq| irq.take().unwrap_or(true)) {
-            self.hfi.service_interrupts()?;
+            self.service_adapter()?;
+        }
+        if self.hfi.freezes() != self.freezes {
+            return Ok(());
         }
         let stuck = self.sdma.pending() > 0 && self.sdma_done.0 == self.sdma_done.1;
         self.sdma_done.1 = self.sdma_done.0;
@@ -378,6 +410,18 @@ impl<B: PciFunction> Endpoint<B> {
             self.halts_in_a_row = 0;
         }
         Ok(())
+    }
+
+    /// An event that can't be handled, such as the 8051 not answering, leaves the packets alone.
+    fn service_adapter(&self) -> Result<(), EndpointError> {
+        match self.hfi.service_interrupts() {
+            Err(error) if error.is_gone() => Err(error.into()),
+            Err(error) => {
+                log::warn!("{error}");
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+        }
     }
 
     fn count_halt(&mut self, what: &str, last: &str) -> Result<(), EndpointError> {

@@ -251,7 +251,8 @@ impl<B: PciFunction> Endpoint<B> {
             self.sdma_done.0 += u64::from(outcome == Outcome::Sent);
             busy = true;
         }
-        while let Some(&slot) = self.outbox.front() {
+        // What is written to a chip that has to be recovered from a freeze is lost.
+        while let Some(&slot) = self.outbox.front().filter(|_| self.hfi.freezes() == self.freezes) {
             if !self.slots.is_retained(slot) {
                 // Acknowledged while it waited to be sent again.
                 self.outbox.pop_front();
