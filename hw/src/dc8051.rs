@@ -256,7 +256,7 @@ impl Dc8051 {
         if flags == 0 {
             return Ok(None);
         }
-        counts.bits.add(&csr::DC_DC8051_ERR_FLG, flags);
+        counts.bits.add(&csr::DC_DC8051_ERR_FLG, flags & !flag::SET_BY_8051.mask());
         // Whoever polls takes the interrupt as well, or its vector would wait for a handler. As there, it is cleared first:
         // what comes from here on raises it anew.
         regs.write_at(&csr::CCE_INT_CLEAR, Source::DC8051.word(), Source::DC8051.bit());

@@ -84,6 +84,17 @@ impl BitCounts {
         self.row(status).and_then(|row| row.get(field.shift as usize)).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
+    /// Each bit that was seen, by its register's name and its own.
+    pub fn seen(&self) -> impl Iterator<Item = (String, u64)> {
+        REGISTERS
+            .iter()
+            .flat_map(|register| register.status.fields.iter().map(move |field| (register.status, *field)))
+            .filter_map(|(status, field)| match self.of(status, field) {
+                0 => None,
+                count => Some((format!("{}.{}", status.name, field.name), count)),
+            })
+    }
+
     /// How often any bit of a register was seen.
     pub fn total(&self, status: &Csr) -> u64 {
         self.row(status).map_or(0, |row| row.iter().map(|count| count.load(Ordering::Relaxed)).sum())

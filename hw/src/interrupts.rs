@@ -17,9 +17,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const MAX_CLEAR_COUNT: u32 = 20;
 const WORDS: usize = csr::CCE_INT_MASK.count as usize;
 
-/// How often what was reported. The counters only grow.
-#[derive(Debug, Default)]
-pub struct Counts {
+macro_rules! counts {
+    ($($(#[doc = $doc:literal])+ pub $name:ident: AtomicU64,)*) => {
+        /// How often what was reported. The counters only grow.
+        #[derive(Debug, Default)]
+        pub struct Counts {
+            $($(#[doc = $doc])+ pub $name: AtomicU64,)*
+            pub(crate) bits: BitCounts,
+        }
+
+        impl Counts {
+            fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name.load(Ordering::Relaxed)),)*].into_iter()
+            }
+        }
+    };
+}
+
+counts! {
     /// General interrupts that had something to report.
     pub interrupts: AtomicU64,
     /// Freezes of the chip, after errors and links that went down.
@@ -60,7 +75,6 @@ pub struct Counts {
     pub overheated: AtomicU64,
     /// Sources that shouldn't have been raised.
     pub unexpected: AtomicU64,
-    pub(crate) bits: BitCounts,
 }
 
 impl Counts {
@@ -68,6 +82,12 @@ impl Counts {
     /// `csr::CCE_ERR_STATUS`; 0 for another register.
     pub fn error(&self, status: &Csr, bit: Field) -> u64 {
         self.bits.of(status, bit)
+    }
+
+    /// Everything that was counted, by name: the fields of this struct, then each bit of an error register that was seen,
+    /// such as `CCE_ERR_STATUS.LA_TRIGGERED`.
+    pub fn all(&self) -> impl Iterator<Item = (String, u64)> {
+        self.named().map(|(name, count)| (name.to_owned(), count)).chain(self.bits.seen())
     }
 }
 

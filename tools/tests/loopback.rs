@@ -299,3 +299,35 @@ fn a_reader_that_leaves_and_a_full_disk_are_no_panic() {
         assert!(!error.contains("panicked") && error.lines().count() <= 1, "{error}");
     }
 }
+
+#[test]
+fn faults_are_listed_and_survived_one_by_one() {
+    let listed = run(&["--faults", "list"]);
+    assert_eq!(listed.status.code(), Some(0));
+    let names = String::from_utf8(listed.stdout).unwrap();
+    assert!(names.lines().eq(opx_emu::Fault::all().map(opx_emu::Fault::name)));
+
+    let some = "egress-config-parity,link-signal-lost,8051-dead,chip-overheated,cce-la-triggered";
+    let report = passed(run(&["--faults", some, "--after", "7", "--icode", "simulator", "--json"]));
+    let rows = report["faults"].as_array().unwrap();
+    let seen = |n: usize| rows[n]["seen"].as_str().unwrap();
+    assert_eq!(rows.len(), 5);
+    assert!(seen(0).contains("SEND_EGRESS_ERR_STATUS.TX_CONFIG_PARITY_ERR: 1"), "{}", seen(0));
+    assert!(seen(1).contains("link_downs: 1; ") && seen(1).contains("recoveries of an endpoint: 2"), "{}", seen(1));
+    assert!(seen(2).contains("lost_heartbeats: 1"), "{}", seen(2));
+    assert!(seen(3).contains("the adapter had to be opened again"), "{}", seen(3));
+    assert!(seen(4).ends_with("CCE_ERR_STATUS.LA_TRIGGERED: 1"), "{}", seen(4));
+}
+
+/// A fault that never happens isn't survived.
+#[test]
+fn a_fault_that_is_not_survived_makes_the_exit_code_1() {
+    let args = ["--faults", "cce-la-triggered", "--after", "1000000", "--icode", "simulator"];
+    let output = run(&args);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("FAILED: unit 0 had fewer than 1000000 packets"), "{text}");
+    for args in [&["--faults", "gremlins"][..], &["--after", "3"], &["--faults", "--role", "receiver"]] {
+        assert_eq!(run(args).status.code(), Some(2), "{args:?}");
+    }
+}

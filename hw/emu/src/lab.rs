@@ -340,6 +340,11 @@ impl Adapter {
         self.with(|chip| chip.arrive(packet))
     }
 
+    /// How many of the injected faults haven't happened yet.
+    pub fn faults_waiting(&self) -> usize {
+        self.with(|chip| chip.board.plans.waiting())
+    }
+
     /// How often each fault was dealt.
     pub fn fault_counts(&self) -> FaultCounts {
         self.with(|chip| chip.fault_counts())

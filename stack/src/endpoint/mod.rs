@@ -15,7 +15,7 @@ use opx_bus::chance::FaultCounts;
 use opx_bus::{ALL_ONES, PciFunction};
 use opx_defs::csr;
 use opx_defs::time::Instant;
-use opx_defs::units::{Blocks, Lid};
+use opx_defs::units::{Blocks, Lid, SdmaEngine, SendCtxt};
 use opx_defs::wire::opx::{Eager, Header, Immediate, Inject, Origin, Route, RzvRts};
 use opx_hw::{ContextError, Hfi, RecvConfig, RecvContext};
 use opx_pio::{PioCounters, PioSender};
@@ -347,6 +347,16 @@ impl<B: PciFunction> Endpoint<B> {
     /// What the SDMA engine counted so far.
     pub fn sdma_counters(&self) -> &SdmaCounters {
         self.sdma.counters()
+    }
+
+    /// Hardware number of its send context.
+    pub fn send_context(&self) -> SendCtxt {
+        self.pio.context().number()
+    }
+
+    /// Number of its SDMA engine.
+    pub fn sdma_engine(&self) -> SdmaEngine {
+        self.sdma.engine().number()
     }
 
     /// Faults put into received packets so far.

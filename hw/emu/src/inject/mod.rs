@@ -155,11 +155,14 @@ impl Plans {
     /// Most faults that wait at a time; what is planned beyond is refused.
     const MOST: usize = 1024;
 
+    /// Faults that haven't happened yet.
+    pub fn waiting(&self) -> usize {
+        self.pio.coming.len() + self.sdma.coming.len() + self.receive.coming.len() + self.chip.coming.len()
+    }
+
     /// Plans a fault; `false` when too many wait already.
     pub fn add(&mut self, fault: Fault, unit: u16, after: u64) -> bool {
-        let waiting =
-            self.pio.coming.len() + self.sdma.coming.len() + self.receive.coming.len() + self.chip.coming.len();
-        if waiting >= Self::MOST {
+        if self.waiting() >= Self::MOST {
             return false;
         }
         match fault {

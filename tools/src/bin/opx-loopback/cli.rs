@@ -2,9 +2,11 @@
 
 use clap::{Parser, ValueEnum};
 use opx_bus::PacketFaults;
+use opx_emu::Fault;
 use opx_tools::adapter::AdapterSpec;
 use opx_tools::cli::{IcodeArg, percent};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// Exercise one adapter from its registers up to reliable messages, looped back to itself.
 #[derive(Debug, Parser)]
@@ -54,9 +56,46 @@ pub struct Cli {
     #[arg(long, value_enum)]
     pub role: Option<Role>,
 
+    /// Instead of the ladder: let an emulated adapter have each of these faults at a packet in the midst of traffic, on a
+    /// simulated clock, and see that the driver recovers. "all" (which --faults alone means), "list" to print their names,
+    /// or names separated by commas; see docs/faults.md.
+    #[arg(long, value_name = "WHICH", num_args = 0..=1, default_missing_value = "all")]
+    pub faults: Option<Which>,
+
+    /// With --faults: packets of the unit that go well before the fault.
+    #[arg(long, value_name = "N", default_value_t = 20, requires = "faults")]
+    pub after: u64,
+
     /// Print the result as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Faults asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// Only their names.
+    List,
+    /// These, one after the other.
+    These(Vec<Fault>),
+}
+
+impl FromStr for Which {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let one = |name: &str| name.trim().parse::<Fault>().map_err(|error| format!("`{}`: {error}", shorten(name)));
+        match text {
+            "list" => Ok(Self::List),
+            "all" => Ok(Self::These(Fault::all().collect())),
+            names => names.split(',').map(one).collect::<Result<_, _>>().map(Self::These),
+        }
+    }
+}
+
+/// User input is cut off where it would make the message unreadable.
+fn shorten(text: &str) -> String {
+    text.chars().take(80).collect()
 }
 
 /// Which end of a cable.
@@ -70,7 +109,7 @@ pub enum Role {
 
 impl Cli {
     /// The faults that were asked for, if any was.
-    pub fn faults(&self) -> Option<PacketFaults> {
+    pub fn wire_faults(&self) -> Option<PacketFaults> {
         let shares = [self.loss, self.dup, self.reorder, self.corrupt];
         shares.iter().any(Option::is_some).then(|| PacketFaults {
             loss: self.loss.unwrap_or(0.0),
@@ -84,6 +123,11 @@ impl Cli {
     pub fn check(&self) -> anyhow::Result<()> {
         if self.virtual_time && self.adapter != AdapterSpec::Emulated {
             anyhow::bail!("--virtual-time needs the emulated adapter; leave out --adapter or --virtual-time");
+        }
+        if self.faults.is_some()
+            && (self.adapter != AdapterSpec::Emulated || self.role.is_some() || self.file.is_some())
+        {
+            anyhow::bail!("--faults makes emulated adapters of its own; leave out --adapter, --role and --file");
         }
         match self.role {
             Some(_) if self.adapter == AdapterSpec::Emulated => {
@@ -105,11 +149,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn faults_are_asked_for_by_name() {
+        let which = |args: &[&str]| Cli::try_parse_from(args).unwrap().faults;
+        assert_eq!(which(&["x"]), None);
+        assert_eq!(which(&["x", "--faults", "list"]), Some(Which::List));
+        assert_eq!(which(&["x", "--faults"]), Some(Which::These(Fault::all().collect())));
+        let two: Vec<Fault> = Fault::all().take(2).collect();
+        let names = two.iter().map(|fault| fault.name()).collect::<Vec<_>>().join(",");
+        assert_eq!(which(&["x", "--faults", &names]), Some(Which::These(two)));
+        assert!(Cli::try_parse_from(["x", "--faults", "gremlins"]).unwrap_err().to_string().contains("gremlins"));
+    }
+
+    #[test]
     fn options_that_contradict_each_other_are_told() {
         let parse = |args: &[&str]| Cli::try_parse_from(args).unwrap().check();
         assert!(parse(&["x", "--virtual-time"]).is_ok());
         assert!(parse(&["x", "--virtual-time", "--adapter", "vfio-user:/tmp/a"]).is_err());
         assert!(parse(&["x", "--role", "receiver"]).is_err());
+        assert!(parse(&["x", "--faults", "--adapter", "vfio-user:/tmp/a"]).is_err());
+        assert!(parse(&["x", "--faults", "list"]).is_ok());
         assert!(parse(&["x", "--role", "sender", "--adapter", "vfio-user:/tmp/a"]).is_err());
     }
 }

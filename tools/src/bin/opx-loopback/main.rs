@@ -3,6 +3,7 @@
 
 mod cli;
 mod data;
+mod faults;
 mod report;
 mod rig;
 mod rungs;
@@ -45,6 +46,9 @@ fn main() -> ExitCode {
 /// Runs everything; `true` when every rung passed. The adapter is left in `open`.
 fn run(cli: &Cli, open: &mut Option<AnyBus>) -> anyhow::Result<bool> {
     cli.check()?;
+    if let Some(which) = &cli.faults {
+        return faults::run(cli, which);
+    }
     let file = cli.file.as_deref().map(open_file).transpose()?;
 
     let bus = adapter::open(
@@ -68,7 +72,7 @@ fn run(cli: &Cli, open: &mut Option<AnyBus>) -> anyhow::Result<bool> {
     })?;
     let mut config = Config::default();
     config.reliability.give_up_after = GIVE_UP_AFTER;
-    let rig = Rig { hfi, emulated: bus.emulated().cloned(), config, seed: cli.seed, faults: cli.faults() };
+    let rig = Rig { hfi, emulated: bus.emulated().cloned(), config, seed: cli.seed, faults: cli.wire_faults() };
 
     let mut report = Report::new(cli.adapter.to_string(), cli.seed, cli.virtual_time);
     let bar = progress_bar(cli);
@@ -77,12 +81,17 @@ fn run(cli: &Cli, open: &mut Option<AnyBus>) -> anyhow::Result<bool> {
     climbed?;
     report.close();
     let text = if cli.json { serde_json::to_string_pretty(&report)? } else { report.text() };
+    print(&text)?;
+    Ok(report.passed)
+}
+
+/// Prints the result.
+fn print(text: &str) -> anyhow::Result<()> {
     match writeln!(std::io::stdout(), "{text}") {
         // Whoever reads has read enough.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
-        written => written.context("can't write to stdout")?,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("can't write to stdout"),
     }
-    Ok(report.passed)
 }
 
 /// Runs the rungs in order. A rung that fails doesn't end the ladder; an adapter that is gone does.

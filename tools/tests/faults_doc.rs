@@ -1,0 +1,53 @@
+//! docs/faults.md has a row for each fault that the emulated adapter can be told to have, and the tests named there exist.
+
+use opx_emu::Fault;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// docs/faults.md, and the parts beside it if there are any.
+fn text() -> String {
+    let docs = root().join("docs");
+    let mut text = fs::read_to_string(docs.join("faults.md")).unwrap();
+    for part in fs::read_dir(docs.join("faults.d")).into_iter().flatten() {
+        text.push_str(&fs::read_to_string(part.unwrap().path()).unwrap());
+    }
+    text
+}
+
+/// The cells of each row of a table with the five columns.
+fn rows(text: &str) -> Vec<Vec<&str>> {
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+    rows.map(|row| row.split(" | ").collect()).filter(|cells: &Vec<&str>| cells[0] != "fault").collect()
+}
+
+#[test]
+fn every_fault_has_a_row() {
+    let text = text();
+    let rows = rows(&text);
+    for fault in Fault::all() {
+        let name = format!("`{fault}`");
+        assert!(rows.iter().any(|cells| cells[0].contains(&name)), "{fault} has no row in docs/faults.md");
+    }
+}
+
+#[test]
+fn every_row_is_whole_and_its_test_exists() {
+    let text = text();
+    for cells in rows(&text) {
+        let row = cells.join(" | ");
+        assert_eq!(cells.len(), 5, "five columns: {row}");
+        let mut tests = 0;
+        for named in cells[4].split('`').filter(|part| part.contains("::")) {
+            let (file, name) = named.rsplit_once("::").unwrap();
+            let source = fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}: {row}"));
+
+            assert!(source.contains(&format!("fn {name}(")), "{file} has no fn {name}: {row}");
+            tests += 1;
+        }
+        assert!(tests > 0, "names a test: {row}");
+    }
+}
