@@ -63,6 +63,8 @@ pub(crate) struct Inner<B: PciFunction> {
     pub irqs: Vec<Irq>,
     pub mask: Mutex<InterruptMask>,
     pub counts: Counts,
+    /// What counters showed that go on when the hardware's begin anew, in the order of the catalogue.
+    pub synthesised: Mutex<Vec<u64>>,
     /// Errors of SDMA engines that the general interrupt took from their registers.
     pub sdma_errors: [AtomicU64; chip::TXE_NUM_SDMA_ENGINES as usize],
     pub pool: Mutex<Pool>,

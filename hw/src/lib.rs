@@ -18,6 +18,7 @@ pub mod vfio;
 pub mod vfio_user;
 
 mod asic;
+pub mod counters;
 mod dc8051;
 mod error;
 mod error_registers;
@@ -41,6 +42,7 @@ mod regs;
 mod sdma_engine;
 mod send_context;
 
+pub use counters::Counters;
 pub use dc8051::FirmwareVersion;
 pub use error::{ChipError, CommandError, ContextError, FirmwareError, Gone, LinkError, OpenError, Stuck};
 #[doc(hidden)]
