@@ -89,27 +89,54 @@ impl Asic {
         self.change(regs, |bits| Some(bits & !mine)).map(drop)
     }
 
-    /// `firmware.c:acquire_chip_resource` for the SBus.
-    fn acquire_sbus<B: PciFunction>(self, regs: &Regs<B>) -> Result<(), FirmwareError> {
-        let any = chip::CR_SBUS | chip::CR_SBUS << chip::CR_DYN_SHIFT;
-        let mine = self.mask(chip::CR_SBUS);
+    /// `firmware.c:acquire_chip_resource`; neither function may hold any of `others`.
+    fn acquire<B: PciFunction>(
+        self,
+        regs: &Regs<B>,
+        resource: u64,
+        others: u64,
+        limit: Duration,
+        what: &'static str,
+    ) -> Result<(), FirmwareError> {
+        let any = others | others << chip::CR_DYN_SHIFT;
+        let mine = self.mask(resource);
         let start = regs.bus().now();
         loop {
             match self.change(regs, |bits| (bits & any == 0).then_some(bits | mine))? {
                 Ok(()) => return Ok(()),
-                Err(value) if regs.bus().now().since(start) >= limit::SBUS_RESOURCE => {
-                    let (adapter, limit) = (regs.adapter(), limit::SBUS_RESOURCE);
-                    return Err(FirmwareError::Shared { adapter, what: "the chip's SBus", value, limit });
+                Err(value) if regs.bus().now().since(start) >= limit => {
+                    return Err(FirmwareError::Shared { adapter: regs.adapter(), what, value, limit });
                 }
                 Err(_) => regs.pause(RESOURCE_PAUSE),
             }
         }
     }
 
-    /// `firmware.c:release_chip_resource` for the SBus.
-    fn release_sbus<B: PciFunction>(self, regs: &Regs<B>) -> Result<(), FirmwareError> {
-        let mine = self.mask(chip::CR_SBUS);
+    /// `firmware.c:release_chip_resource`.
+    fn release<B: PciFunction>(self, regs: &Regs<B>, resource: u64) -> Result<(), FirmwareError> {
+        let mine = self.mask(resource);
         self.change(regs, |bits| Some(bits & !mine)).map(drop)
+    }
+
+    /// Sets bits that belong to neither function and stay.
+    pub fn set_bits<B: PciFunction>(self, regs: &Regs<B>, bits: u64) -> Result<(), FirmwareError> {
+        self.change(regs, |old| Some(old | bits)).map(drop)
+    }
+
+    /// Does `work` with a resource of the chip taken, and gives it back however that ends.
+    pub fn holding<B: PciFunction, T, E: From<FirmwareError>>(
+        self,
+        regs: &Regs<B>,
+        resource: u64,
+        others: u64,
+        limit: Duration,
+        what: &'static str,
+        work: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.acquire(regs, resource, others, limit, what)?;
+        let done = work();
+        self.release(regs, resource)?;
+        done
     }
 
     /// Does `work` with the SBus taken and in fast mode (`firmware.c:set_sbus_fast_mode, clear_sbus_fast_mode`).
@@ -119,7 +146,7 @@ impl Asic {
         work: impl FnOnce(Sbus<'_, B>) -> Result<(), FirmwareError>,
     ) -> Result<(), FirmwareError> {
         use csr::ASIC_STS_SBUS_COUNTERS as counters;
-        self.acquire_sbus(regs)?;
+        self.acquire(regs, chip::CR_SBUS, chip::CR_SBUS, limit::SBUS_RESOURCE, "the chip's SBus")?;
         regs.write(&csr::ASIC_CFG_SBUS_EXECUTE, csr::ASIC_CFG_SBUS_EXECUTE::FAST_MODE.mask());
         let result = work(Sbus { regs });
         // Every request must have been carried out before fast mode ends; Linux goes on after the limit, and so do we.
@@ -135,7 +162,7 @@ impl Asic {
             return Err(gone.into());
         }
         regs.write(&csr::ASIC_CFG_SBUS_EXECUTE, 0);
-        self.release_sbus(regs)?;
+        self.release(regs, chip::CR_SBUS)?;
         result
     }
 }

@@ -458,6 +458,113 @@ impl From<Stuck> for ContextError {
     }
 }
 
+/// A module that can't be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QsfpError {
+    /// An access to the chip failed, or its other function holds the bus.
+    #[error(transparent)]
+    Firmware(#[from] FirmwareError),
+    /// There is none.
+    #[error("{adapter}: the cage is empty; plug in a cable or module")]
+    Empty {
+        /// The adapter.
+        adapter: String,
+    },
+    /// It doesn't acknowledge.
+    #[error("{adapter}: the module doesn't acknowledge byte {place} sent to I2C address {device:#x}; plug it in again")]
+    NoAnswer {
+        /// The adapter.
+        adapter: String,
+        /// Address as it is sent.
+        device: u8,
+        /// Which byte, the address being byte 0.
+        place: usize,
+    },
+    /// It holds a line low.
+    #[error("{adapter}: the module holds the I2C {line} line low for more than {limit:?}; plug it in again")]
+    Held {
+        /// The adapter.
+        adapter: String,
+        /// Clock or data.
+        line: &'static str,
+        /// How long was waited.
+        limit: Duration,
+    },
+}
+
+/// An EPROM that can't be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EpromError {
+    /// An access to the chip failed, or its other function holds the EPROM.
+    #[error(transparent)]
+    Firmware(#[from] FirmwareError),
+    /// Integrated adapters have none.
+    #[error("{adapter}: only discrete adapters (8086:24f0) have an EPROM")]
+    None {
+        /// The adapter.
+        adapter: String,
+    },
+    /// The range isn't in it.
+    #[error("{adapter}: {len} bytes at {offset:#x} lie beyond the EPROM's 16 MiB; ask for less")]
+    Beyond {
+        /// The adapter.
+        adapter: String,
+        /// First byte.
+        offset: u32,
+        /// How many.
+        len: usize,
+    },
+    /// It holds no platform configuration.
+    #[error("{adapter}: the EPROM holds no platform configuration file; write one with the maker's tool (hfi1_eprom)")]
+    NoFile {
+        /// The adapter.
+        adapter: String,
+    },
+    /// Its contents make no sense.
+    #[error(
+        "{adapter}: the EPROM is damaged: {problem} is {value:#x}; write it anew with the maker's tool (hfi1_eprom)"
+    )]
+    Bad {
+        /// The adapter.
+        adapter: String,
+        /// What is wrong.
+        problem: &'static str,
+        /// What it says.
+        value: u32,
+    },
+}
+
+/// A temperature that can't be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ThermalError {
+    /// An access to the chip failed, or its other function holds the SBus.
+    #[error(transparent)]
+    Firmware(#[from] FirmwareError),
+    /// There is no sensor.
+    #[error("{adapter}: this implementation of the chip (code {icode}) has no thermometer")]
+    None {
+        /// The adapter.
+        adapter: String,
+        /// Implementation code.
+        icode: u8,
+    },
+}
+
+impl From<Gone> for QsfpError {
+    fn from(gone: Gone) -> Self {
+        Self::Firmware(gone.into())
+    }
+}
+
+impl From<Gone> for EpromError {
+    fn from(gone: Gone) -> Self {
+        Self::Firmware(gone.into())
+    }
+}
+
 macro_rules! is_gone {
     ($($error:ident: $($variant:ident($inner:ident))|+;)*) => {
         $(impl $error {
@@ -496,4 +603,7 @@ is_gone! {
     OpenError: Bus(e) | Chip(e) | Firmware(e);
     LinkError: Chip(e) | Command(e) | Firmware(e);
     ContextError: Bus(e) | Chip(e);
+    QsfpError: Firmware(e);
+    EpromError: Firmware(e);
+    ThermalError: Firmware(e);
 }

@@ -5,8 +5,7 @@
 //! programmed I/O, [`SdmaEngine`]s for DMA, and [`RecvContext`]s for what arrives.
 //!
 //! No chip manual is public: each hardware step names the function of Linux's hfi1 driver (6.12) that it was read from.
-//! Not done here: the transition to PCIe generation 3, optical modules and platform tuning, the thermal sensor, expected
-//! receive (TIDs), and A-step chips.
+//! Not done here: the transition to PCIe generation 3, tuning of the serdes to module and platform, and A-step chips.
 
 pub mod discover;
 #[cfg(any(feature = "vfio", feature = "vfio-user"))]
@@ -20,6 +19,7 @@ pub mod vfio_user;
 mod asic;
 pub mod counters;
 mod dc8051;
+mod eprom;
 mod error;
 mod error_registers;
 mod fabric;
@@ -27,6 +27,7 @@ mod firmware;
 mod firmware_file;
 mod freeze;
 mod hfi;
+mod i2c;
 mod info;
 mod init_rx;
 mod init_tx;
@@ -36,15 +37,20 @@ mod lni;
 mod open;
 mod options;
 mod pool;
+mod qsfp;
 mod ranges;
 mod recv_context;
 mod regs;
 mod sdma_engine;
 mod send_context;
+mod thermal;
 
 pub use counters::Counters;
 pub use dc8051::FirmwareVersion;
-pub use error::{ChipError, CommandError, ContextError, FirmwareError, Gone, LinkError, OpenError, Stuck};
+pub use error::{
+    ChipError, CommandError, ContextError, EpromError, FirmwareError, Gone, LinkError, OpenError, QsfpError, Stuck,
+    ThermalError,
+};
 #[doc(hidden)]
 pub use firmware_file::check_firmware;
 pub use hfi::Hfi;
@@ -53,6 +59,8 @@ pub use interrupts::{Counts, Serviced};
 pub use link::{DownReason, LinkInfo, LinkMode, LinkState};
 pub use options::{MAX_MTU, Options};
 pub use pool::PioRoom;
+pub use qsfp::Module;
 pub use recv_context::{Received, RecvConfig, RecvContext, RecvCounts};
 pub use sdma_engine::SdmaEngine;
 pub use send_context::{SendConfig, SendContext, SendKind, Threshold};
+pub use thermal::{Quarters, Temperature};

@@ -27,6 +27,10 @@ pub(crate) mod limit {
     pub const QUIET_8051: Duration = Duration::from_millis(7000);
     /// `chip.h:SBUS_TIMEOUT`.
     pub const SBUS_RESOURCE: Duration = Duration::from_millis(4000);
+    /// `chip.h:QSFP_WAIT`.
+    pub const I2C_RESOURCE: Duration = Duration::from_millis(20_000);
+    /// `eprom.c:EPROM_TIMEOUT`.
+    pub const EPROM_RESOURCE: Duration = Duration::from_millis(80_000);
     /// `firmware.c:SBUS_MAX_POLL_COUNT`, 1 us each.
     pub const SBUS_COUNTERS: Duration = Duration::from_micros(100);
     /// `firmware.c:HM_TIMEOUT`.

@@ -3,6 +3,7 @@
 //! Source: `firmware.c:acquire_hw_mutex`, `sbus_request_slow`, `sbus_read`; `eprom.c`; `qsfp.c`; `chip.c:hfi1_tempsense_rd`.
 
 use crate::board::Board;
+use crate::qsfp::{Plugged, QsfpModule};
 use crate::triplet::Triplet;
 use opx_defs::csr::{
     self, ASIC_CFG_SBUS_EXECUTE, ASIC_CFG_SBUS_REQUEST, ASIC_EEP_ADDR_CMD, ASIC_STS_SBUS_COUNTERS,
@@ -118,6 +119,8 @@ struct Pins {
     out: u64,
     /// Levels when the adapter doesn't drive them.
     pulled_up: u64,
+    /// The module in the cage.
+    module: Option<Plugged>,
     /// What was sensed last.
     sensed: u64,
     interrupt: Triplet,
@@ -126,14 +129,27 @@ struct Pins {
 /// Registers of a group of pins, by offset in the group: IN, OE, INVERT, OUT, MASK, STATUS, CLEAR, FORCE.
 impl Pins {
     fn new(pulled_up: u64, source: Source) -> Self {
-        Self { oe: 0, invert: 0, out: 0, pulled_up, sensed: pulled_up, interrupt: Triplet::new(source) }
+        Self { oe: 0, invert: 0, out: 0, pulled_up, module: None, sensed: pulled_up, interrupt: Triplet::new(source) }
     }
 
     /// I2C's two lines are open drain through OE: a set bit pulls the line low (qsfp.c:hfi1_setsda). The others are driven
     /// with OUT.
     fn levels(&self) -> u64 {
         const OPEN_DRAIN: u64 = 3;
-        self.pulled_up & !(self.oe & OPEN_DRAIN)
+        const DATA: u64 = 2;
+        /// Low when a module is there.
+        const PRESENT_N: u64 = 0x10;
+        let held = match &self.module {
+            Some(module) => PRESENT_N | if module.pulls_data() { DATA } else { 0 },
+            None => 0,
+        };
+        self.pulled_up & !(self.oe & OPEN_DRAIN) & !held
+    }
+
+    /// A module is put into the cage or taken out.
+    fn set_module(&mut self, board: &mut Board, module: Option<QsfpModule>) {
+        self.module = module.map(Plugged::new);
+        self.sense(board);
     }
 
     /// The interrupt status latches what comes to be sensed: the level, flipped by INVERT. That it takes edges is INFERRED
@@ -160,7 +176,12 @@ impl Pins {
 
     fn write(&mut self, board: &mut Board, register: u32, value: u64) {
         match register {
-            1 => self.oe = value,
+            1 => {
+                self.oe = value;
+                if let Some(module) = &mut self.module {
+                    module.on_lines(value & 1 == 0, value & 2 == 0);
+                }
+            }
             2 => self.invert = value,
             3 => self.out = value,
             4 => self.interrupt.set_mask(board, value),
@@ -210,7 +231,10 @@ impl Asic {
     pub fn reset(&mut self, board: &mut Board) {
         for (pins, source) in self.cages.iter_mut().zip([Source::QSFP1, Source::QSFP2]) {
             pins.interrupt.reset(board);
+            // A module stays where it is.
+            let module = pins.module.take().map(Plugged::into_module);
             *pins = Pins::new(EMPTY_CAGE, source);
+            pins.module = module.map(Plugged::new);
         }
         self.gpio.interrupt.reset(board);
         self.gpio = Pins::new(0, Source::GPIO);
@@ -220,6 +244,13 @@ impl Asic {
     pub fn set_eprom(&mut self, mut contents: Vec<u8>) {
         contents.truncate(EPROM_LEN);
         self.eprom.contents = contents;
+    }
+
+    /// Puts a module into a cage, or takes it out.
+    pub fn set_module(&mut self, board: &mut Board, cage: u8, module: Option<QsfpModule>) {
+        let [first, second] = &mut self.cages;
+        let cage = if cage == 0 { first } else { second };
+        cage.set_module(board, module);
     }
 
     fn pins(&mut self, offset: BarOff) -> Option<(&mut Pins, u32)> {

@@ -13,6 +13,7 @@ use crate::lcb::Lcb;
 use crate::misc::Misc;
 use crate::packet::Packet;
 use crate::pci_config::{Effects, PciConfig};
+use crate::qsfp::QsfpModule;
 use crate::rxe::Rxe;
 use crate::stats::{Counts, DropReason};
 use crate::txe::Txe;
@@ -306,6 +307,12 @@ impl Chip {
     pub fn counts(&self) -> Counts {
         let board = &self.board;
         Counts { dma_faults: board.dma.faults, interrupts: board.interrupts.msix.sent, ..board.counts }
+    }
+
+    /// Puts a module into the cage of this function, or takes it out.
+    pub fn set_module(&mut self, module: Option<QsfpModule>) {
+        let cage = self.board.config.hfi_id;
+        self.asic.set_module(&mut self.board, cage, module);
     }
 
     /// Sets what the EPROM holds.

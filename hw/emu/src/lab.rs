@@ -8,6 +8,7 @@ use crate::dma::MapError;
 use crate::inject::Fault;
 use crate::msix::VECTORS;
 use crate::packet::Packet;
+use crate::qsfp::QsfpModule;
 use crate::stats::Counts;
 use crate::unmodelled::Unmodelled;
 use crate::wire::{Doorbell, Lane};
@@ -358,6 +359,11 @@ impl Adapter {
     /// Statistics of the model.
     pub fn counts(&self) -> Counts {
         self.with(|chip| chip.counts())
+    }
+
+    /// Puts a module into the adapter's cage, or takes it out. The link doesn't care: it is the lab's cables that join ports.
+    pub fn set_module(&self, module: Option<QsfpModule>) {
+        self.with(|chip| chip.set_module(module));
     }
 
     /// Sets what the EPROM holds, up to 16 MiB; the rest is blank.
