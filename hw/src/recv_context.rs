@@ -2,6 +2,7 @@
 
 use crate::error::{ContextError, Gone, Stuck};
 use crate::hfi::{Inner, lock};
+use crate::moderation::{Moderation, Moderator};
 use opx_bus::{DmaBlock, Irq, PciFunction};
 use opx_defs::chip;
 use opx_defs::csr;
@@ -26,10 +27,6 @@ const KDETH_DWORDS: u64 = 9;
 const ICRC_BYTES: u32 = 4;
 /// Eager buffers are filled in steps of this many bytes.
 const EAGER_UNIT: usize = 64;
-/// An interrupt comes after so many packets, or so many units of 64 cclks after the first
-/// (`chip.c:rcv_intr_count, rcv_intr_timeout`: 16 packets, 840 ns).
-const INTERRUPT_PACKETS: u64 = 16;
-const INTERRUPT_TIMEOUT: u64 = 10;
 /// What a disabled context may still have underway to memory (`init.c:shutdown_device`).
 const SETTLE: Duration = Duration::from_micros(20);
 
@@ -164,6 +161,9 @@ pub struct RecvContext<B: PciFunction> {
     unreleased: u32,
     counts: RecvCounts,
     epoch: u32,
+    moderator: Moderator,
+    /// Packets taken when the interrupt was last armed.
+    armed_at: u64,
 }
 
 impl<B: PciFunction> fmt::Debug for RecvContext<B> {
@@ -197,6 +197,8 @@ impl<B: PciFunction> RecvContext<B> {
             unreleased: 0,
             counts: RecvCounts::default(),
             epoch,
+            moderator: Moderator::new(Moderation::default()),
+            armed_at: 0,
         };
         if config.interrupts {
             let vector = lock(&inner.pool).take_vector()?;
@@ -266,8 +268,8 @@ impl<B: PciFunction> RecvContext<B> {
         let new = old & !cleared | ctrl::EGR_BUF_SIZE.put(size_code) | interrupts | ctrl::ENABLE.mask();
         regs.write_at(&csr::RCV_CTXT_CTRL, n, new);
         // These two take effect only when they are written after the context is enabled.
-        regs.write_at(&csr::RCV_AVAIL_TIME_OUT, n, csr::RCV_AVAIL_TIME_OUT::TIME_OUT_RELOAD.put(INTERRUPT_TIMEOUT));
-        regs.write_at(&csr::RCV_HDR_HEAD, n, csr::RCV_HDR_HEAD::COUNTER.put(INTERRUPT_PACKETS));
+        regs.write_at(&csr::RCV_AVAIL_TIME_OUT, n, self.moderator.timeout());
+        regs.write_at(&csr::RCV_HDR_HEAD, n, self.moderator.count());
         let value = regs.read_at(&csr::RCV_CTXT_CTRL, n)?;
         if !ctrl::ENABLE.is_set(value) {
             let register = format!("{}[{n}]", csr::RCV_CTXT_CTRL.name);
@@ -447,9 +449,15 @@ impl<B: PciFunction> RecvContext<B> {
             self.told_eager_head = self.eager_head;
         }
         let head = csr::RCV_HDR_HEAD::HEAD.put((self.head * ENTRY_DWORDS).into());
-        regs.write_at(&csr::RCV_HDR_HEAD, n, csr::RCV_HDR_HEAD::COUNTER.put(INTERRUPT_PACKETS) | head);
+        regs.write_at(&csr::RCV_HDR_HEAD, n, self.moderator.count() | head);
         self.passed = 0;
         self.counts.head_updates += 1;
+    }
+
+    /// Changes when packets raise the interrupt, from the next [`RecvContext::arm`] on.
+    pub fn set_moderation(&mut self, moderation: Moderation) {
+        self.moderator = Moderator::new(moderation);
+        self.inner.regs.write_at(&csr::RCV_AVAIL_TIME_OUT, self.index(), self.moderator.timeout());
     }
 
     /// The interrupt that packets raise, when the context was made with one.
@@ -470,6 +478,14 @@ impl<B: PciFunction> RecvContext<B> {
         regs.read_any(&csr::CCE_INT_CLEAR, self.source().word())?;
         if self.next_rhf().is_some() {
             return Ok(true);
+        }
+        // chip.c:update_usrhead: the time first, so that it counts when the head starts it.
+        let taken = self.counts.packets - self.armed_at;
+        self.armed_at = self.counts.packets;
+        if taken > 0
+            && let Some(timeout) = self.moderator.adjust(taken)
+        {
+            self.inner.regs.write_at(&csr::RCV_AVAIL_TIME_OUT, n, timeout);
         }
         // Writing the head starts the interrupt's count of packets and time anew.
         self.unreleased = 0;
