@@ -123,7 +123,7 @@ impl<F: Copy> Plan<F> {
     /// next.
     #[inline]
     pub fn due(&mut self, unit: u16) -> Option<F> {
-        if self.coming.is_empty() { None } else { self.count(unit) }
+        if self.is_empty() { None } else { self.count(unit) }
     }
 
     fn count(&mut self, unit: u16) -> Option<F> {
