@@ -11,10 +11,13 @@ use opx_bus::{ALL_ONES, Irq, PciFunction};
 use opx_defs::csr::{self, Csr, Field};
 use opx_defs::source::Source;
 use opx_defs::units::{SdmaEngine, SendCtxt};
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// After so many rounds the bits of an error register that don't clear are masked off (`chip.c:MAX_CLEAR_COUNT`).
 const MAX_CLEAR_COUNT: u32 = 20;
+/// Sources that the general interrupt handles (`init.c:enable_general_intr`).
+const GENERAL: [RangeInclusive<u16>; 6] = [0..=2, 4..=7, 16..=191, 240..=241, 244..=244, 248..=255];
 const WORDS: usize = csr::CCE_INT_MASK.count as usize;
 
 macro_rules! counts {
@@ -146,9 +149,8 @@ pub(crate) fn set_up<B: PciFunction>(regs: &Regs<B>, sizes: Sizes, vectors: u16)
 impl<B: PciFunction> Inner<B> {
     /// `init.c:enable_general_intr`; credit interrupts stay off, nothing here waits for them.
     pub(crate) fn enable_general_interrupts(&self) {
-        let ranges = [0..=2, 4..=7, 16..=191, 240..=241, 244..=244, 248..=255u16];
         let mut mask = lock(&self.mask);
-        for source in ranges.into_iter().flatten().map(Source) {
+        for source in GENERAL.into_iter().flatten().map(Source) {
             let word = source.word() as usize;
             mask.words[word] |= source.bit();
             mask.general[word] |= source.bit();
@@ -172,7 +174,7 @@ impl<B: PciFunction> Inner<B> {
         Ok(())
     }
 
-    /// Masks `source` and gives it back to vector 0.
+    /// Masks `source` and gives it back to vector 0, which handles it from then on if it is one of the general ones.
     pub(crate) fn unroute(&self, source: Source) {
         let mut mask = lock(&self.mask);
         let word = &mut mask.words[source.word() as usize];
@@ -182,6 +184,12 @@ impl<B: PciFunction> Inner<B> {
         let (register, shift) = (u32::from(source.0 / 8), 8 * (source.0 % 8));
         if let Ok(map) = self.regs.read_any(&csr::CCE_INT_MAP, register) {
             self.regs.write_at(&csr::CCE_INT_MAP, register, map & !(0xff << shift));
+        }
+        if GENERAL.iter().any(|range| range.contains(&source.0)) {
+            mask.general[source.word() as usize] |= source.bit();
+            let word = &mut mask.words[source.word() as usize];
+            *word |= source.bit();
+            self.regs.write_at(&csr::CCE_INT_MASK, source.word(), *word);
         }
     }
 

@@ -1,8 +1,11 @@
 //! SDMA engines: a descriptor ring in host memory that the chip reads, and the handshakes that start and stop it.
+//!
+//! Linux's driver has a state machine of interrupts and work items for each engine (`sdma.c:__sdma_process_event`). Here the
+//! owner walks through the same states himself: [`SdmaEngine::halt`] leads from s99 (running) to s50 (halted) or s80
+//! (frozen), [`SdmaEngine::restart`] on to s40 (clean-up) or s82 (clean by the freeze) and back to s99.
 
 use crate::error::{ChipError, ContextError, Gone};
 use crate::hfi::{Inner, lock};
-use crate::moderation::core_clocks;
 use crate::regs::limit;
 use opx_bus::{ALL_ONES, DmaBlock, Irq, PciFunction};
 use opx_defs::csr;
@@ -12,18 +15,18 @@ use opx_defs::units::SdmaEngine as EngineNumber;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 /// LEN_GEN counts the ring in these.
 const LENGTH_UNIT: u32 = 64;
-/// LENGTH has 10 bits, and the ring is a power of two.
+/// The driver's limit (`sdma.c:SDMA_DESCQ_CNT`'s comment, `sdma_get_descq_cnt`). TAIL and HEAD have 16 bits, LENGTH has 10,
+/// so that the register would take 65472; nobody is known to have tried more than 32768.
 const MAX_ENTRIES: u32 = 32768;
 const DESC_BYTES: usize = size_of::<SdmaDesc>();
 /// Written once without and once with the generation's highest bit, which turns the check on
 /// (`sdma.c:sdma_setlengen`).
 const GENERATION_CHECK: u64 = 4;
-/// The engine counts as idle after that (`sdma.c:sdma_idle_cnt`).
-const IDLE: Duration = Duration::from_nanos(250);
+/// The engine counts as idle after 250 ns, in cclks (`sdma.c:sdma_idle_cnt`).
+const IDLE_CCLKS: u64 = 201;
 
 /// An SDMA engine. Dropping it stops it and frees its ring.
 pub struct SdmaEngine<B: PciFunction> {
@@ -31,6 +34,7 @@ pub struct SdmaEngine<B: PciFunction> {
     number: EngineNumber,
     entries: u32,
     vector: Option<u16>,
+    /// Which freezes it has seen; see `freeze.rs`.
     epoch: u32,
     /// The ring, and behind it a line for the head. Taken out only when the engine doesn't stop.
     memory: Option<DmaBlock>,
@@ -68,7 +72,7 @@ fn checks() -> u64 {
 impl<B: PciFunction> SdmaEngine<B> {
     pub(crate) fn new(inner: &Arc<Inner<B>>, entries: u32) -> Result<Self, ContextError> {
         let adapter = inner.adapter();
-        let epoch = inner.running_epoch()?;
+        let epoch = inner.sending_epoch()?;
         if !entries.is_power_of_two() || !(LENGTH_UNIT..=MAX_ENTRIES).contains(&entries) {
             let (parameter, rule) = ("entries of an SDMA ring", "a power of two from 64 to 32768");
             return Err(ContextError::BadParameter { adapter, parameter, value: entries.into(), rule });
@@ -76,7 +80,8 @@ impl<B: PciFunction> SdmaEngine<B> {
         let memory = inner.regs.bus().dma_alloc(entries as usize * DESC_BYTES + 64)?;
         let number = EngineNumber(lock(&inner.pool).take_sdma()?);
         // From here on, dropping it gives everything back.
-        let engine = Self { inner: Arc::clone(inner), number, entries, vector: None, epoch, memory: Some(memory) };
+        let inner = Arc::clone(inner);
+        let engine = Self { inner, number, entries, vector: None, epoch, memory: Some(memory) };
         engine.set_up();
         engine.start()?;
         Ok(engine)
@@ -100,7 +105,7 @@ impl<B: PciFunction> SdmaEngine<B> {
         }
         self.set_length();
         regs.write_at(&csr::SEND_DMA_TAIL, n, 0);
-        regs.write_at(&csr::SEND_DMA_RELOAD_CNT, n, core_clocks(IDLE));
+        regs.write_at(&csr::SEND_DMA_RELOAD_CNT, n, IDLE_CCLKS);
         regs.write_at(&csr::SEND_DMA_DESC_CNT, n, 0);
         // All engines share the chip's SDMA memory equally.
         let blocks = u64::from(sizes.sdma_blocks / sizes.sdma_engines);
@@ -154,7 +159,7 @@ impl<B: PciFunction> SdmaEngine<B> {
         Ok(())
     }
 
-    /// `sdma.c:sdma_err_halt_wait, sdma_hw_clean_up_task, sdma_hw_start_up`.
+    /// `sdma.c:sdma_err_halt_wait, sdma_hw_clean_up_task`, then [`SdmaEngine::run`].
     fn clean_up_and_run(&self) -> Result<(), ContextError> {
         use csr::SEND_DMA_CTRL as ctrl;
         let (regs, n) = (&self.inner.regs, self.index());
@@ -165,6 +170,13 @@ impl<B: PciFunction> SdmaEngine<B> {
         }
         regs.write_at(&csr::SEND_DMA_CTRL, n, ctrl::SDMA_CLEANUP.mask() | ctrl::SDMA_INT_ENABLE.mask());
         self.wait_cleaned_up()?;
+        self.run()
+    }
+
+    /// `sdma.c:sdma_hw_start_up`, and on to s99 (running).
+    fn run(&self) -> Result<(), ContextError> {
+        use csr::SEND_DMA_CTRL as ctrl;
+        let (regs, n) = (&self.inner.regs, self.index());
         self.set_length();
         regs.write_at(&csr::SEND_DMA_TAIL, n, 0);
         if let Some(memory) = &self.memory {
@@ -222,46 +234,92 @@ impl<B: PciFunction> SdmaEngine<B> {
 
     /// The slot that the engine does next, from its register; 0 when the adapter is gone.
     pub fn head_from_register(&self) -> u32 {
-        if self.epoch != self.inner.frozen.epoch() {
-            return self.inner.frozen.head(self.number) & (self.entries - 1);
-        }
         let head = self.inner.regs.read_at(&csr::SEND_DMA_HEAD, self.index()).unwrap_or(0);
         head as u32 & 0xffff & (self.entries - 1)
     }
 
-    /// Errors that halted the engine (bits of SEND_DMA_ENG_ERR_STATUS); all ones when the adapter is gone or the link
-    /// went down.
+    /// Errors that halted the engine (bits of SEND_DMA_ENG_ERR_STATUS); all ones when the adapter is gone or a freeze has
+    /// stopped the engine.
     pub fn error_status(&self) -> u64 {
-        if self.epoch != self.inner.frozen.epoch() {
+        if self.is_stale() {
             return ALL_ONES;
         }
         let kept = self.kept_errors().map_or(0, |kept| kept.load(Ordering::Acquire));
         self.inner.regs.read_at(&csr::SEND_DMA_ENG_ERR_STATUS, self.index()).map_or(ALL_ONES, |now| now | kept)
     }
 
+    /// Whether a freeze (an error of the chip as a whole, or a link that went down) has stopped the engine since it was
+    /// started. Reads no register.
+    #[inline]
+    pub fn is_stale(&self) -> bool {
+        self.inner.frozen.get() || self.inner.frozen.epoch() != self.epoch
+    }
+
+    /// Packets of the engine that wait for the wire.
+    ///
+    /// # Errors
+    /// When the adapter is gone.
+    pub fn egress_occupancy(&self) -> Result<u32, Gone> {
+        let status = self.inner.regs.read_at(&csr::SEND_EGRESS_SEND_DMA_STATUS, self.index())?;
+        Ok(csr::SEND_EGRESS_SEND_DMA_STATUS::SDMA_EGRESS_PACKET_OCCUPANCY.get(status) as u32)
+    }
+
+    /// Stops the engine: it reads no memory afterwards, and writes none but its head. Gives the slot that it would have done
+    /// next: the descriptors before that are done, those from there on aren't, though some of their packets may have left.
+    ///
+    /// # Errors
+    /// When the engine doesn't halt, or the adapter is gone.
+    pub fn halt(&mut self) -> Result<u32, ContextError> {
+        let (regs, n) = (&self.inner.regs, self.index());
+        if self.is_stale() {
+            // s80. While the chip comes to rest the engine may still be at work.
+            regs.write_at(&csr::SEND_DMA_CTRL, n, 0);
+            if self.inner.frozen.get() {
+                self.wait_halted()?;
+            }
+        } else {
+            // An engine that an error has halted stays so; one that runs is told to.
+            regs.write_at(&csr::SEND_DMA_CTRL, n, csr::SEND_DMA_CTRL::SDMA_HALT.mask());
+            self.wait_halted()?;
+        }
+        // The read also makes sure that a head on its way to memory has arrived.
+        let head = regs.read_at(&csr::SEND_DMA_HEAD, n)?;
+        // A freeze that has ended has set the register to 0.
+        Ok(if self.is_stale() { self.head_from_memory() } else { head as u32 & 0xffff & (self.entries - 1) })
+    }
+
     /// Stops the engine, forgets what is in the ring and starts it anew, at slot 0 and generation 0.
     ///
     /// # Errors
-    /// When the engine doesn't halt, doesn't clean up, or the adapter is gone.
+    /// When the engine doesn't halt, doesn't clean up, or the adapter is gone; while the chip is frozen or its link is down.
+    /// The engine then stays stopped: try again.
     pub fn restart(&mut self) -> Result<(), ContextError> {
-        if self.epoch != self.inner.frozen.epoch() {
-            let epoch = self.inner.sending_epoch()?;
-            self.inner.regs.write_at(&csr::SEND_DMA_CTRL, self.index(), csr::SEND_DMA_CTRL::SDMA_HALT.mask());
-            self.clean_up_and_run()?;
-            self.epoch = epoch;
-            return Ok(());
-        }
-        // An engine that an error halted stays so; one that runs is told to.
-        self.inner.regs.write_at(&csr::SEND_DMA_CTRL, self.index(), csr::SEND_DMA_CTRL::SDMA_HALT.mask());
-        self.clean_up_and_run()
+        self.halt()?;
+        self.resume()
     }
 
-    fn sources(&self) -> [Source; 3] {
-        [Source::sdma_int(self.number), Source::sdma_progress(self.number), Source::sdma_idle(self.number)]
+    /// Starts an engine that [`SdmaEngine::halt`] has stopped, at slot 0 and generation 0.
+    ///
+    /// # Errors
+    /// As [`SdmaEngine::restart`].
+    pub fn resume(&mut self) -> Result<(), ContextError> {
+        let epoch = self.inner.sending_epoch()?;
+        let cleaned_by_freeze = epoch != self.epoch;
+        self.epoch = epoch;
+        // `sdma.c`, s82: a freeze is halt and clean-up in one.
+        if cleaned_by_freeze { self.run() } else { self.clean_up_and_run() }
     }
 
-    /// Gives the engine an interrupt of its own, raised by descriptors that ask for one and when it goes idle
-    /// (`msix.c`, `chip.c:remap_sdma_interrupts`).
+    /// What raises the engine's vector: a descriptor that asks for it, a number of descriptors done, an idle engine, and,
+    /// unlike in Linux, an error as well: who sleeps until a packet is done wants to know that it won't be.
+    fn sources(&self) -> [Source; 4] {
+        let n = self.number;
+        [Source::sdma_int(n), Source::sdma_progress(n), Source::sdma_idle(n), Source::sdma_error(n)]
+    }
+
+    /// Gives the engine an interrupt of its own, raised by descriptors that ask for one, after a number of descriptors
+    /// ([`SdmaEngine::set_progress`]), when the engine goes idle, and when it halts on an error (`msix.c`,
+    /// `chip.c:remap_sdma_interrupts`).
     ///
     /// # Errors
     /// When no vector is free or the adapter is gone.
@@ -287,23 +345,24 @@ impl<B: PciFunction> SdmaEngine<B> {
         self.vector.and_then(|vector| self.inner.irqs.get(usize::from(vector)))
     }
 
-    /// Changes how long the engine must have had nothing to do before it raises the idle interrupt, 250 ns at first and 81 us
-    /// at most (how many bits the register has isn't known; 16 are taken to be there).
-    pub fn set_idle_time(&mut self, time: Duration) {
-        let clocks = core_clocks(time).clamp(1, 0xffff);
-        self.inner.regs.write_at(&csr::SEND_DMA_RELOAD_CNT, self.index(), clocks);
+    /// Asks for an interrupt after so many more descriptors; 0 for none. It is raised once (`sdma.c:sdma_set_desc_cnt`).
+    pub fn set_progress(&self, descriptors: u16) {
+        let count = csr::SEND_DMA_DESC_CNT::CNT.put(descriptors.into());
+        self.inner.regs.write_at(&csr::SEND_DMA_DESC_CNT, self.index(), count);
     }
 
-    /// Lets the interrupt be raised anew. Look at the head after that, then sleep.
+    /// Lets the interrupt be raised anew. Look at the head's register after that, then sleep: what completes in between
+    /// raises it again. (The head in memory may be late: `sdma.c:sdma_make_progress`.)
     ///
     /// # Errors
     /// When the adapter is gone.
     pub fn arm(&mut self) -> Result<(), Gone> {
-        let sources = self.sources();
-        let bits = sources.iter().fold(0, |bits, source| bits | source.bit());
-        // All three are in one register; the read makes sure that the clear arrived.
-        self.inner.regs.write_at(&csr::CCE_INT_CLEAR, sources[0].word(), bits);
-        self.inner.regs.read_any(&csr::CCE_INT_CLEAR, sources[0].word())?;
+        let [int, progress, idle, error] = self.sources();
+        let regs = &self.inner.regs;
+        // The first three are in one register; the read makes sure that the clears arrived.
+        regs.write_at(&csr::CCE_INT_CLEAR, error.word(), error.bit());
+        regs.write_at(&csr::CCE_INT_CLEAR, int.word(), int.bit() | progress.bit() | idle.bit());
+        regs.read_any(&csr::CCE_INT_CLEAR, int.word())?;
         Ok(())
     }
 

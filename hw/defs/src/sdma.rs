@@ -8,6 +8,16 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Most bytes that one descriptor can name.
 pub const DESC_MAX_BYTES: u32 = 0x3fff;
+/// Most bytes of one packet, PBC included (`sdma.h MAX_SDMA_PKT_SIZE`).
+pub const PACKET_MAX_BYTES: u32 = 16 * 1024 - 1;
+/// Most ring slots that one packet takes, header edits included (`sdma.h MAX_DESC`).
+pub const PACKET_MAX_DESCS: u32 = 64;
+/// Headers that an engine stores for header generation.
+pub const HEADER_ENTRIES: u32 = 32;
+/// Dwords of a stored header, PBC included.
+pub const HEADER_DWORDS: u32 = 16;
+/// Most edits of a stored header for one packet (`sdma.c:_sdma_txreq_ahgadd`).
+pub const MAX_EDITS: usize = 9;
 
 /// One descriptor as it lies in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -20,6 +30,40 @@ pub struct SdmaDesc {
 }
 
 const _: () = assert!(size_of::<SdmaDesc>() == 16);
+
+/// A change of up to 16 bits of a stored header, in the form that the ring holds.
+///
+/// Source: `sdma.h:sdma_build_ahg_descriptor`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct HeaderEdit(u32);
+
+impl HeaderEdit {
+    /// Puts `value` into `width` bits (1 to 16) from bit `start` on of dword `dword` (0 to 15; 0 and 1 are the PBC, 2 and 3
+    /// the LRH). Bits count in the little-endian dword as it lies in memory: a big-endian field is byte-swapped by the
+    /// caller. `None` when the field isn't in the header's dword or the value doesn't fit.
+    pub const fn new(dword: u8, start: u8, width: u8, value: u16) -> Option<Self> {
+        let inside = dword < HEADER_DWORDS as u8 && width >= 1 && width <= 16 && start <= 32 - width;
+        if !inside || (value as u32) >> width != 0 {
+            return None;
+        }
+        // A width of 16 is written as 0.
+        let field = (start as u32) << 24 | (width as u32 & 0xf) << 20 | (dword as u32) << 16;
+        Some(Self(1 << 31 | field | value as u32))
+    }
+
+    /// Replaces all of dword `dword` (0 to 15) by `value`: two edits.
+    pub const fn dword(dword: u8, value: u32) -> Option<[Self; 2]> {
+        match (Self::new(dword, 0, 16, value as u16), Self::new(dword, 16, 16, (value >> 16) as u16)) {
+            (Some(low), Some(high)) => Some([low, high]),
+            _ => None,
+        }
+    }
+
+    /// The word as it lies in the ring.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+}
 
 impl SdmaDesc {
     const FIRST: u64 = 1 << 63;
@@ -61,6 +105,38 @@ impl SdmaDesc {
     #[must_use]
     pub const fn generation(self, generation: u64) -> Self {
         Self { qw1: U64::new(self.qw1.get() & !(3 << 2) | (generation & 3) << 2), ..self }
+    }
+
+    /// The same, the first of a packet: the header in its bytes is stored as entry `entry` on its way out
+    /// (`sdma.h SDMA_AHG_COPY`).
+    #[must_use]
+    pub const fn store_header(self, entry: u8) -> Self {
+        Self { qw1: U64::new(self.qw1.get() | (entry as u64 & 0x1f) << 8 | 1 << 13), ..self }
+    }
+
+    /// The first descriptor of a packet that begins with the first `dwords` (2 to 16) of stored header `entry`, changed by
+    /// `edits` (1 to 9, more are cut off): it has no bytes of its own. [`SdmaDesc::edits`] gives the slots that follow
+    /// (`sdma.c:_sdma_txreq_ahgadd`).
+    pub fn stored_header(entry: u8, dwords: u8, edits: &[HeaderEdit]) -> Self {
+        let mode = 2 + Self::edit_slots(edits.len()) as u64;
+        let first = edits.first().map_or(0, |edit| edit.0);
+        let qw1 = u64::from(first) << 32 | mode << 13 | u64::from(entry & 0x1f) << 8 | u64::from(dwords & 0xf) << 4;
+        Self { qw0: U64::new(Self::FIRST), qw1: U64::new(qw1) }
+    }
+
+    /// Slots that `edits` header edits take behind the descriptor that holds the first of them.
+    pub const fn edit_slots(edits: usize) -> u32 {
+        match edits {
+            0 | 1 => 0,
+            2..=5 => 1,
+            _ => 2,
+        }
+    }
+
+    /// A slot with up to four header edits. It has neither flags nor generation (`sdma.c:submit_tx`).
+    pub fn edits(edits: &[HeaderEdit]) -> Self {
+        let edit = |at: usize| u64::from(edits.get(at).map_or(0, |edit| edit.0));
+        Self { qw0: U64::new(edit(0) | edit(1) << 32), qw1: U64::new(edit(2) | edit(3) << 32) }
     }
 
     /// Where the bytes lie.

@@ -26,8 +26,10 @@ pub struct Assembly {
     descs: u16,
     /// The first descriptor has been seen.
     open: bool,
-    /// The header goes to this entry of the store as well.
+    /// The header, all in the first descriptor, goes to this entry of the store as well.
     copy_to: Option<usize>,
+    /// Bytes of the first descriptor.
+    first_bytes: usize,
     /// Slots with header edits still to come.
     edit_slots: u8,
 }
@@ -52,6 +54,11 @@ impl Assembly {
     /// Forgets what it has.
     pub fn clear(&mut self) {
         *self = Self::default();
+    }
+
+    /// Whether a packet has begun.
+    pub fn is_open(&self) -> bool {
+        self.open
     }
 
     /// Whether the next slot carries header edits instead of a descriptor.
@@ -80,6 +87,7 @@ impl Assembly {
         }
         if !self.open {
             self.open = true;
+            self.first_bytes = desc.bytes() as usize;
             self.begin(headers, desc)?;
         }
         self.done.head_to_host |= desc.wants_head();
@@ -157,7 +165,9 @@ impl Assembly {
         }
         if let Some(entry) = self.copy_to.and_then(|index| headers.entries.get_mut(index)) {
             let mut stored = [0; HEADER_DWORDS];
-            for (place, raw) in stored.iter_mut().zip(self.bytes.as_chunks::<4>().0) {
+            // `sdma.h`, SDMA_TXREQ_F_AHG_COPY: the header is what the first descriptor names.
+            let header = self.bytes.get(..self.first_bytes).unwrap_or(&self.bytes);
+            for (place, raw) in stored.iter_mut().zip(header.as_chunks::<4>().0) {
                 *place = u32::from_le_bytes(*raw);
             }
             *entry = Some(stored);

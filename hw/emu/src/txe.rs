@@ -383,6 +383,13 @@ impl Txe {
                     engine.listed = true;
                     self.ready.push_back(Sender::Sdma(number));
                 }
+                if let Some((bits, freezes)) = engine.take_block_error() {
+                    // `chip.c:handle_sdma_err`: on these the driver finds the chip freezing by itself.
+                    self.dma_errors.raise(board, bits);
+                    if freezes {
+                        board.freeze();
+                    }
+                }
                 self.forget_held(Sender::Sdma(number));
                 self.arm_egress(board);
             }

@@ -3,6 +3,7 @@
 use crate::board::Board;
 use crate::egress::Checks;
 use crate::event::Event;
+use crate::inject::SdmaFault;
 use crate::sdma_assembly::{Assembly, HeaderStore, Step};
 use crate::triplet::Triplet;
 use crate::txe::TxeEvent;
@@ -27,12 +28,16 @@ const FETCH_GAP: Duration = Duration::from_nanos(50);
 /// Clocks of 805 MHz in so many nanoseconds.
 const CLOCKS: u64 = 805;
 const NANOS: u64 = 1000;
+/// No ring is that long.
+const WILD_HEAD: u64 = 0xbeef;
 
 /// A packet that is complete, and what its descriptors ask for.
 #[derive(Debug)]
 struct Launch {
     packet: Outgoing,
     done: Done,
+    /// What goes wrong when it completes.
+    fault: Option<SdmaFault>,
 }
 
 /// What the descriptors of a packet ask for when they are done.
@@ -75,6 +80,12 @@ pub struct Engine {
     launches: VecDeque<Launch>,
     /// An error that halts the engine once the packets before it have left.
     failing: Option<csr::Field>,
+    /// The engine was told to have stopped by itself.
+    stalled: bool,
+    /// What the packet that is being assembled was told to suffer.
+    fault: Option<SdmaFault>,
+    /// An error of the whole block that the engine met and the block hasn't taken yet.
+    block_error: Option<(u64, bool)>,
     fetch_pending: bool,
     /// When the idle interrupt is due, if the engine stays idle.
     idle_at: Option<Instant>,
@@ -130,6 +141,9 @@ impl Engine {
             headers: HeaderStore::default(),
             launches: VecDeque::new(),
             failing: None,
+            stalled: false,
+            fault: None,
+            block_error: None,
             fetch_pending: false,
             idle_at: None,
             idle_pending: false,
@@ -235,36 +249,46 @@ impl Engine {
 
     /// The ring starts over.
     fn clean(&mut self) {
+        self.forget();
         (self.head, self.tail, self.fetch) = (0, 0, 0);
-        self.assembly.clear();
-        self.launches.clear();
-        (self.failing, self.idle_at) = (None, None);
     }
 
-    /// The engine halts on an error. What it had fetched and not sent is forgotten: the head still points to it.
-    fn fail(&mut self, board: &mut Board, error: csr::Field) {
-        (self.halted, self.cleaned) = (true, false);
+    /// What it had fetched and not sent is forgotten: the head still points to it.
+    fn forget(&mut self) {
         self.fetch = self.head;
         self.assembly.clear();
         self.launches.clear();
-        (self.failing, self.idle_at) = (None, None);
+        (self.failing, self.idle_at, self.stalled, self.fault) = (None, None, false, None);
+    }
+
+    /// The engine halts on an error.
+    fn fail(&mut self, board: &mut Board, error: csr::Field) {
+        (self.halted, self.cleaned) = (true, false);
+        self.forget();
         self.errors.raise(board, error.mask());
     }
 
-    /// `chip.c:handle_freeze`, `sdma.c`: a frozen engine is halted and clean, without an error; after the unfreeze it is
-    /// neither.
+    /// `chip.c:handle_freeze`, `sdma.c:sdma_unfreeze`: a frozen engine is halted and clean, without an error; after the
+    /// unfreeze it is neither. The head stays readable until the unfreeze: `sdma.c:sdma_sw_clean_up_task` takes it from
+    /// there while the chip is frozen.
     pub fn on_freeze_change(&mut self, frozen: bool) {
         if frozen {
+            self.forget();
+        } else {
             self.clean();
         }
         (self.halted, self.cleaned) = (frozen, frozen);
     }
 
+    /// Whether there are descriptors to fetch and room for what they make.
+    fn has_work(&self) -> bool {
+        let able = self.is_running() && self.failing.is_none() && !self.stalled;
+        able && self.fetch != self.tail && self.launches.len() < LAUNCHES
+    }
+
     /// Asks for descriptors to be fetched, if there are any and there is room for what they make.
     fn kick(&mut self, board: &mut Board, after: Duration) {
-        let work =
-            self.is_running() && self.failing.is_none() && self.fetch != self.tail && self.launches.len() < LAUNCHES;
-        if work && !self.fetch_pending && !board.frozen {
+        if self.has_work() && !self.fetch_pending && !board.frozen {
             self.fetch_pending = true;
             board.after(after, Event::Txe(TxeEvent::Fetch(self.number)));
         }
@@ -274,9 +298,15 @@ impl Engine {
     pub fn on_fetch(&mut self, board: &mut Board, vl_supported: impl Fn(u8) -> bool) {
         self.fetch_pending = false;
         for _ in 0..BATCH {
-            let idle = self.fetch == self.tail || self.failing.is_some();
-            if !self.is_running() || idle || self.launches.len() >= LAUNCHES {
+            if !self.has_work() {
                 break;
+            }
+            let begins = !self.assembly.is_open();
+            if begins && let Some(fault) = board.plans.sdma.due(self.number.0.into()) {
+                self.suffer(fault);
+                if !self.has_work() {
+                    break;
+                }
             }
             if let Err(error) = self.fetch_one(board, &vl_supported) {
                 self.failing = Some(error);
@@ -284,6 +314,22 @@ impl Engine {
         }
         self.fail_when_drained(board);
         self.kick(board, FETCH_GAP);
+    }
+
+    /// A fault that the adapter was told to have meets the packet that comes next.
+    fn suffer(&mut self, fault: SdmaFault) {
+        match fault {
+            SdmaFault::Stall => self.stalled = true,
+            fault if fault.engine_error().is_some() => self.failing = fault.engine_error(),
+            fault if fault.block_error().is_some() => self.block_error = fault.block_error(),
+            fault => self.fault = Some(fault),
+        }
+    }
+
+    /// An error of the whole block that was met since the last call: bits of SEND_DMA_ERR_STATUS, and whether the chip
+    /// freezes on it.
+    pub fn take_block_error(&mut self) -> Option<(u64, bool)> {
+        self.block_error.take()
     }
 
     fn fail_when_drained(&mut self, board: &mut Board) {
@@ -316,7 +362,7 @@ impl Engine {
         }
         if let Step::Packet { pbc, body, done } = self.assembly.add(&mut board.dma, &mut self.headers, desc)? {
             let packet = Outgoing { pbc, body, vl_supported: vl_supported(pbc.vl().0) };
-            self.launches.push_back(Launch { packet, done });
+            self.launches.push_back(Launch { packet, done, fault: self.fault.take() });
         }
         Ok(())
     }
@@ -338,18 +384,23 @@ impl Engine {
 
     /// The packet at the front has left, or was dropped on the way: its descriptors are done.
     pub fn leave(&mut self, board: &mut Board) {
-        let Some(Launch { done, .. }) = self.launches.pop_front() else { return };
+        let Some(Launch { done, fault, .. }) = self.launches.pop_front() else { return };
         let ring = self.ring();
         let head = self.head + u64::from(done.slots);
         self.head = if head >= ring { head.saturating_sub(ring) } else { head };
-        if done.head_to_host {
+        let told = match fault {
+            Some(SdmaFault::LostHead) => None,
+            Some(SdmaFault::WildHead) => Some(WILD_HEAD),
+            _ => Some(self.head),
+        };
+        if let Some(head) = told.filter(|_| done.head_to_host) {
             // A fault here can't be told to anybody; the driver reads the register instead.
-            let _ = board.dma.write_u64(Iova(self.head_addr & !7), self.head);
+            let _ = board.dma.write_u64(Iova(self.head_addr & !7), head);
         }
         let slots = u64::from(done.slots);
         let counted_down = self.desc_cnt != 0 && self.desc_cnt <= slots;
         self.desc_cnt = self.desc_cnt.saturating_sub(slots);
-        if CTRL::SDMA_INT_ENABLE.is_set(self.ctrl) {
+        if CTRL::SDMA_INT_ENABLE.is_set(self.ctrl) && fault != Some(SdmaFault::LostInterrupt) {
             if done.interrupt {
                 board.raise(Source::sdma_int(self.number));
             }
@@ -357,7 +408,8 @@ impl Engine {
                 board.raise(Source::sdma_progress(self.number));
             }
         }
-        if self.head == self.tail && self.launches.is_empty() {
+        let told = fault != Some(SdmaFault::LostInterrupt);
+        if self.head == self.tail && self.launches.is_empty() && told {
             self.start_idle_timer(board);
         }
         self.fail_when_drained(board);
