@@ -24,9 +24,10 @@ use std::sync::atomic::AtomicU64;
 const BAR0_BYTES: u64 = 0x400_0000;
 const VENDOR: u16 = 0x8086;
 const DEVICES: [u16; 2] = [0x24f0, 0x24f1];
-/// PCI_COMMAND: memory space, bus master.
+/// PCI_COMMAND, and its bits for memory space and bus master.
 const COMMAND: u16 = 4;
-const COMMAND_BITS: u16 = 0x6;
+const MEMORY_SPACE: u16 = 0x2;
+const BUS_MASTER: u16 = 0x4;
 const DEFAULT_FIRMWARE_DIR: &str = "/lib/firmware";
 
 /// Opens an adapter.
@@ -34,21 +35,25 @@ pub(crate) fn open<B: PciFunction>(bus: B, options: Options) -> Result<Inner<B>,
     options.check()?;
     let device = identify(&bus)?;
     let regs = Regs::new(bus);
+    // An earlier owner may have been killed in mid-transfer: its engines still read the memory that it had, and its contexts
+    // still write there. That ends before anything else is done.
+    set_bus_master(&regs, false)?;
     let (revision, revision2) = info::read_revision(&regs)?;
+    let sizes = Sizes::read(&regs)?;
+    reset(&regs, sizes)?;
+    check_quiet(&regs, sizes)?;
+
     let hfi_id = csr::CCE_REVISION2::HFI_ID.get(revision2) as u8;
     let icode = csr::CCE_REVISION2::IMPL_CODE.get(revision2) as u8;
     let implementation_revision = csr::CCE_REVISION2::IMPL_REVISION.get(revision2);
     let guid = info::read_guid(&regs)?;
-    let sizes = Sizes::read(&regs)?;
     let asic = Asic { hfi_id };
 
-    // The files are read before the chip is touched: without them there is no use in resetting it.
+    // The files are read before the chip is initialised: without them there is no use in it.
     let dir = options.firmware_dir.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FIRMWARE_DIR));
     let mut firmware = Firmware::obtain(&dir, icode)?;
 
-    reset(&regs, sizes)?;
-    check_quiet(&regs, sizes)?;
-    enable_bus_master(&regs)?;
+    set_bus_master(&regs, true)?;
     // chip.c:init_chip: the LED off, the modules' reset pins high.
     regs.write(&csr::DCC_CFG_LED_CNTRL, 0x10);
     regs.write(&csr::ASIC_QSFP1_OUT, 0x1f);
@@ -164,6 +169,8 @@ fn check_quiet<B: PciFunction>(regs: &Regs<B>, sizes: Sizes) -> Result<(), OpenE
     }
     for engine in 0..sizes.sdma_engines {
         quiet(&csr::SEND_DMA_CTRL, engine, csr::SEND_DMA_CTRL::SDMA_ENABLE.mask())?;
+        let occupancy = csr::SEND_EGRESS_SEND_DMA_STATUS::SDMA_EGRESS_PACKET_OCCUPANCY;
+        quiet(&csr::SEND_EGRESS_SEND_DMA_STATUS, engine, occupancy.mask())?;
     }
     for index in 0..csr::CCE_INT_MASK.count {
         quiet(&csr::CCE_INT_MASK, index, ALL_ONES)?;
@@ -171,13 +178,15 @@ fn check_quiet<B: PciFunction>(regs: &Regs<B>, sizes: Sizes) -> Result<(), OpenE
     Ok(())
 }
 
-/// Lets the function do DMA (`pcie.c:hfi1_pcie_init, restore_pci_variables`).
-fn enable_bus_master<B: PciFunction>(regs: &Regs<B>) -> Result<(), OpenError> {
+/// Lets the function do DMA or not (`pcie.c:hfi1_pcie_init, restore_pci_variables`; Linux's `pci_clear_master`). Reads that
+/// it asked for already may still be answered, but a reset waits for those (`pci.c:pcie_flr`).
+fn set_bus_master<B: PciFunction>(regs: &Regs<B>, on: bool) -> Result<(), OpenError> {
     let mut command = [0; 2];
     regs.bus().config_read(COMMAND, &mut command)?;
-    let command = u16::from_le_bytes(command);
-    if command & COMMAND_BITS != COMMAND_BITS {
-        regs.bus().config_write(COMMAND, &(command | COMMAND_BITS).to_le_bytes())?;
+    let old = u16::from_le_bytes(command);
+    let new = (old | MEMORY_SPACE) & !BUS_MASTER | if on { BUS_MASTER } else { 0 };
+    if new != old {
+        regs.bus().config_write(COMMAND, &new.to_le_bytes())?;
     }
     Ok(())
 }
