@@ -11,6 +11,7 @@ use opx_bus::{ALL_ONES, DmaBlock, Irq, PciFunction};
 use opx_defs::csr;
 use opx_defs::sdma::SdmaDesc;
 use opx_defs::source::Source;
+use opx_defs::status::SdmaErrors;
 use opx_defs::units::SdmaEngine as EngineNumber;
 use std::fmt;
 use std::sync::Arc;
@@ -225,17 +226,19 @@ impl<B: PciFunction> SdmaEngine<B> {
         self.inner.regs.write_at(&csr::SEND_DMA_TAIL, self.index(), tail.into());
     }
 
-    /// The slot that the engine does next, as it last wrote it to memory after a descriptor that asked for that.
+    /// The slot that the engine does next, as it last wrote it to memory after a descriptor that asked for that. A broken
+    /// engine may have written one that isn't in the ring.
     #[inline]
     pub fn head_from_memory(&self) -> u32 {
         let head = self.memory.as_ref().map_or(0, |memory| memory.read_u64(self.head_offset()));
-        head as u32 & 0xffff & (self.entries - 1)
+        head as u32 & 0xffff
     }
 
-    /// The slot that the engine does next, from its register; 0 when the adapter is gone.
-    pub fn head_from_register(&self) -> u32 {
-        let head = self.inner.regs.read_at(&csr::SEND_DMA_HEAD, self.index()).unwrap_or(0);
-        head as u32 & 0xffff & (self.entries - 1)
+    /// The slot that the engine does next, from its register; `None` when the adapter is gone or a freeze has stopped the
+    /// engine.
+    pub fn head_from_register(&self) -> Option<u32> {
+        let head = self.inner.regs.read_at(&csr::SEND_DMA_HEAD, self.index()).ok()?;
+        (!self.is_stale()).then_some(head as u32 & 0xffff)
     }
 
     /// Errors that halted the engine (bits of SEND_DMA_ENG_ERR_STATUS); all ones when the adapter is gone or a freeze has
@@ -266,10 +269,11 @@ impl<B: PciFunction> SdmaEngine<B> {
 
     /// Stops the engine: it reads no memory afterwards, and writes none but its head. Gives the slot that it would have done
     /// next: the descriptors before that are done, those from there on aren't, though some of their packets may have left.
+    /// `None` after a freeze, which may have set the register to 0: the head in memory is all that is left.
     ///
     /// # Errors
     /// When the engine doesn't halt, or the adapter is gone.
-    pub fn halt(&mut self) -> Result<u32, ContextError> {
+    pub fn halt(&mut self) -> Result<Option<u32>, ContextError> {
         let (regs, n) = (&self.inner.regs, self.index());
         if self.is_stale() {
             // s80. While the chip comes to rest the engine may still be at work.
@@ -284,8 +288,7 @@ impl<B: PciFunction> SdmaEngine<B> {
         }
         // The read also makes sure that a head on its way to memory has arrived.
         let head = regs.read_at(&csr::SEND_DMA_HEAD, n)?;
-        // A freeze that has ended has set the register to 0.
-        Ok(if self.is_stale() { self.head_from_memory() } else { head as u32 & 0xffff & (self.entries - 1) })
+        Ok((!self.is_stale()).then_some(head as u32 & 0xffff))
     }
 
     /// Stops the engine, forgets what is in the ring and starts it anew, at slot 0 and generation 0.
@@ -360,6 +363,13 @@ impl<B: PciFunction> SdmaEngine<B> {
         let [int, progress, idle, error] = self.sources();
         let regs = &self.inner.regs;
         // The first three are in one register; the read makes sure that the clears arrived.
+        let errors = regs.read_at(&csr::SEND_DMA_ENG_ERR_STATUS, self.index())?;
+        let mended = errors & !SdmaErrors::HALTING.bits();
+        if mended != 0 {
+            // Nothing came of them, but they would raise the interrupt for ever.
+            log::warn!("{}: SDMA engine {} mended flipped bits: {mended:#x}", self.inner.adapter(), self.number);
+            regs.write_at(&csr::SEND_DMA_ENG_ERR_CLEAR, self.index(), mended);
+        }
         regs.write_at(&csr::CCE_INT_CLEAR, error.word(), error.bit());
         regs.write_at(&csr::CCE_INT_CLEAR, int.word(), int.bit() | progress.bit() | idle.bit());
         regs.read_any(&csr::CCE_INT_CLEAR, int.word())?;

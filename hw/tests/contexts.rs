@@ -88,12 +88,12 @@ fn an_sdma_packet_arrives_in_an_eager_buffer() {
         let head = opx_bus::poll::until(hfi.bus(), Duration::from_millis(10), || {
             (engine.head_from_memory() == tail & 63).then_some(engine.head_from_register())
         });
-        assert_eq!(head.unwrap(), tail & 63);
+        assert_eq!(head.unwrap(), Some(tail & 63));
     }
     assert_eq!(engine.error_status(), 0);
     // From slot 0 again.
     engine.restart().unwrap();
-    assert_eq!((engine.head_from_register(), engine.head_from_memory()), (0, 0));
+    assert_eq!((engine.head_from_register(), engine.head_from_memory()), (Some(0), 0));
     send_sdma(&engine, 0, &memory, &packet(&to(&recv, 4), &[1, 2, 3, 4]));
     assert_eq!(receive(&mut recv).unwrap().payload_len(), 4);
 }

@@ -1,63 +1,28 @@
 //! The queue: packets in, descriptors out, and each packet's token back when the engine is done with its memory.
 
+use crate::error::SdmaError;
+use crate::fragment::Fragment;
+use crate::header::{HeaderEntry, HeaderStore};
+use crate::packet::{Header, Packet};
 use crate::ring::Ring;
 use opx_bus::PciFunction;
-use opx_defs::sdma::{DESC_MAX_BYTES, SdmaDesc};
-use opx_defs::status::SdmaErrors;
-use opx_defs::units::{Iova, SdmaEngine as EngineNumber};
-use opx_hw::{ContextError, SdmaEngine};
+use opx_defs::sdma::{HeaderEdit, SdmaDesc};
+use opx_defs::time::Instant;
+use opx_hw::SdmaEngine;
 use std::collections::VecDeque;
+use std::time::Duration;
 
-/// Most descriptors that the chip takes for one packet (`sdma.h MAX_DESC`).
-pub const MAX_FRAGMENTS: usize = 64;
-
-/// A piece of a packet in DMA memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fragment {
-    /// Where.
-    pub iova: Iova,
-    /// Bytes, 1 to 16383. The first fragment begins with the PBC; all fragments together are a multiple of 4.
-    pub len: u32,
-}
-
-/// Why a packet wasn't queued. No descriptor of it was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SdmaError {
-    /// The ring has too few free slots; try again after some packets completed.
-    #[error("SDMA engine {engine}: {needed} descriptors needed, {free} free; try again after completions")]
-    RingFull {
-        /// The engine.
-        engine: EngineNumber,
-        /// Slots that the packet takes.
-        needed: u32,
-        /// Slots that are free.
-        free: u32,
-    },
-    /// The fragments aren't a packet.
-    #[error("SDMA engine {engine}: {why}")]
-    BadPacket {
-        /// The engine.
-        engine: EngineNumber,
-        /// What is wrong with them.
-        why: &'static str,
-    },
-    /// The engine has halted on an error; restart it.
-    #[error("SDMA engine {engine} halted ({errors}); restart it")]
-    Halted {
-        /// The engine.
-        engine: EngineNumber,
-        /// Why.
-        errors: SdmaErrors,
-    },
-}
+/// How long an engine may do nothing, unless told otherwise.
+const STALL_LIMIT: Duration = Duration::from_secs(2);
+/// Edits that one slot of the ring holds.
+const EDITS_A_SLOT: usize = 4;
 
 /// How a packet ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// The engine has fetched all of it and sent it; its memory may be reused.
     Sent,
-    /// The engine halted first: it may have been sent or not. Its memory may be reused.
+    /// The engine was stopped first: it may have been sent or not. Its memory may be reused.
     Failed,
 }
 
@@ -66,7 +31,7 @@ pub enum Outcome {
 pub struct SdmaCounters {
     /// Packets queued.
     pub packets: u64,
-    /// Descriptors written.
+    /// Descriptors written, slots with header edits included.
     pub descriptors: u64,
     /// Tail writes.
     pub doorbells: u64,
@@ -74,34 +39,57 @@ pub struct SdmaCounters {
     pub ring_full: u64,
     /// Heads that can't be right, and were ignored.
     pub bad_heads: u64,
+    /// Packets that failed.
+    pub failed: u64,
     /// Restarts after a halt.
     pub restarts: u64,
+    /// Sleeps on the interrupt.
+    pub sleeps: u64,
 }
 
 /// Sends packets through one SDMA engine. `T` is the caller's token for a packet: each comes back exactly once.
 ///
 /// ```
+/// # use opx_bus::PciFunction;
+/// # use opx_defs::{units::Vl, wire::opx::Inject};
 /// # use opx_emu::{Config, Icode, Lab, Pacing};
 /// # use opx_hw::{Hfi, LinkMode, Options};
+/// # use opx_sdma::{Fragment, Outcome, SdmaQueue};
+/// # use std::time::Duration;
 /// # let lab = Lab::new(Pacing::Virtual);
 /// # let adapter = lab.add(Config { icode: Icode::FunctionalSimulator, ..Config::default() });
 /// let hfi = Hfi::open(adapter.bus(), Options::default())?;
 /// hfi.link_up(LinkMode::Loopback)?;
-/// let mut queue = opx_sdma::SdmaQueue::<_, u32>::new(hfi.sdma_engine(256)?);
-/// assert_eq!(queue.free(), 255);
-/// assert!(queue.submit(&[], 7).is_err(), "a packet has at least one fragment");
+/// let mut queue = SdmaQueue::<_, u32>::new(hfi.sdma_engine(256)?);
+///
+/// // A packet: PBC and header, here of an OPX message to receive context 1.
+/// let memory = hfi.bus().dma_alloc(4096)?;
+/// let header = Inject { tag: Some(1), cq_data: None, data: b"hello" }.encode(&hfi.route(1, hfi.lid(), 1))?;
+/// memory.write(0, &header.pbc(Vl(0)).0.to_le_bytes());
+/// memory.write(8, header.as_bytes());
+/// let whole = Fragment::of(&memory, 0..64).ok_or("not in the block")?;
+///
+/// queue.submit(&[whole], 7).map_err(|(error, _)| error)?;
+/// queue.doorbell();
+/// assert!(queue.wait(Duration::from_secs(1))?);
+/// assert_eq!(queue.poll(), Some((7, Outcome::Sent)));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct SdmaQueue<B: PciFunction, T> {
-    engine: SdmaEngine<B>,
-    ring: Ring,
+    pub(crate) engine: SdmaEngine<B>,
+    pub(crate) ring: Ring,
     /// Packets that the engine isn't done with: the tail count after each, and its token.
-    pending: VecDeque<(u64, T)>,
-    /// Packets that were pending at a restart, with how they ended.
-    ended: VecDeque<(T, Outcome)>,
-    rung: u64,
-    counters: SdmaCounters,
+    pub(crate) pending: VecDeque<(u64, T)>,
+    /// Packets that were pending when the engine was stopped, with how they ended.
+    pub(crate) ended: VecDeque<(T, Outcome)>,
+    pub(crate) headers: HeaderStore,
+    pub(crate) rung: u64,
+    pub(crate) running: bool,
+    /// The head when the queue was looked at last, and since when it has been that.
+    pub(crate) progress: Option<(u64, Instant)>,
+    pub(crate) stall_limit: Duration,
+    pub(crate) counters: SdmaCounters,
 }
 
 impl<B: PciFunction, T> SdmaQueue<B, T> {
@@ -115,17 +103,23 @@ impl<B: PciFunction, T> SdmaQueue<B, T> {
             ring,
             pending: VecDeque::with_capacity(room),
             ended: VecDeque::new(),
+            headers: HeaderStore::default(),
             rung: 0,
+            running: true,
+            progress: None,
+            stall_limit: STALL_LIMIT,
             counters: SdmaCounters::default(),
         }
     }
 
     /// Free descriptor slots.
+    #[inline]
     pub fn free(&self) -> u32 {
         self.ring.free()
     }
 
     /// Packets that haven't completed.
+    #[inline]
     pub fn pending(&self) -> usize {
         self.pending.len()
     }
@@ -140,46 +134,105 @@ impl<B: PciFunction, T> SdmaQueue<B, T> {
         &self.counters
     }
 
+    /// Takes one of the engine's 32 entries for a stored header; see [`Packet::storing`] and [`Packet::edited`]. Dropping it
+    /// gives it back.
+    ///
+    /// # Errors
+    /// [`SdmaError::NoHeaderEntry`] when all are taken.
+    pub fn open_header(&mut self) -> Result<HeaderEntry, SdmaError> {
+        self.headers.open().ok_or(SdmaError::NoHeaderEntry { engine: self.engine.number() })
+    }
+
     /// Queues one packet, whole or not at all. The engine starts on it at the next [`SdmaQueue::doorbell`].
     ///
     /// # Errors
     /// See [`SdmaError`]; the token is given back with it.
-    pub fn submit(&mut self, fragments: &[Fragment], token: T) -> Result<(), (SdmaError, T)> {
-        let engine = self.engine.number();
-        let bad = |why| SdmaError::BadPacket { engine, why };
-        if fragments.is_empty() || fragments.len() > MAX_FRAGMENTS {
-            return Err((bad("a packet has 1 to 64 fragments"), token));
+    #[inline]
+    pub fn submit<'a>(&mut self, packet: impl Into<Packet<'a>>, token: T) -> Result<(), (SdmaError, T)> {
+        let packet = packet.into();
+        let headers = &self.headers;
+        let stored = |entry: &HeaderEntry| headers.owns(entry).then(|| headers.dwords(entry));
+        if let Some(why) = packet.problem(stored) {
+            return Err((self.bad_packet(why), token));
         }
-        if fragments.iter().any(|f| f.len == 0 || f.len > DESC_MAX_BYTES) {
-            return Err((bad("a fragment has 1 to 16383 bytes"), token));
+        let needed = packet.slots();
+        if self.ring.free() < needed || !self.running {
+            return Err((self.no_room(needed), token));
         }
-        let total: u32 = fragments.iter().map(|f| f.len).sum();
-        if !total.is_multiple_of(4) {
-            return Err((bad("the fragments of a packet add up to whole dwords"), token));
-        }
-        let needed = fragments.len() as u32;
-        if self.ring.free() < needed {
-            self.counters.ring_full += 1;
-            return Err((SdmaError::RingFull { engine, needed, free: self.ring.free() }, token));
-        }
-        for (i, fragment) in fragments.iter().enumerate() {
-            let (slot, generation) = self.ring.push();
-            let mut desc = SdmaDesc::new(fragment.iova, fragment.len).generation(generation);
-            if i == 0 {
-                desc = desc.first();
-            }
-            if i + 1 == fragments.len() {
-                desc = desc.last().head_to_host();
-            }
-            self.engine.write_descriptor(slot, desc);
-        }
+        self.write(&packet);
         self.pending.push_back((self.ring.tail(), token));
         self.counters.packets += 1;
         self.counters.descriptors += u64::from(needed);
         Ok(())
     }
 
+    #[cold]
+    fn bad_packet(&self, why: &'static str) -> SdmaError {
+        SdmaError::BadPacket { engine: self.engine.number(), why }
+    }
+
+    #[cold]
+    fn no_room(&mut self, needed: u32) -> SdmaError {
+        let engine = self.engine.number();
+        if !self.running {
+            return SdmaError::Stopped { engine };
+        }
+        self.counters.ring_full += 1;
+        SdmaError::RingFull { engine, needed, free: self.ring.free() }
+    }
+
+    /// Writes a packet's descriptors; there is room.
+    #[inline]
+    fn write(&mut self, packet: &Packet<'_>) {
+        let mut first = match packet.header {
+            Header::Fragments => SdmaDesc::default().first(),
+            header => self.begin(header, packet.fragments),
+        };
+        let Some((last, others)) = packet.fragments.split_last() else { return };
+        for fragment in others {
+            let desc = first | SdmaDesc::new(fragment.iova(), fragment.len());
+            first = SdmaDesc::default();
+            self.push(desc);
+        }
+        let mut desc = first | SdmaDesc::new(last.iova(), last.len()).last().head_to_host();
+        if packet.interrupt {
+            desc = desc.interrupt();
+        }
+        self.push(desc);
+    }
+
+    /// What a stored header needs: the flags that the first fragment carries.
+    #[inline(never)]
+    fn begin(&mut self, header: Header<'_>, fragments: &[Fragment]) -> SdmaDesc {
+        match header {
+            Header::Fragments => SdmaDesc::default().first(),
+            Header::Stored(entry) => {
+                let dwords = fragments.first().map_or(0, |first| first.len() / 4);
+                self.headers.store(entry, dwords as u8);
+                SdmaDesc::default().first().store_header(entry.index())
+            }
+            Header::Edited(entry, edits) => {
+                let dwords = self.headers.dwords(entry);
+                self.push(SdmaDesc::stored_header(entry.index(), dwords, edits));
+                let rest: &[HeaderEdit] = edits.get(1..).unwrap_or_default();
+                for chunk in rest.chunks(EDITS_A_SLOT) {
+                    // These slots have no generation (`sdma.c:submit_tx`).
+                    let (slot, _) = self.ring.push();
+                    self.engine.write_descriptor(slot, SdmaDesc::edits(chunk));
+                }
+                SdmaDesc::default()
+            }
+        }
+    }
+
+    #[inline]
+    fn push(&mut self, desc: SdmaDesc) {
+        let (slot, generation) = self.ring.push();
+        self.engine.write_descriptor(slot, desc.generation(generation));
+    }
+
     /// Tells the engine of all packets queued since the last call, by one register write.
+    #[inline]
     pub fn doorbell(&mut self) {
         if self.rung != self.ring.tail() {
             self.rung = self.ring.tail();
@@ -189,51 +242,42 @@ impl<B: PciFunction, T> SdmaQueue<B, T> {
     }
 
     /// The next packet that is done, in the order they were queued.
+    #[inline]
     pub fn poll(&mut self) -> Option<(T, Outcome)> {
         if let Some(ended) = self.ended.pop_front() {
             return Some(ended);
         }
         let &(end, _) = self.pending.front()?;
-        if self.ring.head() < end && !self.ring.advance(self.engine.head_from_memory()) {
-            self.counters.bad_heads += 1;
-        }
         if self.ring.head() < end {
-            return None;
+            if !self.ring.advance(self.engine.head_from_memory()) {
+                self.bad_head();
+            }
+            if self.ring.head() < end {
+                return None;
+            }
         }
         self.pending.pop_front().map(|(_, token)| (token, Outcome::Sent))
     }
 
-    /// Whether the engine has halted; reads registers, so not for every packet.
-    ///
-    /// # Errors
-    /// [`SdmaError::Halted`] with the errors when it has.
-    pub fn check(&self) -> Result<(), SdmaError> {
-        match self.engine.error_status() {
-            0 => Ok(()),
-            status => {
-                let errors = SdmaErrors::from_bits_retain(status);
-                Err(SdmaError::Halted { engine: self.engine.number(), errors })
-            }
+    /// Takes the head from the engine's register instead of from memory: for packets whose completion is overdue, since the
+    /// head in memory may be late or lost. [`SdmaQueue::poll`] then gives what is done. Costs a register read.
+    pub fn sync(&mut self) {
+        let memory = self.engine.head_from_memory();
+        if let Some(head) = self.engine.head_from_register() {
+            self.take_register(head, memory);
         }
     }
 
-    /// Cleans the engine up after a halt and starts it anew. Packets that it hadn't done come back as failed.
-    ///
-    /// # Errors
-    /// When the engine doesn't answer in time.
-    pub fn restart(&mut self) -> Result<(), ContextError> {
-        // What was done before the halt is known from the head, which the clean-up sets to 0.
-        if !self.ring.advance(self.engine.head_from_register()) {
+    /// The head in memory can't be right: the register knows better (`sdma.c:sdma_gethead`).
+    #[cold]
+    fn bad_head(&mut self) {
+        self.counters.bad_heads += 1;
+        self.sync();
+    }
+
+    pub(crate) fn take_register(&mut self, head: u32, memory: u32) {
+        if !self.ring.advance_by_register(head, memory) {
             self.counters.bad_heads += 1;
         }
-        self.engine.restart()?;
-        for (end, token) in self.pending.drain(..) {
-            let outcome = if end <= self.ring.head() { Outcome::Sent } else { Outcome::Failed };
-            self.ended.push_back((token, outcome));
-        }
-        self.ring = Ring::new(self.engine.entries());
-        self.rung = 0;
-        self.counters.restarts += 1;
-        Ok(())
     }
 }

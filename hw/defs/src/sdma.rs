@@ -179,3 +179,42 @@ impl SdmaDesc {
         self.qw1.get() >> 13 & 7
     }
 }
+
+/// Both descriptors' flags and fields; at most one of them may name memory.
+impl core::ops::BitOr for SdmaDesc {
+    type Output = Self;
+
+    #[inline]
+    fn bitor(self, other: Self) -> Self {
+        let or = |a: U64, b: U64| U64::new(a.get() | b.get());
+        Self { qw0: or(self.qw0, other.qw0), qw1: or(self.qw1, other.qw1) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edits_are_checked() {
+        assert_eq!(HeaderEdit::new(6, 16, 16, 0xabcd).map(HeaderEdit::bits), Some(1 << 31 | 16 << 24 | 6 << 16 | 0xabcd));
+        assert_eq!(HeaderEdit::new(0, 0, 12, 17).map(HeaderEdit::bits), Some(1 << 31 | 12 << 20 | 17));
+        for bad in [(16, 0, 1, 0), (0, 17, 16, 0), (0, 32, 1, 0), (0, 0, 17, 0), (0, 0, 0, 0), (0, 0, 4, 16)] {
+            assert_eq!(HeaderEdit::new(bad.0, bad.1, bad.2, bad.3), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn edits_lie_where_the_driver_puts_them() {
+        let edits: [HeaderEdit; 9] = core::array::from_fn(|n| HeaderEdit::new(n as u8, 0, 16, n as u16).unwrap());
+        for (count, mode, slots) in [(1, 2, 0), (2, 3, 1), (5, 3, 1), (6, 4, 2), (9, 4, 2)] {
+            let desc = SdmaDesc::stored_header(5, 16, &edits[..count]);
+            assert_eq!((desc.ahg_mode(), SdmaDesc::edit_slots(count)), (mode, slots));
+            assert_eq!((desc.is_first(), desc.bytes(), desc.qw1.get() >> 32), (true, 0, u64::from(edits[0].bits())));
+            assert_eq!(desc.qw1.get() >> 4 & 0x1ff, 5 << 4, "entry 5, and 16 dwords as 0");
+        }
+        let slot = SdmaDesc::edits(&edits[1..4]);
+        let low = u64::from(edits[1].bits()) | u64::from(edits[2].bits()) << 32;
+        assert_eq!((slot.qw0.get(), slot.qw1.get()), (low, edits[3].bits().into()));
+    }
+}

@@ -114,6 +114,12 @@ bitflags! {
     }
 }
 
+impl SdmaErrors {
+    /// The errors that halt the engine (`sdma.c:ALL_SDMA_ENG_HALT_ERRS`): all that have a name. The others are single bits
+    /// that flipped and were mended (`chip.c:access_sdma_desc_table_cor_err_cnt` and its like, bits 19 to 23).
+    pub const HALTING: Self = Self::from_bits_retain(0x7_fdff);
+}
+
 macro_rules! show_names {
     ($($flags:ident)*) => {
         $(impl fmt::Display for $flags {

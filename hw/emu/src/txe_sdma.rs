@@ -303,7 +303,7 @@ impl Engine {
             }
             let begins = !self.assembly.is_open();
             if begins && let Some(fault) = board.plans.sdma.due(self.number.0.into()) {
-                self.suffer(fault);
+                self.suffer(board, fault);
                 if !self.has_work() {
                     break;
                 }
@@ -317,12 +317,17 @@ impl Engine {
     }
 
     /// A fault that the adapter was told to have meets the packet that comes next.
-    fn suffer(&mut self, fault: SdmaFault) {
-        match fault {
-            SdmaFault::Stall => self.stalled = true,
-            fault if fault.engine_error().is_some() => self.failing = fault.engine_error(),
-            fault if fault.block_error().is_some() => self.block_error = fault.block_error(),
-            fault => self.fault = Some(fault),
+    fn suffer(&mut self, board: &mut Board, fault: SdmaFault) {
+        if fault == SdmaFault::Stall {
+            self.stalled = true;
+        } else if let Some(error) = fault.engine_error() {
+            self.failing = Some(error);
+        } else if let Some(bits) = fault.mended() {
+            self.errors.raise(board, bits);
+        } else if let Some(error) = fault.block_error() {
+            self.block_error = Some(error);
+        } else {
+            self.fault = Some(fault);
         }
     }
 

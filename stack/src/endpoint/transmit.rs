@@ -276,7 +276,7 @@ impl<B: PciFunction> Endpoint<B> {
 
     fn send_by_sdma(&mut self, slot: SlotId) -> bool {
         let (iova, len) = self.slots.fragment(slot);
-        match self.sdma.submit(&[Fragment { iova, len }], slot) {
+        match self.sdma.submit(&[Fragment::raw(iova, len)], slot) {
             Ok(()) => {
                 self.slots.written(slot, true);
                 true

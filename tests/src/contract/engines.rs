@@ -110,7 +110,7 @@ pub fn sdma_packets_arrive_in_order<B: PciFunction>(rig: Rig<B>) {
             memory.write(at, &header.pbc(Vl(0)).0.to_le_bytes());
             memory.write(at + 8, header.as_bytes());
             memory.write(at + 64, &payload[..len]);
-            let whole = [Fragment { iova: memory.iova(at), len: 64 + len as u32 }];
+            let whole = [Fragment::of(&memory, at..at + 64 + len).unwrap()];
             if queue.submit(&whole, sent).is_err() {
                 break;
             }
@@ -134,7 +134,7 @@ pub fn sdma_from_an_unmapped_address_is_refused<B: PciFunction>(rig: Rig<B>) {
     let mut queue = SdmaQueue::new(hfi.sdma_engine(64).unwrap());
     let memory = hfi.bus().dma_alloc(4096).unwrap();
     let unmapped = hfi.bus().dma_alloc(1 << 20).unwrap().iova(0);
-    queue.submit(&[Fragment { iova: unmapped, len: 128 }], 0).unwrap();
+    queue.submit(&[Fragment::raw(unmapped, 128)], 0).unwrap();
     queue.doorbell();
     let status = rig.wait(LIMIT, || Some(queue.engine().error_status()).filter(|status| *status != 0));
     let status = status.expect("the engine halts");
@@ -147,7 +147,7 @@ pub fn sdma_from_an_unmapped_address_is_refused<B: PciFunction>(rig: Rig<B>) {
     assert_eq!(len, 0);
     memory.write(0, &header.pbc(Vl(0)).0.to_le_bytes());
     memory.write(8, header.as_bytes());
-    queue.submit(&[Fragment { iova: memory.iova(0), len: 64 }], 1).unwrap();
+    queue.submit(&[Fragment::of(&memory, 0..64).unwrap()], 1).unwrap();
     queue.doorbell();
     let ended = rig.wait(LIMIT, || queue.poll());
     assert_eq!(ended, Some((1, Outcome::Sent)));

@@ -23,6 +23,16 @@ super::faults! {
         HeaderStorage = "sdma-header-storage",
         /// Two bits flip in the queue of header requests.
         HeaderRequestFifo = "sdma-header-request-fifo",
+        /// One bit flips in the descriptor table, and is mended.
+        DescTableMended = "sdma-desc-table-mended",
+        /// One bit flips in the memory where packets are assembled, and is mended.
+        AssemblyMended = "sdma-assembly-mended",
+        /// One bit flips in the memory that tracks packets, and is mended.
+        PacketTrackingMended = "sdma-packet-tracking-mended",
+        /// One bit flips in the store of headers, and is mended.
+        HeaderStorageMended = "sdma-header-storage-mended",
+        /// One bit flips in the queue of header requests, and is mended.
+        HeaderRequestFifoMended = "sdma-header-request-fifo-mended",
         /// The packet leaves, but the head isn't written to host memory.
         LostHead = "sdma-lost-head",
         /// The packet leaves, and the head that goes to host memory lies far outside of the ring.
@@ -57,6 +67,20 @@ impl SdmaFault {
             Self::PacketTracking => Some(ENGINE::SDMA_PACKET_TRACKING_UNC_ERR),
             Self::HeaderStorage => Some(ENGINE::SDMA_HEADER_STORAGE_UNC_ERR),
             Self::HeaderRequestFifo => Some(ENGINE::SDMA_HEADER_REQUEST_FIFO_UNC_ERR),
+            _ => None,
+        }
+    }
+
+    /// The bits of SEND_DMA_ENG_ERR_STATUS for something that the engine has mended, if the fault is such.
+    ///
+    /// Source: `chip.c:access_sdma_desc_table_cor_err_cnt` and its like; `chip_registers.h` has no names for them.
+    pub(crate) const fn mended(self) -> Option<u64> {
+        match self {
+            Self::DescTableMended => Some(1 << 19),
+            Self::AssemblyMended => Some(1 << 20),
+            Self::PacketTrackingMended => Some(1 << 21),
+            Self::HeaderStorageMended => Some(1 << 22),
+            Self::HeaderRequestFifoMended => Some(1 << 23),
             _ => None,
         }
     }

@@ -32,7 +32,7 @@ pub fn sdma<B: PciFunction>(rig: &Rig<B>) -> Outcome {
             memory.write(at + 64, &payload[..len]);
             let fragments = pieces(sent, 64 + len).into_iter();
             let fragments: Vec<_> =
-                fragments.map(|(from, len)| Fragment { iova: memory.iova(at + from), len: len as u32 }).collect();
+                fragments.filter_map(|(from, len)| Fragment::of(&memory, at + from..at + from + len)).collect();
             match queue.submit(&fragments, slot) {
                 Ok(()) => (sent, busy) = (sent + 1, true),
                 Err((SdmaError::RingFull { .. }, slot)) => {

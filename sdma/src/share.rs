@@ -1,0 +1,211 @@
+//! One queue for several threads: each submits through a bounded lane of its own, the queue's owner takes from them in turn.
+//!
+//! The owner alone touches the ring. Between it and a submitter stand two bounded queues without locks, one each way. A
+//! submitter has at most its share of packets underway, so neither queue ever overflows, and nobody can keep the others out.
+
+use crate::fragment::Fragment;
+use crate::packet::Packet;
+use crate::queue::{Outcome, SdmaQueue};
+use crossbeam_queue::ArrayQueue;
+use opx_bus::PciFunction;
+use std::sync::Arc;
+
+/// Most fragments of a packet that goes through a lane.
+const FRAGMENTS: usize = 8;
+
+/// A packet that can be handed to another thread: 1 to 8 fragments.
+#[derive(Debug, Clone, Copy)]
+pub struct SharedPacket {
+    fragments: [Fragment; FRAGMENTS],
+    count: u8,
+    interrupt: bool,
+}
+
+/// Why fragments aren't a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotAPacket(&'static str);
+
+impl SharedPacket {
+    /// A packet of these fragments: PBC, header and payload.
+    ///
+    /// # Errors
+    /// When they aren't a packet, or more than 8.
+    pub fn new(fragments: &[Fragment]) -> Result<Self, NotAPacket> {
+        if let Some(why) = Packet::new(fragments).problem(|_| None) {
+            return Err(NotAPacket(why));
+        }
+        let mut held = [Fragment::raw(opx_defs::units::Iova(0), 0); FRAGMENTS];
+        let Some(places) = held.get_mut(..fragments.len()) else {
+            return Err(NotAPacket("a packet for a shared queue has 1 to 8 fragments"));
+        };
+        places.copy_from_slice(fragments);
+        Ok(Self { fragments: held, count: fragments.len() as u8, interrupt: false })
+    }
+
+    /// The same; see [`Packet::interrupt`].
+    #[must_use]
+    pub fn interrupt(self) -> Self {
+        Self { interrupt: true, ..self }
+    }
+
+    fn packet(&self) -> Packet<'_> {
+        let packet = Packet::new(self.fragments.get(..usize::from(self.count)).unwrap_or_default());
+        if self.interrupt { packet.interrupt() } else { packet }
+    }
+}
+
+/// The two ways between a submitter and the owner.
+#[derive(Debug)]
+struct Lane<T> {
+    out: ArrayQueue<(SharedPacket, T)>,
+    back: ArrayQueue<(T, Outcome)>,
+}
+
+/// Why a submitter's packet wasn't taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubmitError {
+    /// The submitter has its share underway.
+    #[error("{share} packets are underway, which is this submitter's share; take back those that are done first")]
+    ShareUsed {
+        /// The share.
+        share: usize,
+    },
+    /// The queue is gone.
+    #[error("the shared queue is gone; make a new one")]
+    Closed,
+}
+
+/// A thread's way into a [`SharedQueue`].
+#[derive(Debug)]
+pub struct Submitter<T> {
+    lane: Arc<Lane<T>>,
+    /// Packets that were handed over and haven't been taken back.
+    underway: usize,
+}
+
+impl<T> Submitter<T> {
+    /// Hands a packet to the queue's owner.
+    ///
+    /// # Errors
+    /// See [`SubmitError`]; the token is given back with it.
+    pub fn submit(&mut self, packet: SharedPacket, token: T) -> Result<(), (SubmitError, T)> {
+        if Arc::strong_count(&self.lane) < 2 {
+            return Err((SubmitError::Closed, token));
+        }
+        let share = self.lane.out.capacity();
+        if self.underway >= share {
+            return Err((SubmitError::ShareUsed { share }, token));
+        }
+        match self.lane.out.push((packet, token)) {
+            Ok(()) => {
+                self.underway += 1;
+                Ok(())
+            }
+            Err((_, token)) => Err((SubmitError::ShareUsed { share }, token)),
+        }
+    }
+
+    /// The next packet of this submitter that is done, in the order they were handed over.
+    pub fn poll(&mut self) -> Option<(T, Outcome)> {
+        let done = self.lane.back.pop()?;
+        self.underway = self.underway.saturating_sub(1);
+        Some(done)
+    }
+
+    /// Packets that were handed over and haven't been taken back.
+    pub fn underway(&self) -> usize {
+        self.underway
+    }
+}
+
+/// A lane as the owner sees it.
+#[derive(Debug)]
+struct Open<T> {
+    lane: Arc<Lane<T>>,
+    /// Packets of it in the ring.
+    in_ring: usize,
+}
+
+/// A queue that several threads use; its owner calls [`SharedQueue::pump`] now and then.
+#[derive(Debug)]
+pub struct SharedQueue<B: PciFunction, T> {
+    queue: SdmaQueue<B, (usize, T)>,
+    lanes: Vec<Option<Open<T>>>,
+    /// The lane whose turn it is.
+    next: usize,
+}
+
+impl<B: PciFunction, T> SharedQueue<B, T> {
+    /// A shared queue on `queue`.
+    pub fn new(queue: SdmaQueue<B, (usize, T)>) -> Self {
+        Self { queue, lanes: Vec::new(), next: 0 }
+    }
+
+    /// Lets another thread in, with at most `share` packets (at least one) underway at a time.
+    pub fn submitter(&mut self, share: usize) -> Submitter<T> {
+        let share = share.max(1);
+        let lane = Arc::new(Lane { out: ArrayQueue::new(share), back: ArrayQueue::new(share) });
+        let open = Some(Open { lane: Arc::clone(&lane), in_ring: 0 });
+        match self.lanes.iter_mut().find(|place| place.is_none()) {
+            Some(place) => *place = open,
+            None => self.lanes.push(open),
+        }
+        Submitter { lane, underway: 0 }
+    }
+
+    /// The queue, to check and restart it.
+    pub fn queue_mut(&mut self) -> &mut SdmaQueue<B, (usize, T)> {
+        &mut self.queue
+    }
+
+    /// Gives back what is done, and takes packets, one from each submitter in turn, while there is room for them; then rings
+    /// the doorbell once. `true` when there was something to do.
+    pub fn pump(&mut self) -> bool {
+        let mut busy = false;
+        while let Some(((lane, token), outcome)) = self.queue.poll() {
+            busy = true;
+            self.give_back(lane, token, outcome);
+        }
+        // A round ends when a whole one found nothing.
+        let mut empty = 0;
+        while empty < self.lanes.len() && self.queue.is_running() && self.queue.free() as usize >= FRAGMENTS {
+            let at = self.next;
+            self.next = if at + 1 < self.lanes.len() { at + 1 } else { 0 };
+            let Some((packet, token)) = self.take(at) else {
+                empty += 1;
+                continue;
+            };
+            (busy, empty) = (true, 0);
+            if let Err((error, (lane, token))) = self.queue.submit(packet.packet(), (at, token)) {
+                // It was checked when it was made, and there is room.
+                log::error!("{error}");
+                self.give_back(lane, token, Outcome::Failed);
+            }
+        }
+        self.queue.doorbell();
+        busy
+    }
+
+    /// The next packet of a lane. A lane whose submitter is gone is given up once nothing of it is in the ring.
+    fn take(&mut self, at: usize) -> Option<(SharedPacket, T)> {
+        let place = self.lanes.get_mut(at)?;
+        let open = place.as_mut()?;
+        let taken = open.lane.out.pop();
+        if taken.is_some() {
+            open.in_ring += 1;
+        } else if open.in_ring == 0 && Arc::strong_count(&open.lane) == 1 {
+            *place = None;
+        }
+        taken
+    }
+
+    fn give_back(&mut self, lane: usize, token: T, outcome: Outcome) {
+        if let Some(Some(open)) = self.lanes.get_mut(lane) {
+            open.in_ring = open.in_ring.saturating_sub(1);
+            // A submitter has no more underway than fit here. When it is gone, nobody wants the token.
+            drop(open.lane.back.push((token, outcome)));
+        }
+    }
+}
