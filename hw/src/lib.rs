@@ -63,6 +63,6 @@ pub use options::{MAX_MTU, Options};
 pub use pool::PioRoom;
 pub use qsfp::Module;
 pub use recv_context::{Received, RecvConfig, RecvContext, RecvCounts};
-pub use sdma_engine::SdmaEngine;
+pub use sdma_engine::{RingWriter, SdmaEngine};
 pub use send_context::{SendConfig, SendContext, SendKind, Threshold};
 pub use thermal::{Quarters, Temperature};

@@ -7,7 +7,8 @@
 use crate::error::{ChipError, ContextError, Gone};
 use crate::hfi::{Inner, lock};
 use crate::regs::limit;
-use opx_bus::{ALL_ONES, DmaBlock, Irq, PciFunction};
+use opx_bus::shared_mem::Pairs;
+use opx_bus::{ALL_ONES, DmaBlock, Irq, PciFunction, SharedMem};
 use opx_defs::csr;
 use opx_defs::sdma::SdmaDesc;
 use opx_defs::source::Source;
@@ -37,8 +38,25 @@ pub struct SdmaEngine<B: PciFunction> {
     vector: Option<u16>,
     /// Which freezes it has seen; see `freeze.rs`.
     epoch: u32,
-    /// The ring, and behind it a line for the head. Taken out only when the engine doesn't stop.
+    /// The ring, and behind it a line for the head.
+    ring: SharedMem,
+    /// Its mapping. Taken out only when the engine doesn't stop.
     memory: Option<DmaBlock>,
+}
+
+/// Writes descriptors into an engine's ring; see [`SdmaEngine::writer`].
+#[derive(Debug, Clone, Copy)]
+pub struct RingWriter<'a> {
+    ring: Pairs<'a>,
+    mask: u32,
+}
+
+impl RingWriter<'_> {
+    /// Writes a descriptor. `slot` counts on without end or modulo the ring's length.
+    #[inline(always)]
+    pub fn write(self, slot: u32, desc: SdmaDesc) {
+        self.ring.write((slot & self.mask) as usize * DESC_BYTES, desc.qw0.get(), desc.qw1.get());
+    }
 }
 
 impl<B: PciFunction> fmt::Debug for SdmaEngine<B> {
@@ -82,7 +100,8 @@ impl<B: PciFunction> SdmaEngine<B> {
         let number = EngineNumber(lock(&inner.pool).take_sdma()?);
         // From here on, dropping it gives everything back.
         let inner = Arc::clone(inner);
-        let engine = Self { inner, number, entries, vector: None, epoch, memory: Some(memory) };
+        let engine =
+            Self { inner, number, entries, vector: None, epoch, ring: memory.memory().clone(), memory: Some(memory) };
         engine.set_up();
         engine.start()?;
         Ok(engine)
@@ -180,9 +199,7 @@ impl<B: PciFunction> SdmaEngine<B> {
         let (regs, n) = (&self.inner.regs, self.index());
         self.set_length();
         regs.write_at(&csr::SEND_DMA_TAIL, n, 0);
-        if let Some(memory) = &self.memory {
-            memory.write_u64(self.head_offset(), 0);
-        }
+        self.ring.write_u64(self.head_offset(), 0);
         let fifo = csr::SEND_DMA_ENG_ERR_CLEAR::SDMA_HEADER_REQUEST_FIFO_UNC_ERR;
         regs.write_at(&csr::SEND_DMA_ENG_ERR_CLEAR, n, fifo.mask());
         if let Some(kept) = self.kept_errors() {
@@ -212,11 +229,13 @@ impl<B: PciFunction> SdmaEngine<B> {
     /// Writes a descriptor. `slot` counts on without end or modulo the ring's length.
     #[inline]
     pub fn write_descriptor(&self, slot: u32, desc: SdmaDesc) {
-        if let Some(memory) = &self.memory {
-            let at = (slot & (self.entries - 1)) as usize * DESC_BYTES;
-            memory.write_u64(at, desc.qw0.get());
-            memory.write_u64(at + 8, desc.qw1.get());
-        }
+        self.writer().write(slot, desc);
+    }
+
+    /// What writes descriptors into the ring.
+    #[inline]
+    pub fn writer(&self) -> RingWriter<'_> {
+        RingWriter { ring: self.ring.pairs(), mask: self.entries.wrapping_sub(1) }
     }
 
     /// Tells the engine that descriptors up to, but not with, slot `tail` are written.
@@ -230,8 +249,7 @@ impl<B: PciFunction> SdmaEngine<B> {
     /// engine may have written one that isn't in the ring.
     #[inline]
     pub fn head_from_memory(&self) -> u32 {
-        let head = self.memory.as_ref().map_or(0, |memory| memory.read_u64(self.head_offset()));
-        head as u32 & 0xffff
+        self.ring.read_u64(self.head_offset()) as u32 & 0xffff
     }
 
     /// The slot that the engine does next, from its register; `None` when the adapter is gone or a freeze has stopped the

@@ -67,6 +67,11 @@ impl HeaderStore {
         }
     }
 
+    /// What a packet was to store isn't, because the packet isn't queued.
+    pub fn unstore(&mut self, entry: &HeaderEntry) {
+        self.set_dwords(entry.index, 0);
+    }
+
     /// The engine was stopped: what it has stored isn't known.
     pub fn forget(&mut self) {
         self.dwords = Default::default();

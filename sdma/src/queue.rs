@@ -6,9 +6,9 @@ use crate::header::{HeaderEntry, HeaderStore};
 use crate::packet::{Header, Packet};
 use crate::ring::Ring;
 use opx_bus::PciFunction;
-use opx_defs::sdma::{HeaderEdit, SdmaDesc};
+use opx_defs::sdma::SdmaDesc;
 use opx_defs::time::Instant;
-use opx_hw::SdmaEngine;
+use opx_hw::{RingWriter, SdmaEngine};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -79,8 +79,12 @@ pub struct SdmaCounters {
 pub struct SdmaQueue<B: PciFunction, T> {
     pub(crate) engine: SdmaEngine<B>,
     pub(crate) ring: Ring,
-    /// Packets that the engine isn't done with: the tail count after each, and its token.
-    pub(crate) pending: VecDeque<(u64, T)>,
+    /// By slot: the token of what begins there, and how many slots that has.
+    pub(crate) tokens: Box<[Option<(T, u32)>]>,
+    /// Count of slots whose tokens were given back.
+    pub(crate) taken: u64,
+    /// Packets that ended, in all.
+    pub(crate) done: u64,
     /// Packets that were pending when the engine was stopped, with how they ended.
     pub(crate) ended: VecDeque<(T, Outcome)>,
     pub(crate) headers: HeaderStore,
@@ -96,12 +100,13 @@ impl<B: PciFunction, T> SdmaQueue<B, T> {
     /// A queue on a started, unused engine.
     pub fn new(engine: SdmaEngine<B>) -> Self {
         let ring = Ring::new(engine.entries());
-        // A packet takes at least one slot, so the list never grows beyond the ring.
-        let room = engine.entries() as usize;
+        let tokens = (0..engine.entries()).map(|_| None).collect();
         Self {
             engine,
             ring,
-            pending: VecDeque::with_capacity(room),
+            tokens,
+            taken: 0,
+            done: 0,
             ended: VecDeque::new(),
             headers: HeaderStore::default(),
             rung: 0,
@@ -112,16 +117,16 @@ impl<B: PciFunction, T> SdmaQueue<B, T> {
         }
     }
 
-    /// Free descriptor slots.
+    /// Free descriptor slots. Those of a packet are free once [`SdmaQueue::poll`] has given its token back.
     #[inline]
     pub fn free(&self) -> u32 {
-        self.ring.free()
+        self.ring.free_from(self.taken)
     }
 
     /// Packets that haven't completed.
     #[inline]
     pub fn pending(&self) -> usize {
-        self.pending.len()
+        self.counters.packets.wrapping_sub(self.done) as usize
     }
 
     /// The engine.
@@ -130,8 +135,9 @@ impl<B: PciFunction, T> SdmaQueue<B, T> {
     }
 
     /// What was done so far.
-    pub fn counters(&self) -> &SdmaCounters {
-        &self.counters
+    pub fn counters(&self) -> SdmaCounters {
+        // Those of the ring as it is now aren't added yet.
+        SdmaCounters { descriptors: self.counters.descriptors.wrapping_add(self.ring.tail()), ..self.counters }
     }
 
     /// Takes one of the engine's 32 entries for a stored header; see [`Packet::storing`] and [`Packet::edited`]. Dropping it
@@ -150,20 +156,90 @@ impl<B: PciFunction, T> SdmaQueue<B, T> {
     #[inline]
     pub fn submit<'a>(&mut self, packet: impl Into<Packet<'a>>, token: T) -> Result<(), (SdmaError, T)> {
         let packet = packet.into();
-        let headers = &self.headers;
+        let headers = &mut self.headers;
         let stored = |entry: &HeaderEntry| headers.owns(entry).then(|| headers.dwords(entry));
         if let Some(why) = packet.problem(stored) {
             return Err((self.bad_packet(why), token));
         }
         let needed = packet.slots();
-        if self.ring.free() < needed || !self.running {
+        let mut ring = self.ring;
+        if ring.free_from(self.taken) < needed || !self.running {
             return Err((self.no_room(needed), token));
         }
-        self.write(&packet);
-        self.pending.push_back((self.ring.tail(), token));
-        self.counters.packets += 1;
-        self.counters.descriptors += u64::from(needed);
+        write(&mut ring, self.engine.writer(), headers, packet, true);
+        self.commit(ring, token);
+        self.counters.packets = self.counters.packets.wrapping_add(1);
         Ok(())
+    }
+
+    /// Queues a run of packets with one token, all of them or none: the token comes back when the last is done. The engine
+    /// tells its head only then, so this costs least for long messages. A packet of the run may store the header for those
+    /// that follow it.
+    ///
+    /// # Errors
+    /// See [`SdmaError`]; the token is given back with it. A run that needs more than the whole ring never fits. When the
+    /// engine is stopped in between, the run has failed, though some of its packets may have left.
+    #[inline]
+    pub fn submit_run<'a>(
+        &mut self,
+        packets: impl IntoIterator<Item = Packet<'a>>,
+        token: T,
+    ) -> Result<(), (SdmaError, T)> {
+        if !self.running {
+            return Err((self.no_room(0), token));
+        }
+        let (taken, writer) = (self.taken, self.engine.writer());
+        let headers = &mut self.headers;
+        // A copy: it counts only when the whole run is in.
+        let mut ring = self.ring;
+        let mut count = 0u64;
+        let (mut last, mut desc, mut storing) = (u32::MAX, SdmaDesc::default(), None);
+        for packet in packets {
+            let stored = |entry: &HeaderEntry| headers.owns(entry).then(|| headers.dwords(entry));
+            let problem = packet.problem(stored);
+            let needed = packet.slots();
+            if problem.is_some() || ring.free_from(taken) < needed {
+                let written = ring.tail().wrapping_sub(self.ring.tail()) as u32;
+                return Err((self.take_back(written.saturating_add(needed), problem, storing), token));
+            }
+            if let Header::Stored(entry) = packet.header {
+                storing = Some(entry);
+            }
+            (last, desc) = write(&mut ring, writer, headers, packet, false);
+            count = count.wrapping_add(1);
+        }
+        if count == 0 {
+            return Err((self.bad_packet("a run has at least one packet"), token));
+        }
+        // The engine hasn't been told of the slot, so it may still be written twice.
+        writer.write(last, desc.head_to_host());
+        self.commit(ring, token);
+        self.counters.packets = self.counters.packets.wrapping_add(count);
+        // All but the last have no token of their own.
+        self.done = self.done.wrapping_add(count.wrapping_sub(1));
+        Ok(())
+    }
+
+    /// A run doesn't get in: what was written of it is forgotten.
+    #[cold]
+    fn take_back(&mut self, needed: u32, problem: Option<&'static str>, storing: Option<&HeaderEntry>) -> SdmaError {
+        if let Some(entry) = storing {
+            self.headers.unstore(entry);
+        }
+        match problem {
+            Some(why) => self.bad_packet(why),
+            None => self.no_room(needed),
+        }
+    }
+
+    /// What was written into `ring`, a copy of the queue's, counts: one token for all of it.
+    #[inline]
+    fn commit(&mut self, ring: Ring, token: T) {
+        let slots = ring.tail().wrapping_sub(self.ring.tail()) as u32;
+        if let Some(place) = self.tokens.get_mut(self.ring.slot(self.ring.tail()) as usize) {
+            *place = Some((token, slots));
+        }
+        self.ring = ring;
     }
 
     #[cold]
@@ -178,63 +254,14 @@ impl<B: PciFunction, T> SdmaQueue<B, T> {
             return SdmaError::Stopped { engine };
         }
         self.counters.ring_full += 1;
-        SdmaError::RingFull { engine, needed, free: self.ring.free() }
-    }
-
-    /// Writes a packet's descriptors; there is room.
-    #[inline]
-    fn write(&mut self, packet: &Packet<'_>) {
-        let mut first = match packet.header {
-            Header::Fragments => SdmaDesc::default().first(),
-            header => self.begin(header, packet.fragments),
-        };
-        let Some((last, others)) = packet.fragments.split_last() else { return };
-        for fragment in others {
-            let desc = first | SdmaDesc::new(fragment.iova(), fragment.len());
-            first = SdmaDesc::default();
-            self.push(desc);
-        }
-        let mut desc = first | SdmaDesc::new(last.iova(), last.len()).last().head_to_host();
-        if packet.interrupt {
-            desc = desc.interrupt();
-        }
-        self.push(desc);
-    }
-
-    /// What a stored header needs: the flags that the first fragment carries.
-    #[inline(never)]
-    fn begin(&mut self, header: Header<'_>, fragments: &[Fragment]) -> SdmaDesc {
-        match header {
-            Header::Fragments => SdmaDesc::default().first(),
-            Header::Stored(entry) => {
-                let dwords = fragments.first().map_or(0, |first| first.len() / 4);
-                self.headers.store(entry, dwords as u8);
-                SdmaDesc::default().first().store_header(entry.index())
-            }
-            Header::Edited(entry, edits) => {
-                let dwords = self.headers.dwords(entry);
-                self.push(SdmaDesc::stored_header(entry.index(), dwords, edits));
-                let rest: &[HeaderEdit] = edits.get(1..).unwrap_or_default();
-                for chunk in rest.chunks(EDITS_A_SLOT) {
-                    // These slots have no generation (`sdma.c:submit_tx`).
-                    let (slot, _) = self.ring.push();
-                    self.engine.write_descriptor(slot, SdmaDesc::edits(chunk));
-                }
-                SdmaDesc::default()
-            }
-        }
-    }
-
-    #[inline]
-    fn push(&mut self, desc: SdmaDesc) {
-        let (slot, generation) = self.ring.push();
-        self.engine.write_descriptor(slot, desc.generation(generation));
+        SdmaError::RingFull { engine, needed, free: self.free() }
     }
 
     /// Tells the engine of all packets queued since the last call, by one register write.
     #[inline]
     pub fn doorbell(&mut self) {
-        if self.rung != self.ring.tail() {
+        // An engine that a freeze has stopped must not start on what is left of its ring.
+        if self.rung != self.ring.tail() && !self.engine.is_stale() {
             self.rung = self.ring.tail();
             self.engine.ring_doorbell(self.ring.slot(self.rung));
             self.counters.doorbells += 1;
@@ -244,19 +271,42 @@ impl<B: PciFunction, T> SdmaQueue<B, T> {
     /// The next packet that is done, in the order they were queued.
     #[inline]
     pub fn poll(&mut self) -> Option<(T, Outcome)> {
-        if let Some(ended) = self.ended.pop_front() {
-            return Some(ended);
+        if !self.ended.is_empty() {
+            return self.ended.pop_front();
         }
-        let &(end, _) = self.pending.front()?;
-        if self.ring.head() < end {
-            if !self.ring.advance(self.engine.head_from_memory()) {
-                self.bad_head();
-            }
-            if self.ring.head() < end {
-                return None;
-            }
+        if let Some(token) = self.take() {
+            return Some((token, Outcome::Sent));
         }
-        self.pending.pop_front().map(|(_, token)| (token, Outcome::Sent))
+        if self.taken == self.ring.tail() {
+            return None;
+        }
+        if !self.ring.advance(self.engine.head_from_memory()) {
+            self.bad_head();
+        }
+        self.take().map(|token| (token, Outcome::Sent))
+    }
+
+    /// The token of what comes next, if that is known to be done.
+    #[inline]
+    fn take(&mut self) -> Option<T> {
+        let end = self.end_of_oldest().filter(|end| *end <= self.ring.head())?;
+        self.take_until(end)
+    }
+
+    /// The next token, whose slots end at the count `end`.
+    #[inline]
+    pub(crate) fn take_until(&mut self, end: u64) -> Option<T> {
+        let (token, _) = self.tokens.get_mut(self.ring.slot(self.taken) as usize)?.take()?;
+        self.taken = end;
+        self.done = self.done.wrapping_add(1);
+        Some(token)
+    }
+
+    /// The count of slots after the oldest packet or run that isn't given back.
+    #[inline]
+    pub(crate) fn end_of_oldest(&self) -> Option<u64> {
+        let (_, slots) = self.tokens.get(self.ring.slot(self.taken) as usize)?.as_ref()?;
+        Some(self.taken.wrapping_add((*slots).into()))
     }
 
     /// Takes the head from the engine's register instead of from memory: for packets whose completion is overdue, since the
@@ -280,4 +330,69 @@ impl<B: PciFunction, T> SdmaQueue<B, T> {
             self.counters.bad_heads += 1;
         }
     }
+}
+
+/// Writes a packet's descriptors, for which there is room; the slot of the last one, and what is in it. `tell`: the head
+/// goes to memory after it.
+#[inline(always)]
+fn write(
+    ring: &mut Ring,
+    writer: RingWriter<'_>,
+    headers: &mut HeaderStore,
+    packet: Packet<'_>,
+    tell: bool,
+) -> (u32, SdmaDesc) {
+    let mut flags = match packet.header {
+        Header::Fragments => SdmaDesc::default().first(),
+        header => begin(ring, writer, headers, header, packet.fragments),
+    };
+    let mut last = SdmaDesc::default().last();
+    if tell {
+        last = last.head_to_host();
+    }
+    if packet.interrupt {
+        last = last.interrupt();
+    }
+    let Some((end, others)) = packet.fragments.split_last() else { return (u32::MAX, last) };
+    for fragment in others {
+        push(ring, writer, SdmaDesc::new(fragment.iova(), fragment.len()) | flags);
+        flags = SdmaDesc::default();
+    }
+    push(ring, writer, SdmaDesc::new(end.iova(), end.len()) | flags | last)
+}
+
+/// What a stored header needs; gives the flags that the first fragment carries.
+#[inline]
+fn begin(
+    ring: &mut Ring,
+    writer: RingWriter<'_>,
+    headers: &mut HeaderStore,
+    header: Header<'_>,
+    fragments: &[Fragment],
+) -> SdmaDesc {
+    match header {
+        Header::Fragments => SdmaDesc::default().first(),
+        Header::Stored(entry) => {
+            let dwords = fragments.first().map_or(0, |first| first.len() / 4);
+            headers.store(entry, dwords as u8);
+            SdmaDesc::default().first().store_header(entry.index())
+        }
+        Header::Edited(entry, edits) => {
+            push(ring, writer, SdmaDesc::stored_header(entry.index(), headers.dwords(entry), edits));
+            for chunk in edits.get(1..).unwrap_or_default().chunks(EDITS_A_SLOT) {
+                // These slots have no generation (`sdma.c:submit_tx`).
+                let (slot, _) = ring.push();
+                writer.write(slot, SdmaDesc::edits(chunk));
+            }
+            SdmaDesc::default()
+        }
+    }
+}
+
+#[inline(always)]
+fn push(ring: &mut Ring, writer: RingWriter<'_>, desc: SdmaDesc) -> (u32, SdmaDesc) {
+    let (slot, generation) = ring.push();
+    let desc = desc.generation(generation);
+    writer.write(slot, desc);
+    (slot, desc)
 }

@@ -59,7 +59,7 @@ impl<B: PciFunction, T> SdmaQueue<B, T> {
         match self.engine.egress_occupancy() {
             // The link or the receiver holds it up, not the engine.
             Ok(1..) => Ok(()),
-            Ok(0) => Err(SdmaError::Stalled { engine, pending: self.pending.len(), limit: self.stall_limit }),
+            Ok(0) => Err(SdmaError::Stalled { engine, pending: self.pending(), limit: self.stall_limit }),
             Err(_) => Err(SdmaError::Gone { engine }),
         }
     }
@@ -86,11 +86,15 @@ impl<B: PciFunction, T> SdmaQueue<B, T> {
             Err(_) => return halted.map(drop),
         }
         self.running = false;
-        for (end, token) in self.pending.drain(..) {
+        while let Some(end) = self.end_of_oldest()
+            && let Some(token) = self.take_until(end)
+        {
             let sent = end <= self.ring.head();
             self.counters.failed += u64::from(!sent);
             self.ended.push_back((token, if sent { Outcome::Sent } else { Outcome::Failed }));
         }
+        self.taken = 0;
+        self.counters.descriptors = self.counters.descriptors.wrapping_add(self.ring.tail());
         self.ring = Ring::new(self.engine.entries());
         self.rung = 0;
         self.progress = None;

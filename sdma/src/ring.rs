@@ -4,7 +4,7 @@
 //! modulo 4 (`sdma.c:add_gen`).
 
 /// Where software and the engine are in a ring of a power-of-two number of slots.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Ring {
     /// Slots, less one: a slot is a count and this.
     mask: u32,
@@ -22,13 +22,14 @@ impl Ring {
     /// An empty ring. `entries` is a power of two; the chip takes 64 to 32768.
     pub fn new(entries: u32) -> Self {
         debug_assert!(entries.is_power_of_two());
-        Self { mask: entries.wrapping_sub(1), shift: entries.trailing_zeros() & 31, tail: 0, head: 0, told: 0 }
+        Self { mask: entries.wrapping_sub(1), shift: entries.trailing_zeros(), tail: 0, head: 0, told: 0 }
     }
 
-    /// Free slots. One always stays empty: a full ring would look like an empty one.
+    /// Slots that are free when those from `used` on, no later than the head, aren't. One always stays empty: a full ring
+    /// would look like an empty one.
     #[inline]
-    pub fn free(&self) -> u32 {
-        self.mask.wrapping_sub(self.tail.wrapping_sub(self.head) as u32)
+    pub fn free_from(&self, used: u64) -> u32 {
+        self.mask.wrapping_sub(self.tail.wrapping_sub(used) as u32)
     }
 
     /// Count of slots filled since the start.
@@ -49,11 +50,11 @@ impl Ring {
         count as u32 & self.mask
     }
 
-    /// Takes the next slot: its number and generation. The caller has looked at [`Ring::free`].
+    /// Takes the next slot: its number and generation. The caller has looked at [`Ring::free_from`].
     #[inline]
     pub fn push(&mut self) -> (u32, u64) {
-        debug_assert!(self.free() > 0);
-        let at = (self.slot(self.tail), (self.tail >> self.shift) & 3);
+        debug_assert!(self.free_from(self.head) > 0);
+        let at = (self.slot(self.tail), (self.tail >> (self.shift & 63)) & 3);
         self.tail = self.tail.wrapping_add(1);
         at
     }
@@ -101,7 +102,7 @@ mod tests {
             let (mut filled, mut done) = (0u64, 0u64);
             for (fill, many) in steps {
                 if fill {
-                    for _ in 0..many.min(ring.free()) {
+                    for _ in 0..many.min(ring.free_from(ring.head())) {
                         prop_assert_eq!(ring.push(), ((filled % 64) as u32, filled / 64 % 4));
                         filled += 1;
                     }
@@ -109,7 +110,7 @@ mod tests {
                     done = (done + u64::from(many)).min(filled);
                     prop_assert!(ring.advance((done % 64) as u32));
                 }
-                prop_assert_eq!(u64::from(ring.free()), 63 - (filled - done));
+                prop_assert_eq!(u64::from(ring.free_from(ring.head())), 63 - (filled - done));
                 prop_assert_eq!((ring.head(), ring.tail()), (done, filled));
             }
         }
@@ -124,7 +125,7 @@ mod tests {
             let (mut filled, mut done, mut memory) = (0u64, 0u64, 0u64);
             for (step, many) in steps {
                 match step {
-                    0 => for _ in 0..many.min(ring.free().into()) {
+                    0 => for _ in 0..many.min(ring.free_from(ring.head()).into()) {
                         ring.push();
                         filled += 1;
                     },

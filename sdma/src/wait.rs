@@ -26,7 +26,7 @@ impl<B: PciFunction, T> SdmaQueue<B, T> {
         loop {
             // Clear, look, then sleep: what completes after the look raises the interrupt that was cleared before.
             self.engine.arm()?;
-            let Some(&(end, _)) = self.pending.front() else { return Ok(false) };
+            let Some(end) = self.end_of_oldest() else { return Ok(false) };
             let left = end.saturating_sub(self.ring.head());
             self.engine.set_progress(u16::try_from(left).unwrap_or(u16::MAX));
             self.sync();
@@ -44,6 +44,6 @@ impl<B: PciFunction, T> SdmaQueue<B, T> {
     }
 
     fn is_something_done(&self) -> bool {
-        !self.ended.is_empty() || self.pending.front().is_some_and(|(end, _)| *end <= self.ring.head())
+        !self.ended.is_empty() || self.end_of_oldest().is_some_and(|end| end <= self.ring.head())
     }
 }

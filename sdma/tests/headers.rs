@@ -3,7 +3,6 @@
 mod common;
 
 use common::{Rig, SLOT};
-use opx_bus::PciFunction;
 use opx_defs::sdma::HeaderEdit;
 use opx_emu::EmuBus;
 use opx_sdma::{Fragment, HeaderEntry, Outcome, Packet, SdmaError, SdmaQueue};

@@ -5,7 +5,7 @@ mod common;
 use common::{LIMIT, Rig};
 use opx_bus::PciFunction;
 use opx_defs::units::Iova;
-use opx_sdma::{Fragment, MAX_FRAGMENTS, Outcome, SdmaError, SdmaQueue};
+use opx_sdma::{Fragment, HeaderEdit, MAX_FRAGMENTS, Outcome, Packet, SdmaError, SdmaQueue};
 
 #[test]
 fn what_is_no_packet_is_refused() {
@@ -95,4 +95,57 @@ fn a_batch_takes_one_tail_write() {
     });
     rig.bus().pause(std::time::Duration::from_millis(1));
     assert_eq!(rig.arrived().len(), 30);
+}
+
+/// A run is one request of many packets: all of it goes in or nothing, and one token comes back.
+#[test]
+fn a_run_is_all_or_nothing() {
+    let mut rig = Rig::new();
+    let mut queue = SdmaQueue::new(rig.hfi.sdma_engine(64).unwrap());
+    let places: Vec<_> = (0..64).map(|n| [rig.place(n, 300)]).collect();
+    let run = |count: usize| places[..count].iter().map(|one| Packet::new(one));
+    // More than the ring, nothing, and a bad packet at the end.
+    let (error, token) = queue.submit_run(run(64), 9).unwrap_err();
+    assert!(matches!(error, SdmaError::RingFull { needed: 64, free: 63, .. }) && token == 9, "{error}");
+    assert!(queue.submit_run(run(0), 9).is_err());
+    let bad = [Fragment::raw(Iova(0x1000), 6)];
+    let (error, _) = queue.submit_run(run(20).chain([Packet::new(&bad)]), 9).unwrap_err();
+    assert!(matches!(error, SdmaError::BadPacket { .. }), "{error}");
+    queue.doorbell();
+    assert_eq!((queue.free(), queue.pending(), queue.counters().doorbells), (63, 0, 0));
+
+    for round in 0..10 {
+        queue.submit_run(run(40), round).unwrap();
+        queue.submit(&places[40], 100 + round).unwrap();
+        queue.doorbell();
+        assert_eq!(queue.pending(), 2);
+        assert_eq!(rig.until(|| queue.poll()), (round, Outcome::Sent));
+        assert_eq!(rig.until(|| queue.poll()), (100 + round, Outcome::Sent));
+        assert_eq!((queue.pending(), queue.free()), (0, 63));
+        rig.bus().pause(std::time::Duration::from_millis(1));
+        assert!(rig.arrived().into_iter().map(|(n, _)| n).eq(0..41));
+    }
+    assert_eq!((queue.counters().packets, queue.counters().doorbells), (410, 10));
+
+    // A run that stores its header, and one that is refused after it stored one.
+    let entry = queue.open_header().unwrap();
+    let whole = rig.place(1, 300);
+    let parts = [Fragment::raw(whole.iova(), 64), Fragment::raw(whole.iova().plus(64), whole.len() - 64)];
+    let edit = [HeaderEdit::new(9, 0, 16, 7).unwrap()];
+    let storing = Packet::new(&parts).storing(&entry);
+    let using = Packet::edited(&entry, &edit, &parts[1..]);
+    assert!(queue.submit_run([storing, using, Packet::new(&bad)], 1).is_err());
+    assert!(queue.submit(using, 1).is_err(), "nothing is stored");
+    queue.submit_run([storing, using, using], 2).unwrap();
+    queue.doorbell();
+    assert_eq!(rig.until(|| queue.poll()), (2, Outcome::Sent));
+    queue.check().unwrap();
+
+    // A run that halts in the middle has failed as a whole.
+    let unmapped = [Fragment::raw(Iova(0x7777_0000_0000), 64)];
+    queue.submit_run(run(3).chain([Packet::new(&unmapped)]).chain(run(3)), 3).unwrap();
+    queue.doorbell();
+    rig.until(|| queue.check().err());
+    queue.restart().unwrap();
+    assert_eq!((queue.poll(), queue.poll(), queue.pending()), (Some((3, Outcome::Failed)), None, 0));
 }

@@ -9,6 +9,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use std::fs::File;
 use std::io;
+use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
@@ -20,6 +21,9 @@ pub struct SharedMem {
 }
 
 struct Inner {
+    /// Where the mapping begins and how long it is: kept here so that an access costs no call.
+    base: usize,
+    len: usize,
     map: MmapRaw,
     fd: OwnedFd,
     fd_offset: u64,
@@ -29,6 +33,43 @@ struct Inner {
 impl std::fmt::Debug for SharedMem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SharedMem").field("len", &self.len()).field("huge", &self.inner.huge).finish()
+    }
+}
+
+/// Shared memory as a place for pairs of qwords: what a ring of descriptors is. Where it lies is held by value, so that a run
+/// of writes doesn't look it up each time.
+#[derive(Debug, Clone, Copy)]
+pub struct Pairs<'a> {
+    base: usize,
+    /// Bytes, in whole pairs.
+    end: usize,
+    memory: PhantomData<&'a SharedMem>,
+}
+
+impl Pairs<'_> {
+    /// Writes 16 bytes at `offset`, a multiple of 16, as two writes of 8, the lower first; after all that was written
+    /// before.
+    ///
+    /// # Panics
+    /// When they aren't inside or aligned.
+    #[inline(always)]
+    pub fn write(self, offset: usize, low: u64, high: u64) {
+        if offset >= self.end || !offset.is_multiple_of(16) {
+            Self::outside(offset);
+        }
+        let at = std::ptr::with_exposed_provenance_mut::<u64>(self.base.wrapping_add(offset));
+        // SAFETY: in range and aligned (the mapping is page aligned), and mapped as long as what is borrowed; all accesses are
+        // atomic.
+        let [first, second] = unsafe { [AtomicU64::from_ptr(at), AtomicU64::from_ptr(at.add(1))] };
+        first.store(low.to_le(), Ordering::Release);
+        second.store(high.to_le(), Ordering::Release);
+    }
+
+    // Elsewhere, so that the check itself is small.
+    #[cold]
+    #[inline(never)]
+    fn outside(offset: usize) -> ! {
+        panic!("no 16 aligned bytes at {offset:#x} of shared memory");
     }
 }
 
@@ -60,7 +101,7 @@ impl SharedMem {
         // Without MAP_POPULATE a lack of huge pages would only show as a SIGBUS at the first touch.
         let huge = flags.contains(MemfdFlags::HUGETLB);
         let map = MmapOptions::new().len(len).populate_if(huge).map_raw(&fd)?;
-        Ok(Self { inner: Arc::new(Inner { map, fd, fd_offset: 0, huge }) })
+        Ok(Self::around(map, fd, 0, huge))
     }
 
     /// Maps `len` bytes at `offset` of a file that another process shares.
@@ -73,12 +114,24 @@ impl SharedMem {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the file is shorter than the range to map"));
         }
         let map = MmapOptions::new().offset(offset).len(len).map_raw(&file)?;
-        Ok(Self { inner: Arc::new(Inner { map, fd: file.into(), fd_offset: offset, huge: false }) })
+        Ok(Self::around(map, file.into(), offset, false))
+    }
+
+    fn around(map: MmapRaw, fd: OwnedFd, fd_offset: u64, huge: bool) -> Self {
+        let (base, len) = (map.as_mut_ptr().expose_provenance(), map.len());
+        Self { inner: Arc::new(Inner { base, len, map, fd, fd_offset, huge }) }
+    }
+
+    /// The byte at `offset`, which is inside.
+    #[inline]
+    fn at<T>(&self, offset: usize) -> *mut T {
+        std::ptr::with_exposed_provenance_mut::<T>(self.inner.base.wrapping_add(offset))
     }
 
     /// Bytes.
+    #[inline]
     pub fn len(&self) -> usize {
-        self.inner.map.len()
+        self.inner.len
     }
 
     /// Whether there are none; never true.
@@ -98,7 +151,7 @@ impl SharedMem {
 
     /// Where this process sees it: for the kernel, that maps it for a device by this address.
     pub fn address(&self) -> u64 {
-        self.inner.map.as_mut_ptr() as u64
+        self.inner.base as u64
     }
 
     #[inline]
@@ -129,14 +182,14 @@ impl SharedMem {
             Self::unaligned(offset);
         }
         // SAFETY: in range and aligned (the mapping is page aligned); lives as long as `self`; all accesses are atomic.
-        unsafe { AtomicU64::from_ptr(self.inner.map.as_mut_ptr().add(offset).cast()) }
+        unsafe { AtomicU64::from_ptr(self.at(offset)) }
     }
 
     #[inline]
     fn byte(&self, offset: usize) -> &AtomicU8 {
         self.check(offset, 1);
         // SAFETY: in range; lives as long as `self`; all accesses are atomic.
-        unsafe { AtomicU8::from_ptr(self.inner.map.as_mut_ptr().add(offset)) }
+        unsafe { AtomicU8::from_ptr(self.at(offset)) }
     }
 
     /// Reads 8 bytes; what the device wrote before them is seen by later reads.
@@ -155,6 +208,12 @@ impl SharedMem {
     #[inline]
     pub fn write_u64(&self, offset: usize, value: u64) {
         self.cell(offset).store(value.to_le(), Ordering::Release);
+    }
+
+    /// The memory as a place for pairs of qwords.
+    #[inline]
+    pub fn pairs(&self) -> Pairs<'_> {
+        Pairs { base: self.inner.base, end: self.inner.len & !15, memory: PhantomData }
     }
 
     /// Copies bytes out.
@@ -287,6 +346,16 @@ mod tests {
         let b = SharedMem::from_file(file, offset + 4096, 4096).unwrap();
         a.write_u64(4096 + 8, 77);
         assert_eq!(b.read_u64(8), 77);
+    }
+
+    #[test]
+    fn pairs_lie_inside() {
+        let memory = SharedMem::new(4096).unwrap();
+        memory.pairs().write(4080, 1, 2);
+        assert_eq!((memory.read_u64(4080), memory.read_u64(4088)), (1, 2));
+        for outside in [4088, 4096, 8, usize::MAX & !15] {
+            assert!(std::panic::catch_unwind(|| memory.pairs().write(outside, 1, 2)).is_err(), "{outside}");
+        }
     }
 
     #[test]

@@ -197,7 +197,10 @@ mod tests {
 
     #[test]
     fn edits_are_checked() {
-        assert_eq!(HeaderEdit::new(6, 16, 16, 0xabcd).map(HeaderEdit::bits), Some(1 << 31 | 16 << 24 | 6 << 16 | 0xabcd));
+        assert_eq!(
+            HeaderEdit::new(6, 16, 16, 0xabcd).map(HeaderEdit::bits),
+            Some(1 << 31 | 16 << 24 | 6 << 16 | 0xabcd)
+        );
         assert_eq!(HeaderEdit::new(0, 0, 12, 17).map(HeaderEdit::bits), Some(1 << 31 | 12 << 20 | 17));
         for bad in [(16, 0, 1, 0), (0, 17, 16, 0), (0, 32, 1, 0), (0, 0, 17, 0), (0, 0, 0, 0), (0, 0, 4, 16)] {
             assert_eq!(HeaderEdit::new(bad.0, bad.1, bad.2, bad.3), None, "{bad:?}");

@@ -345,7 +345,7 @@ impl<B: PciFunction> Endpoint<B> {
     }
 
     /// What the SDMA engine counted so far.
-    pub fn sdma_counters(&self) -> &SdmaCounters {
+    pub fn sdma_counters(&self) -> SdmaCounters {
         self.sdma.counters()
     }
 

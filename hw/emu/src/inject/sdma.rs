@@ -51,9 +51,8 @@ super::faults! {
 }
 
 /// Errors of the block that bring the chip to a freeze (`chip.c:ALL_SDMA_FREEZE_ERR`).
-const FREEZING: u64 = BLOCK::SDMA_RPY_TAG_ERR.mask()
-    | BLOCK::SDMA_CSR_PARITY_ERR.mask()
-    | BLOCK::SDMA_PCIE_REQ_TRACKING_UNC_ERR.mask();
+const FREEZING: u64 =
+    BLOCK::SDMA_RPY_TAG_ERR.mask() | BLOCK::SDMA_CSR_PARITY_ERR.mask() | BLOCK::SDMA_PCIE_REQ_TRACKING_UNC_ERR.mask();
 
 impl SdmaFault {
     /// The error that halts the engine, if the fault is one.
