@@ -432,6 +432,40 @@ pub enum ContextError {
         /// The adapter.
         adapter: String,
     },
+    /// Too many RcvArray entries of a receive context are in use.
+    #[error(
+        "{adapter}: receive context {context} needs {lacking} more entries for expected packets than are free; drop expected buffers first, or make the context with more expected_entries"
+    )]
+    NoEntries {
+        /// The adapter.
+        adapter: String,
+        /// Hardware number of the context.
+        context: u16,
+        /// How many more there should be.
+        lacking: u16,
+    },
+    /// Too much memory is in use for expected packets.
+    #[error(
+        "{adapter}: receive context {context} would have {lacking} bytes more than its limit of {most} in use for expected packets; drop expected buffers first, or make the context with more expected_bytes"
+    )]
+    TooManyBytes {
+        /// The adapter.
+        adapter: String,
+        /// Hardware number of the context.
+        context: u16,
+        /// How many bytes there are too many.
+        lacking: u64,
+        /// How many there may be.
+        most: u64,
+    },
+    /// What belongs to a context was used after it was dropped.
+    #[error("{adapter}: receive context {context} was dropped; make a new one")]
+    Closed {
+        /// The adapter.
+        adapter: String,
+        /// Hardware number of the context.
+        context: u16,
+    },
     /// The chip couldn't initialise the context's PIO memory.
     #[error(
         "{adapter}: SEND_PIO_INIT_CTXT reports an error ({value:#x}) for send context {context}; open the adapter again"

@@ -9,7 +9,7 @@ use crate::link::{Link, LinkInfo, LinkState};
 use crate::open::KDETH_PREFIX;
 use crate::options::Options;
 use crate::pool::{PioRoom, Pool};
-use crate::recv_context::{RecvConfig, RecvContext};
+use crate::recv::{RecvConfig, RecvContext};
 use crate::regs::Regs;
 use crate::sdma_engine::SdmaEngine;
 use crate::send_context::{Refusals, SendConfig, SendContext};

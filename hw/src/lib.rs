@@ -11,6 +11,7 @@ pub mod discover;
 #[cfg(any(feature = "vfio", feature = "vfio-user"))]
 mod function;
 pub mod pci_address;
+pub mod recv;
 #[cfg(feature = "vfio")]
 pub mod vfio;
 #[cfg(feature = "vfio-user")]
@@ -40,7 +41,6 @@ mod options;
 mod pool;
 mod qsfp;
 mod ranges;
-mod recv_context;
 mod regs;
 mod sdma_engine;
 mod send_context;
@@ -62,7 +62,7 @@ pub use moderation::Moderation;
 pub use options::{MAX_MTU, Options};
 pub use pool::PioRoom;
 pub use qsfp::Module;
-pub use recv_context::{Received, RecvConfig, RecvContext, RecvCounts};
+pub use recv::{ExpectedBuffer, Flow, Memory, Received, RecvConfig, RecvContext, RecvCounts};
 pub use sdma_engine::{RingWriter, SdmaEngine};
 pub use send_context::{SendConfig, SendContext, SendKind, Threshold};
 pub use thermal::{Quarters, Temperature};

@@ -1,6 +1,6 @@
 //! Which adapter a program works on: named on the command line, opened on one of three buses.
 
-use opx_bus::{BlockSource, BusError, DmaBlock, Irq, PciFunction};
+use opx_bus::{BlockSource, BusError, DmaBlock, Irq, PciFunction, SharedMem};
 use opx_defs::time::Instant;
 use opx_defs::units::BarOff;
 use opx_emu::{Adapter, Config, EmuBus, Lab, Pacing};
@@ -163,6 +163,10 @@ impl PciFunction for AnyBus {
 
     fn dma_alloc(&self, len: usize) -> Result<DmaBlock, BusError> {
         dispatch!(self.dma_alloc(len))
+    }
+
+    fn dma_map(&self, memory: &SharedMem) -> Result<DmaBlock, BusError> {
+        dispatch!(self.dma_map(memory))
     }
 
     fn irq_enable(&self, count: u16) -> Result<Vec<Irq>, BusError> {

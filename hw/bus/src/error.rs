@@ -73,6 +73,18 @@ pub enum BusError {
         /// What to do, beginning with a separator, or empty.
         hint: String,
     },
+    /// Memory of that kind can't be mapped on this bus.
+    #[error(
+        "{name}: {len} bytes of the caller's memory can't be mapped for the adapter: {why}; use memory from dma_alloc"
+    )]
+    NotMappable {
+        /// The function.
+        name: String,
+        /// Bytes.
+        len: usize,
+        /// Why.
+        why: &'static str,
+    },
     /// Interrupts can't be enabled.
     #[error("{name}: can't enable {count} MSI-X vectors: {source}")]
     Irq {

@@ -1,6 +1,6 @@
 //! A wrapper that spoils a function: all-ones from some access on, stuck bits, lost writes, refused memory.
 
-use crate::{ALL_ONES, BusError, DmaBlock, Irq, PciFunction};
+use crate::{ALL_ONES, BusError, DmaBlock, Irq, PciFunction, SharedMem};
 use opx_defs::units::BarOff;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -126,6 +126,10 @@ impl<B: PciFunction> PciFunction for Faulty<B> {
             return Err(BusError::DmaMemory { name: self.name().to_owned(), len, source });
         }
         self.inner.dma_alloc(len)
+    }
+
+    fn dma_map(&self, memory: &SharedMem) -> Result<DmaBlock, BusError> {
+        self.inner.dma_map(memory)
     }
 
     fn irq_enable(&self, count: u16) -> Result<Vec<Irq>, BusError> {

@@ -76,6 +76,19 @@ pub trait PciFunction: Clone + Send + Sync + 'static {
     /// When memory, address space or the lock limit runs out.
     fn dma_alloc(&self, len: usize) -> Result<DmaBlock, BusError>;
 
+    /// Lets the function reach memory that is there already, until the result is dropped. A bus to another process needs a
+    /// file behind the memory that the other side can map.
+    ///
+    /// # Errors
+    /// When address space or the lock limit runs out, or this bus can't map that memory.
+    fn dma_map(&self, memory: &SharedMem) -> Result<DmaBlock, BusError> {
+        Err(BusError::NotMappable {
+            name: self.name().to_owned(),
+            len: memory.len(),
+            why: "it only has memory of its own",
+        })
+    }
+
     /// Enables `count` MSI-X vectors and returns them in order; replaces those enabled before.
     ///
     /// # Errors

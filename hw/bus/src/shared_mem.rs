@@ -1,11 +1,11 @@
-//! Memory that is shared with a device: a memfd, mapped once, touched only through atomic or volatile accesses.
+//! Memory that is shared with a device: mapped once, most often from a memfd, and touched only through atomic accesses.
 //!
 //! Unsafe code lives here because a Rust reference to memory that a device writes would be undefined behaviour: the
 //! mapping is only ever seen as atomic cells.
 #![allow(unsafe_code)]
 
 use crate::block_store::{BLOCK, BlockSource, BlockStore};
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{MmapMut, MmapOptions, MmapRaw};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use std::fs::File;
 use std::io;
@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
 
-/// A mapped range of a memfd. Clones share it.
+/// A mapped range of a memfd, or of memory that its owner gave away. Clones share it.
 #[derive(Clone)]
 pub struct SharedMem {
     inner: Arc<Inner>,
@@ -25,8 +25,9 @@ struct Inner {
     base: usize,
     len: usize,
     map: MmapRaw,
-    fd: OwnedFd,
-    fd_offset: u64,
+    /// Whole words of 8 bytes.
+    words: usize,
+    file: Option<(OwnedFd, u64)>,
     huge: bool,
 }
 
@@ -101,7 +102,12 @@ impl SharedMem {
         // Without MAP_POPULATE a lack of huge pages would only show as a SIGBUS at the first touch.
         let huge = flags.contains(MemfdFlags::HUGETLB);
         let map = MmapOptions::new().len(len).populate_if(huge).map_raw(&fd)?;
-        Ok(Self::around(map, fd, 0, huge))
+        Ok(Self::around(map, Some((fd, 0)), huge))
+    }
+
+    fn around(map: MmapRaw, file: Option<(OwnedFd, u64)>, huge: bool) -> Self {
+        let (base, len) = (map.as_mut_ptr().expose_provenance(), map.len());
+        Self { inner: Arc::new(Inner { base, len, map, words: len / 8, file, huge }) }
     }
 
     /// Maps `len` bytes at `offset` of a file that another process shares.
@@ -114,12 +120,19 @@ impl SharedMem {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the file is shorter than the range to map"));
         }
         let map = MmapOptions::new().offset(offset).len(len).map_raw(&file)?;
-        Ok(Self::around(map, file.into(), offset, false))
+        Ok(Self::around(map, Some((file.into(), offset)), false))
     }
 
-    fn around(map: MmapRaw, fd: OwnedFd, fd_offset: u64, huge: bool) -> Self {
-        let (base, len) = (map.as_mut_ptr().expose_provenance(), map.len());
-        Self { inner: Arc::new(Inner { base, len, map, fd, fd_offset, huge }) }
+    /// Takes over memory that was mapped by its owner, whatever is behind it. From now on it can only be seen through this
+    /// type, because a device may write to it. Another process can't map it: a bus that needs that refuses it.
+    ///
+    /// # Errors
+    /// When it doesn't consist of whole pages.
+    pub fn from_map(map: MmapMut) -> io::Result<Self> {
+        if map.is_empty() || !map.len().is_multiple_of(PAGE) || !map.as_ptr().addr().is_multiple_of(PAGE) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "memory for a device must consist of whole pages"));
+        }
+        Ok(Self::around(map.into(), None, false))
     }
 
     /// The byte at `offset`, which is inside.
@@ -144,9 +157,9 @@ impl SharedMem {
         self.inner.huge
     }
 
-    /// The memfd behind it and the offset in it.
-    pub fn fd(&self) -> (BorrowedFd<'_>, u64) {
-        (self.inner.fd.as_fd(), self.inner.fd_offset)
+    /// The file behind it and the offset in it, when another process can map it by them.
+    pub fn fd(&self) -> Option<(BorrowedFd<'_>, u64)> {
+        self.inner.file.as_ref().map(|(fd, offset)| (fd.as_fd(), *offset))
     }
 
     /// Where this process sees it: for the kernel, that maps it for a device by this address.
@@ -172,6 +185,15 @@ impl SharedMem {
     #[inline(never)]
     fn unaligned(offset: usize) -> ! {
         panic!("unaligned access at {offset:#x}");
+    }
+
+    /// All of it as words of 8 bytes, in the machine's byte order: the quickest way in, because an index needs one check
+    /// only. Use `u64::from_le` on what a device wrote.
+    #[inline]
+    pub fn words(&self) -> &[AtomicU64] {
+        // SAFETY: the mapping is page aligned and holds that many words; it lives as long as `self`; all accesses are
+        // atomic, so that others may change it meanwhile.
+        unsafe { std::slice::from_raw_parts(self.inner.map.as_mut_ptr().cast(), self.inner.words) }
     }
 
     /// The 8 bytes at `offset`, a multiple of 8, as an atomic cell.
@@ -341,7 +363,7 @@ mod tests {
     #[test]
     fn two_mappings_of_one_file_are_one_memory() {
         let a = SharedMem::new(8192).unwrap();
-        let (fd, offset) = a.fd();
+        let (fd, offset) = a.fd().unwrap();
         let file = File::from(fd.try_clone_to_owned().unwrap());
         let b = SharedMem::from_file(file, offset + 4096, 4096).unwrap();
         a.write_u64(4096 + 8, 77);
@@ -361,8 +383,19 @@ mod tests {
     #[test]
     fn a_short_file_is_refused() {
         let a = SharedMem::new(4096).unwrap();
-        let file = File::from(a.fd().0.try_clone_to_owned().unwrap());
+        let file = File::from(a.fd().unwrap().0.try_clone_to_owned().unwrap());
         assert!(SharedMem::from_file(file, 0, 8192).is_err());
+    }
+
+    #[test]
+    fn memory_of_an_owner_is_taken_over_in_whole_pages() {
+        let mut map = MmapMut::map_anon(2 * PAGE).unwrap();
+        map[PAGE] = 7;
+        let memory = SharedMem::from_map(map).unwrap();
+        assert_eq!((memory.len(), memory.read_u64(PAGE), memory.fd().is_none()), (2 * PAGE, 7, true));
+        assert_eq!(memory.words()[PAGE / 8].load(Ordering::Relaxed), 7u64.to_le());
+        assert_eq!(memory.words().len(), 2 * PAGE / 8);
+        assert!(SharedMem::from_map(MmapMut::map_anon(PAGE + 1).unwrap()).is_err());
     }
 
     #[test]

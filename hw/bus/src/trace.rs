@@ -80,7 +80,7 @@ impl<B: PciFunction> PciFunction for Traced<B> {
         self.inner.write_block(offset, block);
     }
 
-    crate::delegate!(inner: name bar0_len config_read config_write dma_alloc irq_enable reset gone now pause relax wait_irq);
+    crate::delegate!(inner: name bar0_len config_read config_write dma_alloc dma_map irq_enable reset gone now pause relax wait_irq);
 }
 
 /// Writes the methods of [`PciFunction`] that a wrapper passes on to the field `$inner`.
@@ -112,6 +112,11 @@ macro_rules! delegate {
     (@ $inner:ident dma_alloc) => {
         fn dma_alloc(&self, len: usize) -> Result<$crate::DmaBlock, $crate::BusError> {
             self.$inner.dma_alloc(len)
+        }
+    };
+    (@ $inner:ident dma_map) => {
+        fn dma_map(&self, memory: &$crate::SharedMem) -> Result<$crate::DmaBlock, $crate::BusError> {
+            self.$inner.dma_map(memory)
         }
     };
     (@ $inner:ident irq_enable) => {

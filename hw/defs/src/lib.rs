@@ -15,11 +15,13 @@
 pub mod chip;
 pub mod credit;
 pub mod csr;
+pub mod flow;
 pub mod freezing;
 pub mod rcvarray;
 pub mod sdma;
 pub mod source;
 pub mod status;
+pub mod tid;
 pub mod time;
 pub mod units;
 pub mod wire;

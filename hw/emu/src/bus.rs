@@ -89,17 +89,22 @@ impl PciFunction for EmuBus {
     fn dma_alloc(&self, len: usize) -> Result<DmaBlock, BusError> {
         let name = || self.name().to_owned();
         let memory = SharedMem::new(len).map_err(|source| BusError::DmaMemory { name: name(), len, source })?;
+        self.dma_map(&memory)
+    }
+
+    fn dma_map(&self, memory: &SharedMem) -> Result<DmaBlock, BusError> {
+        let name = || self.name().to_owned();
         let align = if memory.is_huge() { HUGE_PAGE } else { PAGE } as u64;
-        let mapped = memory.len() as u64;
-        let taken = self.adapter.unit.iovas.lock().unwrap_or_else(PoisonError::into_inner).take(mapped, align);
+        let len = memory.len();
+        let taken = self.adapter.unit.iovas.lock().unwrap_or_else(PoisonError::into_inner).take(len as u64, align);
         let Some(iova) = taken else { return Err(BusError::IovaExhausted { name: name(), len }) };
-        if let Err(error) = self.adapter.dma_map(iova, mapped, memory.clone(), 0) {
+        if let Err(error) = self.adapter.dma_map(iova, len as u64, memory.clone(), 0) {
             self.adapter.unit.iovas.lock().unwrap_or_else(PoisonError::into_inner).give_back(iova);
             let source = io::Error::other(error.to_string());
             return Err(BusError::DmaMap { name: name(), iova, len, source, hint: String::new() });
         }
         let owner: Arc<dyn DmaUnmap> = Arc::<Unmapper>::clone(&self.unmapper);
-        Ok(DmaBlock::new(memory, iova, owner))
+        Ok(DmaBlock::new(memory.clone(), iova, owner))
     }
 
     fn irq_enable(&self, count: u16) -> Result<Vec<Irq>, BusError> {

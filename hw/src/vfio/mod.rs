@@ -216,20 +216,25 @@ impl PciFunction for VfioBus {
     }
 
     fn dma_alloc(&self, len: usize) -> Result<DmaBlock, BusError> {
+        let name = || self.shared.name.clone();
+        let memory = SharedMem::new(len).map_err(|source| BusError::DmaMemory { name: name(), len, source })?;
+        self.dma_map(&memory)
+    }
+
+    fn dma_map(&self, memory: &SharedMem) -> Result<DmaBlock, BusError> {
         let shared = &self.shared;
         let name = || shared.name.clone();
-        let memory = SharedMem::new(len).map_err(|source| BusError::DmaMemory { name: name(), len, source })?;
         let len = memory.len();
         let align = if memory.is_huge() { HUGE_PAGE } else { PAGE };
         let mut iovas = shared.iovas.lock().unwrap_or_else(PoisonError::into_inner);
         let iova = iovas.take(len as u64, align as u64).ok_or_else(|| BusError::IovaExhausted { name: name(), len })?;
-        if let Err(source) = shared.device.dma_map(iova, &memory) {
+        if let Err(source) = shared.device.dma_map(iova, memory) {
             iovas.give_back(iova);
             let hint = map_hint(&source, len, getrlimit(Resource::Memlock).current);
             return Err(BusError::DmaMap { name: name(), iova, len, source, hint });
         }
         drop(iovas);
-        Ok(DmaBlock::new(memory, iova, shared.clone()))
+        Ok(DmaBlock::new(memory.clone(), iova, shared.clone()))
     }
 
     fn irq_enable(&self, count: u16) -> Result<Vec<Irq>, BusError> {

@@ -339,14 +339,22 @@ impl PciFunction for VfioUserBus {
     }
 
     fn dma_alloc(&self, len: usize) -> Result<DmaBlock, BusError> {
+        let name = || self.shared.name.clone();
+        let memory = SharedMem::new(len).map_err(|source| BusError::DmaMemory { name: name(), len, source })?;
+        self.dma_map(&memory)
+    }
+
+    fn dma_map(&self, memory: &SharedMem) -> Result<DmaBlock, BusError> {
         let shared = &self.shared;
         let name = || shared.name.clone();
-        let memory = SharedMem::new(len).map_err(|source| BusError::DmaMemory { name: name(), len, source })?;
         let len = memory.len();
+        let Some((fd, fd_offset)) = memory.fd() else {
+            let why = "the adapter is in another process, and there is no file by which that could map it";
+            return Err(BusError::NotMappable { name: name(), len, why });
+        };
         let align = if memory.is_huge() { HUGE_PAGE } else { PAGE };
         let iova = shared.iovas.lock().unwrap_or_else(PoisonError::into_inner).take(len as u64, align as u64);
         let iova = iova.ok_or_else(|| BusError::IovaExhausted { name: name(), len })?;
-        let (fd, fd_offset) = memory.fd();
         let body = Fields::default().u32(32).u32(DMA_READ_WRITE).u64(fd_offset).u64(iova.0).u64(len as u64);
         let mapped = shared.client.request(Command::DmaMap, &[body.bytes()], &[fd], 0..=32, |_| Ok(()));
         if let Err(error) = mapped {
@@ -359,7 +367,7 @@ impl PciFunction for VfioUserBus {
                 hint: String::new(),
             }));
         }
-        Ok(DmaBlock::new(memory, iova, shared.clone()))
+        Ok(DmaBlock::new(memory.clone(), iova, shared.clone()))
     }
 
     fn irq_enable(&self, count: u16) -> Result<Vec<Irq>, BusError> {

@@ -9,6 +9,7 @@ use crate::table::Handle;
 use opx_bus::PciFunction;
 use opx_defs::time::Instant;
 use opx_defs::wire::opx::{Answer, Header, Iov, Opcode, Packet, RzvCts, RzvRts, Ud};
+use opx_hw::recv::PacketKind;
 use opx_reliability::{Arrival, Verdict};
 
 /// Packets taken from the header queue in one call, so that sending gets its turn.
@@ -25,8 +26,9 @@ impl<B: PciFunction> Endpoint<B> {
             let Some(received) = self.recv.poll() else { break };
             taken += 1;
             self.counters.packets_in += 1;
-            let header = Header(received.header);
-            let usable = received.rhf.errors() == 0 && header.payload_len() <= scratch.len();
+            let header = Header(self.recv.header(&received));
+            let right = received.errors() == 0 && received.kind() == PacketKind::Eager;
+            let usable = right && header.payload_len() <= scratch.len();
             let len = if usable { self.recv.copy_payload(&received, &mut scratch[..]) } else { 0 };
             self.recv.release();
             if usable {

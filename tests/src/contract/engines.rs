@@ -43,7 +43,7 @@ impl<B: PciFunction> Target<B> {
         while let Some(received) = self.recv.poll() {
             assert_eq!(received.errors(), 0);
             let len = self.recv.copy_payload(&received, &mut payload);
-            let header = Header(received.header);
+            let header = Header(self.recv.header(&received));
             let eager = Eager::decode(&header, &payload[..len]).unwrap();
             assert_eq!(eager.tag, Some(u64::from(*next)));
             assert_eq!([eager.tail, eager.body].concat(), message(*next));

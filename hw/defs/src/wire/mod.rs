@@ -4,6 +4,7 @@ pub mod bth;
 pub mod icrc;
 pub mod kdeth;
 pub mod lrh;
+pub mod lrh16;
 pub mod opx;
 pub mod pbc;
 pub mod rhf;

@@ -43,6 +43,12 @@ impl Pbc {
         Self(self.0 | Self::INTR)
     }
 
+    /// The same, for a bypass packet (a 16B header).
+    #[must_use]
+    pub const fn bypass(self) -> Self {
+        Self(self.0 | Self::BYPASS)
+    }
+
     /// The same, with the header checksum at `place`.
     #[must_use]
     pub const fn insert_hcrc(self, place: InsertHcrc) -> Self {

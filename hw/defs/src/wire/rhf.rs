@@ -129,6 +129,16 @@ impl Rhf {
         (self.0 >> 56) as u8 & 7
     }
 
+    /// An expected packet of the flow's generation has the wrong sequence number (`common.h RHF_RTE_EXPECTED_FLOW_SEQ_ERR`).
+    pub const fn is_flow_seq_err(self) -> bool {
+        matches!(self.kind(), RcvType::Expected) && self.type_error() & 2 != 0
+    }
+
+    /// An expected packet has another generation than its flow (`common.h RHF_RTE_EXPECTED_FLOW_GEN_ERR`).
+    pub const fn is_flow_gen_err(self) -> bool {
+        matches!(self.kind(), RcvType::Expected) && self.type_error() & 4 != 0
+    }
+
     /// The sequence number that follows `seq`.
     pub const fn next_seq(seq: u8) -> u8 {
         if seq >= Self::LAST_SEQ { Self::FIRST_SEQ } else { seq + 1 }

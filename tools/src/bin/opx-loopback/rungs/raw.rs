@@ -69,7 +69,7 @@ impl<B: PciFunction> RawReceiver<B> {
     /// Takes one packet, checks its content and gives its number.
     pub fn take_one(&mut self) -> Result<Option<u32>, Failure> {
         let Some(received) = self.recv.poll() else { return Ok(None) };
-        let header = Header(received.header);
+        let header = Header(self.recv.header(&received));
         let len = self.recv.copy_payload(&received, &mut self.payload);
         let errors = received.rhf.errors();
         self.recv.release();

@@ -1,0 +1,446 @@
+//! Receive contexts: a header queue that the chip fills, eager buffers behind it, memory for expected packets, and the
+//! packets that come out.
+
+mod config;
+mod counts;
+mod entry;
+mod expected;
+mod flow;
+mod header_queue;
+mod memory;
+mod received;
+mod sleep;
+
+pub use config::{Detect, EntrySize, RecvConfig};
+pub use counts::{ErrorCounts, RecvCounts};
+pub use entry::{BadEntry, Layout, PacketKind, Parsed, parse};
+pub use expected::{ExpectedBuffer, ExpectedCounts};
+pub use flow::Flow;
+pub use memory::Memory;
+pub use received::Received;
+
+use crate::error::{ContextError, Gone, Stuck};
+use crate::hfi::{Inner, lock};
+use expected::Expected;
+use flow::FlowTable;
+use header_queue::HeaderQueue;
+use opx_bus::{DmaBlock, PciFunction};
+use opx_defs::csr;
+use opx_defs::rcvarray::RcvArrayEntry;
+use opx_defs::units::RcvCtxt;
+use opx_defs::wire::OPX_HEADER_BYTES;
+use opx_defs::wire::rhf::Rhf;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Dwords after the BTH that stay in the header queue: KDETH and software's header (`chip.h:DEFAULT_RCVHDRSIZE`).
+const KDETH_DWORDS: u64 = 9;
+/// An interrupt comes after so many packets, or so many units of 64 cclks after the first
+/// (`chip.c:rcv_intr_count, rcv_intr_timeout`: 16 packets, 840 ns).
+const INTERRUPT_PACKETS: u64 = 16;
+const INTERRUPT_TIMEOUT: u64 = 10;
+/// What a disabled context may still have underway to memory (`init.c:shutdown_device`).
+const SETTLE: Duration = Duration::from_micros(20);
+
+/// A receive context. Dropping it disables it and frees its memory.
+///
+/// ```
+/// # fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// use opx_emu::{Config, Icode, Lab, Pacing};
+/// use opx_hw::{Hfi, Options, RecvConfig};
+/// let lab = Lab::new(Pacing::Virtual);
+/// let adapter = lab.add(Config { icode: Icode::FunctionalSimulator, ..Config::default() });
+/// let hfi = Hfi::open(adapter.bus(), Options::default())?;
+/// let mut context = hfi.recv_context(RecvConfig::default())?;
+/// while let Some(received) = context.poll() {
+///     let header = context.header(&received);
+///     println!("{:?} from {header:02x?}, errors {:#x}", received.kind(), received.errors());
+///     context.release();
+/// }
+/// # Ok(())
+/// # }
+/// # run().unwrap();
+/// ```
+pub struct RecvContext<B: PciFunction> {
+    queue: HeaderQueue,
+    layout: Layout,
+    /// Entries passed since the chip was told.
+    passed: u32,
+    /// Packets given out and not released yet.
+    unreleased: u32,
+    /// Eager buffer of the last packet, and what the chip knows about that.
+    eager_head: u16,
+    told_eager_head: u16,
+    counts: RecvCounts,
+    eager: DmaBlock,
+    inner: Arc<Inner<B>>,
+    number: RcvCtxt,
+    /// First entry in the RcvArray.
+    first_entry: u32,
+    config: RecvConfig,
+    vector: Option<u16>,
+    expected: Arc<Expected<B>>,
+    flows: Arc<FlowTable<B>>,
+}
+
+impl<B: PciFunction> fmt::Debug for RecvContext<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecvContext").field("number", &self.number).field("config", &self.config).finish()
+    }
+}
+
+impl<B: PciFunction> RecvContext<B> {
+    pub(crate) fn new(inner: &Arc<Inner<B>>, config: RecvConfig) -> Result<Self, ContextError> {
+        if inner.frozen.get() {
+            return Err(ContextError::Frozen { adapter: inner.adapter() });
+        }
+        config.check(inner)?;
+        let bus = inner.regs.bus();
+        let entry_bytes = config.header_entry.bytes();
+        let headers = bus.dma_alloc(config.header_entries as usize * entry_bytes as usize)?;
+        let tail = HeaderQueue::tail_bytes(config.detect).map(|len| bus.dma_alloc(len)).transpose()?;
+        let eager = bus.dma_alloc(config.eager_buffers as usize * config.eager_buffer_size as usize)?;
+        let entries = config.eager_buffers + config.expected_entries;
+        let (number, first_entry) = lock(&inner.pool).take_recv(entries)?;
+        let first_expected = first_entry + config.eager_buffers;
+        let number = RcvCtxt(number);
+        // From here on, dropping it gives everything back.
+        let mut context = Self {
+            queue: HeaderQueue::new(headers, tail, config.header_entries, entry_bytes),
+            layout: Layout {
+                entry_bytes,
+                eager_buffers: config.eager_buffers,
+                eager_buffer_size: config.eager_buffer_size,
+            },
+            passed: 0,
+            unreleased: 0,
+            eager_head: 0,
+            told_eager_head: 0,
+            counts: RecvCounts::default(),
+            eager,
+            number,
+            first_entry,
+            config,
+            vector: None,
+            expected: Expected::new(inner, number, first_expected, &config),
+            flows: FlowTable::new(inner, number, config.flows),
+            inner: Arc::clone(inner),
+        };
+        if config.interrupts {
+            let vector = lock(&inner.pool).take_vector()?;
+            context.vector = Some(vector);
+            inner.route(context.source(), vector)?;
+        }
+        context.fill_rcv_array()?;
+        context.set_up();
+        context.enable()?;
+        Ok(context)
+    }
+
+    fn index(&self) -> u32 {
+        self.number.0.into()
+    }
+
+    /// `init.c:hfi1_setup_eagerbufs`.
+    fn fill_rcv_array(&self) -> Result<(), ContextError> {
+        let size = self.config.eager_buffer_size;
+        for buffer in 0..self.config.eager_buffers {
+            let addr = self.eager.iova(buffer as usize * size as usize);
+            let Some(entry) = RcvArrayEntry::new(addr, size) else {
+                let adapter = self.inner.adapter();
+                let rule = "a page-aligned address of at most 48 bits: the bus mapped the eager buffers wrongly";
+                return Err(ContextError::BadParameter { adapter, parameter: "I/O address", value: addr.0, rule });
+            };
+            self.inner.regs.write_at(&csr::RCV_ARRAY, self.first_entry + buffer, entry.0);
+        }
+        Ok(())
+    }
+
+    /// What stays as it is while the context is there: `file_ops.c:user_init`, `chip.c:set_hdrq_regs`.
+    fn set_up(&self) {
+        use csr::RCV_KEY_CTRL as key;
+        let (regs, n, config) = (&self.inner.regs, self.index(), &self.config);
+        regs.write_at(&csr::RCV_HDR_CNT, n, csr::RCV_HDR_CNT::CNT.put((config.header_entries / 32).into()));
+        regs.write_at(&csr::RCV_HDR_ENT_SIZE, n, csr::RCV_HDR_ENT_SIZE::ENT_SIZE.put(config.header_entry.code()));
+        regs.write_at(&csr::RCV_HDR_SIZE, n, csr::RCV_HDR_SIZE::HDR_SIZE.put(KDETH_DWORDS));
+        regs.write_at(&csr::RCV_KEY_CTRL, n, key::JOB_KEY_ENABLE.mask() | u64::from(config.job_key.0));
+        regs.write_at(&csr::RCV_HDR_OVFL_CNT, n, 0);
+        self.flows.set_up();
+    }
+
+    /// `chip.c:hfi1_rcvctrl` for HFI1_RCVCTRL_CTXT_ENB.
+    fn enable(&mut self) -> Result<(), ContextError> {
+        use csr::{RCV_CTXT_CTRL as ctrl, RCV_EGR_CTRL as egr, RCV_TID_CTRL as tid};
+        self.queue.reset();
+        (self.passed, self.unreleased, self.eager_head, self.told_eager_head) = (0, 0, 0, 0);
+        let (regs, n, config) = (&self.inner.regs, self.index(), &self.config);
+        let (headers, tail) = self.queue.addresses();
+        let old = regs.read_at(&csr::RCV_CTXT_CTRL, n)?;
+        regs.write_at(&csr::RCV_HDR_ADDR, n, headers);
+        regs.write_at(&csr::RCV_HDR_TAIL_ADDR, n, tail.unwrap_or(self.inner.dummy_tail.iova(0).0));
+        regs.write_at(&csr::RCV_HDR_HEAD, n, 0);
+        regs.write_at(&csr::RCV_EGR_INDEX_HEAD, n, 0);
+        let eager = egr::EGR_CNT.put((config.eager_buffers / 8).into())
+            | egr::EGR_BASE_INDEX.put((self.first_entry / 8).into());
+        regs.write_at(&csr::RCV_EGR_CTRL, n, eager);
+        // The count is in pairs of entries, in units of four.
+        let expected = tid::TID_PAIR_CNT.put((config.expected_entries / 8).into())
+            | tid::TID_BASE_INDEX.put(((self.first_entry + config.eager_buffers) / 8).into());
+        regs.write_at(&csr::RCV_TID_CTRL, n, if config.expected_entries == 0 { 0 } else { expected });
+        let cleared = ctrl::EGR_BUF_SIZE.mask()
+            | ctrl::ONE_PACKET_PER_EGR_BUFFER.mask()
+            | ctrl::DONT_DROP_EGR_FULL.mask()
+            | ctrl::DONT_DROP_RHQ_FULL.mask()
+            | ctrl::TID_FLOW_ENABLE.mask()
+            | ctrl::TAIL_UPD.mask()
+            | ctrl::INTR_AVAIL.mask();
+        let when = |on, field: csr::Field| if on { field.mask() } else { 0 };
+        // With one packet in each buffer the size comes from the RcvArray.
+        let size = if config.one_packet_per_buffer { 0 } else { u64::from(config.eager_buffer_size.ilog2()) - 11 };
+        let new = old & !cleared
+            | ctrl::EGR_BUF_SIZE.put(size)
+            | when(config.one_packet_per_buffer, ctrl::ONE_PACKET_PER_EGR_BUFFER)
+            | when(config.wait_when_full, ctrl::DONT_DROP_EGR_FULL)
+            | when(config.wait_when_full, ctrl::DONT_DROP_RHQ_FULL)
+            | when(config.flows, ctrl::TID_FLOW_ENABLE)
+            | when(tail.is_some(), ctrl::TAIL_UPD)
+            | when(self.vector.is_some(), ctrl::INTR_AVAIL)
+            | ctrl::ENABLE.mask();
+        regs.write_at(&csr::RCV_CTXT_CTRL, n, new);
+        if config.wait_when_full && regs.read_any(&csr::RCV_CTXT_STATUS, n)? != 0 {
+            // The mark of a full queue sticks from before; moving the head clears it.
+            regs.read_at(&csr::RCV_HDR_HEAD, n)?;
+            regs.write_at(&csr::RCV_HDR_HEAD, n, 0x10);
+            regs.write_at(&csr::RCV_HDR_HEAD, n, 0);
+            regs.read_at(&csr::RCV_HDR_HEAD, n)?;
+        }
+        // These two take effect only when they are written after the context is enabled.
+        regs.write_at(&csr::RCV_AVAIL_TIME_OUT, n, csr::RCV_AVAIL_TIME_OUT::TIME_OUT_RELOAD.put(INTERRUPT_TIMEOUT));
+        regs.write_at(&csr::RCV_HDR_HEAD, n, csr::RCV_HDR_HEAD::COUNTER.put(INTERRUPT_PACKETS));
+        let value = regs.read_at(&csr::RCV_CTXT_CTRL, n)?;
+        if !ctrl::ENABLE.is_set(value) {
+            let register = format!("{}[{n}]", csr::RCV_CTXT_CTRL.name);
+            let adapter = self.inner.adapter();
+            return Err(Stuck { adapter, register, wanted: "ENABLE", value, limit: Duration::ZERO }.into());
+        }
+        Ok(())
+    }
+
+    /// `chip.c:hfi1_rcvctrl` for HFI1_RCVCTRL_CTXT_DIS; nothing is written to the context's queues afterwards.
+    fn disable(&self) -> Result<(), Gone> {
+        use csr::RCV_CTXT_CTRL as ctrl;
+        let (regs, n) = (&self.inner.regs, self.index());
+        let old = regs.read_at(&csr::RCV_CTXT_CTRL, n)?;
+        let dummy = self.inner.dummy_tail.iova(0).0;
+        // The chip may write the tail while it disables the context: to a place that stays.
+        regs.write_at(&csr::RCV_HDR_TAIL_ADDR, n, dummy);
+        let cleared = ctrl::ENABLE.mask() | ctrl::INTR_AVAIL.mask() | ctrl::TID_FLOW_ENABLE.mask();
+        regs.write_at(&csr::RCV_CTXT_CTRL, n, old & !cleared | ctrl::TAIL_UPD.mask());
+        // The read makes sure that it arrived; then what is underway needs a moment.
+        regs.read_at(&csr::RCV_CTXT_CTRL, n)?;
+        regs.pause(SETTLE);
+        regs.write_at(&csr::RCV_HDR_TAIL_ADDR, n, dummy);
+        Ok(())
+    }
+
+    /// Starts the context over with empty queues, as is needed once the chip was frozen. What was in them is lost; memory
+    /// for expected packets and flows stay as they are.
+    ///
+    /// # Errors
+    /// When the adapter is gone, or the chip doesn't enable the context.
+    pub fn restart(&mut self) -> Result<(), ContextError> {
+        if self.inner.frozen.get() {
+            return Err(ContextError::Frozen { adapter: self.inner.adapter() });
+        }
+        self.disable()?;
+        self.enable()?;
+        self.counts.restarts += 1;
+        Ok(())
+    }
+
+    /// Hardware number: what a KDETH packet must name to get here.
+    pub fn number(&self) -> RcvCtxt {
+        self.number
+    }
+
+    /// How it was set up.
+    pub fn config(&self) -> &RecvConfig {
+        &self.config
+    }
+
+    /// The function it is on.
+    pub fn bus(&self) -> &B {
+        self.inner.regs.bus()
+    }
+
+    /// What came out of it so far.
+    pub fn counts(&self) -> RecvCounts {
+        self.counts
+    }
+
+    /// Packets that the chip dropped because the header queue was full.
+    ///
+    /// # Errors
+    /// When the adapter is gone.
+    pub fn overflows(&self) -> Result<u64, Gone> {
+        self.inner.regs.read_at(&csr::RCV_HDR_OVFL_CNT, self.index())
+    }
+
+    /// The memory behind the header queue and the eager buffers, for tests that play the chip.
+    #[doc(hidden)]
+    pub fn memory(&self) -> (&DmaBlock, &DmaBlock) {
+        (self.queue.memory(), &self.eager)
+    }
+
+    /// Takes the next packet, if there is one. Entries that make no sense are counted and skipped. Packets with an error
+    /// are handed up, too: see [`Received::errors`].
+    #[inline]
+    pub fn poll(&mut self) -> Option<Received> {
+        let rhf = self.queue.next()?;
+        match self.take(rhf) {
+            Ok(received) => Some(received),
+            Err(_) => self.skip(),
+        }
+    }
+
+    #[inline]
+    fn take(&mut self, rhf: Rhf) -> Result<Received, BadEntry> {
+        let entry_at = self.queue.position() as u32;
+        self.queue.advance();
+        self.passed = self.passed.wrapping_add(1);
+        let parsed = parse(rhf, &self.layout)?;
+        if rhf.uses_eager() {
+            self.eager_head = rhf.eager_index();
+        }
+        if rhf.errors() != 0 {
+            self.counts.errors += 1;
+            self.counts.by_error.note(rhf);
+        }
+        self.counts.packets = self.counts.packets.wrapping_add(1);
+        self.unreleased = self.unreleased.wrapping_add(1);
+        Ok(Received::new(rhf, entry_at, parsed))
+    }
+
+    /// Goes past entries that make no sense.
+    #[cold]
+    fn skip(&mut self) -> Option<Received> {
+        self.counts.bad_entries += 1;
+        // However fast the chip writes nonsense, this ends.
+        for _ in 0..self.config.header_entries {
+            if self.unreleased == 0 {
+                self.release();
+            }
+            match self.take(self.queue.next()?) {
+                Ok(received) => return Some(received),
+                Err(_) => self.counts.bad_entries += 1,
+            }
+        }
+        None
+    }
+
+    /// The first 56 bytes of a packet's header: LRH, BTH and KDETH of a 9B packet. Those that it doesn't have are 0.
+    #[inline]
+    pub fn header(&self, received: &Received) -> [u8; OPX_HEADER_BYTES] {
+        let mut header = [0; OPX_HEADER_BYTES];
+        if received.header_len() < OPX_HEADER_BYTES {
+            self.copy_header(received, &mut header);
+            return header;
+        }
+        // A header begins at a whole dword; of the usual size it begins at a whole qword, as its entry does.
+        let first = received.header_at as usize / 8;
+        let words = self.queue.memory().memory().words().get(first..first + OPX_HEADER_BYTES / 8);
+        match words {
+            Some(words) if received.header_at.is_multiple_of(8) => {
+                for (bytes, word) in header.chunks_exact_mut(8).zip(words) {
+                    bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+                }
+            }
+            _ => {
+                self.copy_header(received, &mut header);
+            }
+        }
+        header
+    }
+
+    /// Copies a packet's header, as much as there is and fits; the result is how much.
+    pub fn copy_header(&self, received: &Received, to: &mut [u8]) -> usize {
+        copy(self.queue.memory(), received.header_at, received.header_len.min(self.queue.header_room() as u32), to)
+    }
+
+    /// Copies a packet's payload, as much as there is and fits; the result is how much.
+    pub fn copy_payload(&self, received: &Received, to: &mut [u8]) -> usize {
+        copy(&self.eager, received.payload_at, received.payload_len, to)
+    }
+
+    /// All packets taken so far have been used up: what they lie in may be filled again. The chip is told once in a
+    /// while.
+    #[inline]
+    pub fn release(&mut self) {
+        self.unreleased = 0;
+        if self.passed >= self.config.head_batch {
+            self.update_heads();
+        }
+    }
+
+    /// As [`RecvContext::release`], and tells the chip now.
+    pub fn release_now(&mut self) {
+        self.unreleased = 0;
+        if self.passed > 0 {
+            self.update_heads();
+        }
+    }
+
+    /// `chip.c:update_usrhead`.
+    fn update_heads(&mut self) {
+        let (regs, n) = (&self.inner.regs, self.index());
+        if self.eager_head != self.told_eager_head {
+            // All buffers before this one are free.
+            regs.write_at(&csr::RCV_EGR_INDEX_HEAD, n, self.eager_head.into());
+            self.told_eager_head = self.eager_head;
+        }
+        let head = csr::RCV_HDR_HEAD::HEAD.put(self.queue.head_dwords());
+        regs.write_at(&csr::RCV_HDR_HEAD, n, csr::RCV_HDR_HEAD::COUNTER.put(INTERRUPT_PACKETS) | head);
+        self.passed = 0;
+        self.counts.head_updates = self.counts.head_updates.wrapping_add(1);
+    }
+}
+
+/// Copies from memory of the chip; a packet of another context could name a place that isn't there.
+fn copy(from: &DmaBlock, at: u32, len: u32, to: &mut [u8]) -> usize {
+    let (at, len) = (at as usize, (len as usize).min(to.len()));
+    if at + len > from.len() {
+        return 0;
+    }
+    from.read(at, &mut to[..len]);
+    len
+}
+
+impl<B: PciFunction> Drop for RecvContext<B> {
+    /// `file_ops.c:hfi1_file_close`.
+    fn drop(&mut self) {
+        let (inner, n) = (&self.inner, self.index());
+        let regs = &inner.regs;
+        let disabled = self.disable();
+        if disabled.is_ok() {
+            regs.write_at(&csr::RCV_KEY_CTRL, n, 0);
+            for entry in self.first_entry..self.first_entry + self.config.eager_buffers {
+                regs.write_at(&csr::RCV_ARRAY, entry, RcvArrayEntry::INVALID.0);
+            }
+            regs.write_at(&csr::RCV_HDR_ADDR, n, 0);
+            regs.write_at(&csr::RCV_TID_CTRL, n, 0);
+        }
+        self.expected.close();
+        self.flows.close();
+        if disabled.is_ok() {
+            // Makes sure that all of it arrived before the memory goes.
+            let _ = regs.read_at(&csr::RCV_CTXT_CTRL, n);
+        }
+        if let Some(vector) = self.vector {
+            inner.unroute(self.source());
+            lock(&inner.pool).give_back_vector(vector);
+        }
+        lock(&inner.pool).give_back_recv(self.number.0, self.first_entry);
+    }
+}
