@@ -13,6 +13,7 @@ use crate::recv::{RecvConfig, RecvContext};
 use crate::regs::Regs;
 use crate::sdma_engine::SdmaEngine;
 use crate::send_context::{Refusals, SendConfig, SendContext};
+use crate::steer::Steer;
 use opx_bus::{DmaBlock, Irq, PciFunction};
 use opx_defs::chip;
 use opx_defs::csr;
@@ -70,6 +71,8 @@ pub(crate) struct Inner<B: PciFunction> {
     pub pool: Mutex<Pool>,
     /// The checks that refused packets of send contexts.
     pub refusals: Refusals,
+    /// Which receive context gets packets that don't name one.
+    pub steer: Mutex<Steer>,
     /// Only one context can be initialised at a time (`pio.c:sc_enable`).
     pub pio_init: Mutex<()>,
     pub link: Mutex<Link>,

@@ -13,7 +13,7 @@ const LIMITED_MANAGEMENT: u16 = 0x7fff;
 const FULL_MANAGEMENT: u16 = 0xffff;
 
 /// `chip.c:init_rxe`. Packets that no context is named for go to the control context, which isn't enabled: the QP map
-/// table was set to 0 with the other memories, and no rule of the receive side mapping is set.
+/// table was set to 0 with the other memories, and there are no rules of the receive-side mapping yet.
 pub(crate) fn init<B: PciFunction>(regs: &Regs<B>, pkey: Pkey) -> Result<(), Gone> {
     use csr::RCV_CTRL as ctrl;
     set_pkeys(regs, pkey, false)?;
@@ -22,6 +22,7 @@ pub(crate) fn init<B: PciFunction>(regs: &Regs<B>, pkey: Pkey) -> Result<(), Gon
         // bringup_serdes sets the PSN's width.
         v | ctrl::RCV_QP_MAP_ENABLE.mask() | ctrl::RCV_BYPASS_ENABLE.mask() | ctrl::RCV_EXTENDED_PSN_ENABLE.mask()
     })?;
+    crate::steer::init(regs)?;
     regs.modify(&csr::RCV_BYPASS, |v| csr::RCV_BYPASS::HDR_SIZE.set(v, BYPASS_HEADER_DWORDS))
 }
 

@@ -44,6 +44,7 @@ mod ranges;
 mod regs;
 mod sdma_engine;
 mod send_context;
+mod steer;
 mod thermal;
 
 pub use counters::Counters;
@@ -65,4 +66,5 @@ pub use qsfp::Module;
 pub use recv::{ExpectedBuffer, Flow, Memory, Received, RecvConfig, RecvContext, RecvCounts};
 pub use sdma_engine::{RingWriter, SdmaEngine};
 pub use send_context::{SendConfig, SendContext, SendKind, Threshold};
+pub use steer::Steering;
 pub use thermal::{Quarters, Temperature};

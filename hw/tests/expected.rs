@@ -7,7 +7,7 @@ use opx_bus::{PciFunction, SharedMem};
 use opx_defs::csr;
 use opx_defs::flow::FlowPsn;
 use opx_defs::tid::{Tid, TidCtrl};
-use opx_defs::units::{Blocks, Dwords, JobKey, Lid, Pkey, RcvCtxt, Sc, Sl, Vl};
+use opx_defs::units::{Blocks, Dwords, JobKey, Lid, Pkey, RcvCtxt, Sc, Sl};
 use opx_defs::wire::bth::Bth;
 use opx_defs::wire::kdeth::Kdeth;
 use opx_defs::wire::lrh::{Lrh, NextHeader};

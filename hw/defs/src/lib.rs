@@ -18,6 +18,7 @@ pub mod csr;
 pub mod flow;
 pub mod freezing;
 pub mod rcvarray;
+pub mod rsm;
 pub mod sdma;
 pub mod source;
 pub mod status;

@@ -17,8 +17,8 @@ pub struct RecvCounts {
     pub head_updates: u64,
     /// Packets found by looking at the tail register because the chip's copy of it in memory was old.
     pub lost_tails: u64,
-    /// How often the context was started over.
-    pub restarts: u64,
+    /// How often the context was started over after a freeze.
+    pub recoveries: u64,
 }
 
 /// How many packets had which error.

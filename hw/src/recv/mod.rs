@@ -81,6 +81,8 @@ pub struct RecvContext<B: PciFunction> {
     first_entry: u32,
     config: RecvConfig,
     vector: Option<u16>,
+    /// The freeze that it was set up after.
+    epoch: u32,
     expected: Arc<Expected<B>>,
     flows: Arc<FlowTable<B>>,
 }
@@ -93,9 +95,7 @@ impl<B: PciFunction> fmt::Debug for RecvContext<B> {
 
 impl<B: PciFunction> RecvContext<B> {
     pub(crate) fn new(inner: &Arc<Inner<B>>, config: RecvConfig) -> Result<Self, ContextError> {
-        if inner.frozen.get() {
-            return Err(ContextError::Frozen { adapter: inner.adapter() });
-        }
+        let epoch = inner.running_epoch()?;
         config.check(inner)?;
         let bus = inner.regs.bus();
         let entry_bytes = config.header_entry.bytes();
@@ -124,6 +124,7 @@ impl<B: PciFunction> RecvContext<B> {
             first_entry,
             config,
             vector: None,
+            epoch,
             expected: Expected::new(inner, number, first_expected, &config),
             flows: FlowTable::new(inner, number, config.flows),
             inner: Arc::clone(inner),
@@ -245,18 +246,24 @@ impl<B: PciFunction> RecvContext<B> {
         Ok(())
     }
 
-    /// Starts the context over with empty queues, as is needed once the chip was frozen. What was in them is lost; memory
-    /// for expected packets and flows stay as they are.
+    /// Whether the chip was frozen since the context was set up. Nothing arrives any more until [`RecvContext::recover`].
+    #[inline]
+    pub fn is_stale(&self) -> bool {
+        self.inner.frozen.get() || self.inner.frozen.epoch() != self.epoch
+    }
+
+    /// Starts the context over with empty queues, as is needed once the chip was frozen (`chip.c:rxe_kernel_unfreeze`). What
+    /// was taken before must be released or is lost, as is what was in the queues; memory for expected packets and flows stay
+    /// as they are, but packets for them may have been lost, too.
     ///
     /// # Errors
-    /// When the adapter is gone, or the chip doesn't enable the context.
-    pub fn restart(&mut self) -> Result<(), ContextError> {
-        if self.inner.frozen.get() {
-            return Err(ContextError::Frozen { adapter: self.inner.adapter() });
-        }
+    /// When the chip is still frozen, the adapter is gone, or the chip doesn't enable the context.
+    pub fn recover(&mut self) -> Result<(), ContextError> {
+        let epoch = self.inner.running_epoch()?;
         self.disable()?;
         self.enable()?;
-        self.counts.restarts += 1;
+        self.epoch = epoch;
+        self.counts.recoveries += 1;
         Ok(())
     }
 
