@@ -397,7 +397,7 @@ fn impossible_entries_are_skipped_and_counted() {
     }
     for (rhf, good) in entries.iter().filter(|(_, good)| *good) {
         let received = recv.poll().unwrap();
-        assert_eq!((received.rhf, *good), (*rhf, true));
+        assert_eq!((received.rhf(), *good), (*rhf, true));
         recv.release();
     }
     assert!(recv.poll().is_none());

@@ -61,7 +61,7 @@ impl<B: PciFunction> Ends<B> {
         let mut payload = vec![0; len];
         assert_eq!(self.recv.copy_payload(&received, &mut payload), len);
         assert_eq!(payload, vec![n; len]);
-        received.rhf
+        received.rhf()
     }
 }
 

@@ -36,14 +36,20 @@ pub enum PacketKind {
     Broken,
 }
 
+impl PacketKind {
+    /// What follows the payload, and the length counts. Software lays out the tail of a bypass packet: it is part of the
+    /// payload.
+    const fn tail_bytes(self) -> u32 {
+        if matches!(self, Self::Bypass) { 0 } else { ICRC_BYTES }
+    }
+}
+
 /// Where the parts of a packet lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parsed {
     /// What kind of packet it is.
     pub kind: PacketKind,
-    /// Where the header begins, in bytes from the start of its entry.
-    pub header_at: u32,
-    /// Bytes of header.
+    /// Bytes of header; it ends where the flags begin.
     pub header_len: u32,
     /// Where the payload begins, in bytes from the start of the eager buffers.
     pub payload_at: u32,
@@ -89,39 +95,107 @@ pub enum BadEntry {
 /// # Errors
 /// When the chip can't have written that.
 pub fn parse(rhf: Rhf, layout: &Layout) -> Result<Parsed, BadEntry> {
-    let (kind, least_header, tail) = match rhf.kind() {
-        RcvType::Eager => (PacketKind::Eager, OPX_HEADER_BYTES as u32, ICRC_BYTES),
-        RcvType::Expected => (PacketKind::Expected, OPX_HEADER_BYTES as u32, ICRC_BYTES),
-        RcvType::Ib => (PacketKind::Ib, 0, ICRC_BYTES),
-        RcvType::Error => (PacketKind::Broken, 0, ICRC_BYTES),
-        // Software lays out the tail of such a packet: it is part of the payload.
-        RcvType::Bypass => (PacketKind::Bypass, 0, 0),
+    let (kind, least_header) = match rhf.kind() {
+        RcvType::Eager => (PacketKind::Eager, OPX_HEADER_BYTES as u32),
+        RcvType::Expected => (PacketKind::Expected, OPX_HEADER_BYTES as u32),
+        RcvType::Ib => (PacketKind::Ib, 0),
+        RcvType::Error => (PacketKind::Broken, 0),
+        RcvType::Bypass => (PacketKind::Bypass, 0),
         RcvType::Invalid(_) => return Err(BadEntry::Type),
     };
     // The header is followed by the flags without a gap.
     let flags_at = layout.entry_bytes.saturating_sub(RHF_BYTES);
-    let header_at = rhf.header_offset().bytes();
-    let header_len = flags_at.checked_sub(header_at).ok_or(BadEntry::Header)?;
+    let header_len = flags_at.checked_sub(rhf.header_offset().bytes()).ok_or(BadEntry::Header)?;
     if header_len < least_header {
         return Err(BadEntry::Header);
     }
-    let length = rhf.length().bytes();
-    let (mut payload_at, mut payload_len) = (0, 0);
-    if rhf.uses_eager() {
-        payload_len = length.checked_sub(header_len + tail).ok_or(BadEntry::Short)?;
-        let (index, in_buffer) = (u32::from(rhf.eager_index()), u32::from(rhf.eager_offset()) * EAGER_UNIT);
-        if index >= layout.eager_buffers || in_buffer + payload_len > layout.eager_buffer_size {
-            return Err(BadEntry::Buffer);
-        }
-        payload_at = index * layout.eager_buffer_size + in_buffer;
-    } else if kind == PacketKind::Eager && rhf.errors() == 0 {
-        match length.checked_sub(header_len + tail) {
-            Some(0) => {}
-            Some(_) => return Err(BadEntry::NoPayload),
-            None => return Err(BadEntry::Short),
+    let overhead = header_len + kind.tail_bytes();
+    let must_have_length = rhf.uses_eager() || kind == PacketKind::Eager && rhf.errors() == 0;
+    if must_have_length && rhf.length().bytes() < overhead {
+        return Err(BadEntry::Short);
+    }
+    if must_have_length && !rhf.uses_eager() && rhf.length().bytes() > overhead {
+        return Err(BadEntry::NoPayload);
+    }
+    let payload_len = payload_len(rhf, kind, header_len);
+    let in_buffer = u32::from(rhf.eager_offset()) * EAGER_UNIT;
+    let outside =
+        u32::from(rhf.eager_index()) >= layout.eager_buffers || in_buffer + payload_len > layout.eager_buffer_size;
+    if rhf.uses_eager() && outside {
+        return Err(BadEntry::Buffer);
+    }
+    Ok(Parsed { kind, header_len, payload_at: payload_at(rhf, layout), payload_len })
+}
+
+/// What the usual packets look like: eager ones without errors, whose header is as long as that of all KDETH packets. They
+/// are told from others by one comparison.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Usual {
+    /// With payload, and without.
+    pattern: u64,
+    bare_pattern: u64,
+    buffers: u32,
+    buffer_size: u64,
+}
+
+impl Usual {
+    /// Bytes of its header.
+    pub const HEADER: u32 = OPX_HEADER_BYTES as u32;
+    /// Errors, type, whether a buffer is used, and where the header begins.
+    const LOOKED_AT: u64 = Rhf::ERRORS | 7 << 12 | 1 << 15 | 0x1ff << 44;
+
+    /// That of a context with queues of this layout.
+    pub fn new(layout: &Layout) -> Self {
+        let header_at = u64::from(layout.entry_bytes.saturating_sub(Self::HEADER + RHF_BYTES)) / 4;
+        let pattern = RcvType::Eager.code() << 12 | header_at << 44;
+        Self {
+            pattern: pattern | 1 << 15,
+            bare_pattern: pattern | u64::from(Self::HEADER + ICRC_BYTES) / 4,
+            buffers: layout.eager_buffers,
+            buffer_size: layout.eager_buffer_size.into(),
         }
     }
-    Ok(Parsed { kind, header_at, header_len, payload_at, payload_len })
+
+    /// Nothing is usual: every packet has to be looked at closely.
+    pub fn never() -> Self {
+        Self { pattern: u64::MAX, bare_pattern: u64::MAX, buffers: 0, buffer_size: 0 }
+    }
+
+    /// Whether these are the flags of one without payload. `false` doesn't mean that something is wrong.
+    #[inline]
+    pub fn is_bare(&self, rhf: Rhf) -> bool {
+        const LENGTH: u64 = 0xfff;
+        rhf.0 & (Self::LOOKED_AT | LENGTH) == self.bare_pattern
+    }
+
+    /// Whether these are the flags of one with payload, and that lies inside of one buffer. `false` doesn't mean that something
+    /// is wrong, but that [`parse`] has to look.
+    #[inline]
+    pub fn is(&self, rhf: Rhf) -> bool {
+        let index = u32::from(rhf.eager_index());
+        // Each of the numbers has at most 18 bits, so that nothing overflows, but for a packet that is shorter than its
+        // header: its length is huge here.
+        let len = rhf.length().0.wrapping_mul(4).wrapping_sub(Self::HEADER + ICRC_BYTES);
+        let in_buffer = u64::from(rhf.eager_offset()).wrapping_mul(EAGER_UNIT.into());
+        rhf.0 & Self::LOOKED_AT == self.pattern
+            && index < self.buffers
+            && in_buffer.wrapping_add(len.into()) <= self.buffer_size
+    }
+}
+
+/// Bytes of payload in the eager buffer, when the flags are in order.
+#[inline]
+pub(super) const fn payload_len(rhf: Rhf, kind: PacketKind, header_len: u32) -> u32 {
+    if rhf.uses_eager() { rhf.length().0.wrapping_mul(4).saturating_sub(header_len + kind.tail_bytes()) } else { 0 }
+}
+
+/// Where the payload begins in the eager buffers.
+pub(super) const fn payload_at(rhf: Rhf, layout: &Layout) -> u32 {
+    if !rhf.uses_eager() {
+        return 0;
+    }
+    let in_buffer = (rhf.eager_offset() as u32).wrapping_mul(EAGER_UNIT);
+    (rhf.eager_index() as u32).wrapping_mul(layout.eager_buffer_size).wrapping_add(in_buffer)
 }
 
 #[cfg(test)]
@@ -137,7 +211,7 @@ mod tests {
             let entry_bytes = [64, 128][entry];
             let layout = Layout { entry_bytes, eager_buffers: buffers * 8, eager_buffer_size: 1 << order };
             if let Ok(parsed) = parse(Rhf(raw), &layout) {
-                prop_assert_eq!(parsed.header_at + parsed.header_len + RHF_BYTES, entry_bytes);
+                prop_assert!(parsed.header_len + RHF_BYTES <= entry_bytes);
                 if matches!(parsed.kind, PacketKind::Eager | PacketKind::Expected) {
                     prop_assert!(parsed.header_len >= OPX_HEADER_BYTES as u32);
                 }
@@ -149,13 +223,50 @@ mod tests {
         }
     }
 
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        /// The short way never says anything else than the long one.
+        #[test]
+        fn the_usual_packet_is_no_exception(
+            length in 0u32..400, index in 0u16..20, offset in 0u16..300, header in 0u32..40, noise: u64, noisy: bool,
+        ) {
+            let layout = Layout { entry_bytes: 128, eager_buffers: 16, eager_buffer_size: 16384 };
+            let clean = Rhf::new(Dwords(length), RcvType::Eager, 1, Dwords(header)).eager(index, offset);
+            let rhf = Rhf(clean.0 ^ if noisy { noise & noise.rotate_left(17) & noise.rotate_left(41) } else { 0 });
+            if Usual::new(&layout).is(rhf) {
+                let parsed = parse(rhf, &layout).unwrap();
+                prop_assert_eq!((parsed.kind, parsed.header_len), (PacketKind::Eager, Usual::HEADER));
+            }
+            let bare = Rhf(rhf.0 & !(1 << 15));
+            if Usual::new(&layout).is_bare(bare) {
+                let parsed = parse(bare, &layout).unwrap();
+                prop_assert_eq!((parsed.kind, parsed.header_len), (PacketKind::Eager, Usual::HEADER));
+                prop_assert_eq!(parsed.payload_len, 0);
+            }
+            prop_assert!(!Usual::never().is(rhf) && !Usual::never().is_bare(rhf));
+        }
+    }
+
+    #[test]
+    fn the_usual_packet_takes_the_short_way() {
+        let layout = Layout { entry_bytes: 64, eager_buffers: 8, eager_buffer_size: 4096 };
+        let rhf = Rhf::new(Dwords(40), RcvType::Eager, 1, Dwords(0)).eager(7, 60);
+        let usual = Usual::new(&layout);
+        assert!(usual.is(rhf));
+        assert_eq!(parse(rhf, &layout).map(|p| (p.payload_at, p.payload_len)), Ok((7 * 4096 + 60 * 64, 100)));
+        assert!(usual.is_bare(Rhf::new(Dwords(15), RcvType::Eager, 1, Dwords(0))));
+        let short = Rhf::new(Dwords(14), RcvType::Eager, 1, Dwords(0)).eager(7, 60);
+        assert_eq!((usual.is(short), parse(short, &layout)), (false, Err(BadEntry::Short)));
+    }
+
     #[test]
     fn a_bypass_packet_keeps_its_tail() {
         let layout = Layout { entry_bytes: 64, eager_buffers: 8, eager_buffer_size: 4096 };
         // 16 bytes of header right before the flags; 40 bytes behind it.
         let rhf = Rhf::new(Dwords(14), RcvType::Bypass, 1, Dwords(10)).eager(0, 0);
         let parsed = parse(rhf, &layout).unwrap();
-        assert_eq!((parsed.kind, parsed.header_at, parsed.header_len), (PacketKind::Bypass, 40, 16));
+        assert_eq!((parsed.kind, parsed.header_len), (PacketKind::Bypass, 16));
         assert_eq!(parsed.payload_len, 40);
         assert_eq!(parse(Rhf(rhf.0 | 5 << 12), &layout), Err(BadEntry::Type));
     }

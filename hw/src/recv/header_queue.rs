@@ -7,9 +7,9 @@ use opx_defs::wire::rhf::Rhf;
 use std::sync::atomic::Ordering;
 
 /// Where the sequence number lies in the flags.
-const SEQ: u64 = 0xf << 28;
-const FIRST_SEQ: u64 = (Rhf::FIRST_SEQ as u64) << 28;
-const LAST_SEQ: u64 = (Rhf::LAST_SEQ as u64) << 28;
+const SEQ: u32 = 0xf << 28;
+const FIRST_SEQ: u32 = (Rhf::FIRST_SEQ as u32) << 28;
+const LAST_SEQ: u32 = (Rhf::LAST_SEQ as u32) << 28;
 
 /// A header queue and how far it has been read.
 pub(super) struct HeaderQueue {
@@ -20,12 +20,13 @@ pub(super) struct HeaderQueue {
     tail_register: u64,
     /// The word (8 bytes) with the next entry's flags.
     next: usize,
-    /// Words of an entry.
+    /// Words of an entry, and the word of the first one's flags.
     step: usize,
-    /// What `next` becomes 0 + `step` - 1 instead of.
+    first: usize,
+    /// The word that would be the next one's behind the last entry.
     end: usize,
     /// The sequence number that the next entry will have, in its place.
-    seq: u64,
+    seq: u32,
 }
 
 impl HeaderQueue {
@@ -34,7 +35,7 @@ impl HeaderQueue {
         let step = (entry_bytes / 8) as usize;
         let flags = step - 1;
         let end = count as usize * step + flags;
-        Self { entries, tail, tail_register: 0, next: flags, step, end, seq: FIRST_SEQ }
+        Self { entries, tail, tail_register: 0, next: flags, step, first: flags, end, seq: FIRST_SEQ }
     }
 
     /// Memory that a queue set up like that needs.
@@ -42,15 +43,22 @@ impl HeaderQueue {
         (detect == Detect::Tail).then_some(64)
     }
 
-    /// The flags of the next entry, when the chip has written it.
+    /// The flags of the next entry, when the chip has written it. Where entries are found by their tail,
+    /// [`HeaderQueue::next`] has the last word.
     #[inline]
-    pub fn next(&self) -> Option<Rhf> {
+    pub fn peek(&self) -> Option<Rhf> {
         // This read makes the entry's header, which was written before, visible to later reads.
         let flags = u64::from_le(self.entries.memory().words().get(self.next)?.load(Ordering::Acquire));
-        if flags & SEQ != self.seq || self.tail.as_ref().is_some_and(|tail| !self.tail_moved(tail)) {
-            return None;
+        if flags as u32 & SEQ == self.seq { Some(Rhf(flags)) } else { None }
+    }
+
+    /// The flags of the next entry, when the chip has written it and, if that is to be looked at, its tail says so.
+    pub fn next(&self) -> Option<Rhf> {
+        let rhf = self.peek()?;
+        match &self.tail {
+            Some(tail) if !self.tail_moved(tail) => None,
+            _ => Some(rhf),
         }
-        Some(Rhf(flags))
     }
 
     /// Whether the tail is beyond the next entry. Entries from another round have another sequence number, so that any
@@ -63,20 +71,49 @@ impl HeaderQueue {
     /// Goes on to the entry after the one that [`HeaderQueue::next`] gave.
     #[inline]
     pub fn advance(&mut self) {
-        let next = self.next.wrapping_add(self.step);
-        self.next = if next == self.end { self.step - 1 } else { next };
-        self.seq = if self.seq == LAST_SEQ { FIRST_SEQ } else { self.seq.wrapping_add(FIRST_SEQ) };
+        self.next = self.next.wrapping_add(self.step);
+        if self.next == self.end {
+            self.wrap();
+        }
+        self.seq = self.seq.wrapping_add(FIRST_SEQ);
+        if self.seq > LAST_SEQ {
+            self.wrap_seq();
+        }
     }
 
-    /// Where the next entry begins, in bytes.
+    // Seldom enough that a jump is better than a choice made each time.
+    #[cold]
+    fn wrap(&mut self) {
+        self.next = self.first;
+    }
+
+    #[cold]
+    fn wrap_seq(&mut self) {
+        self.seq = FIRST_SEQ;
+    }
+
+    /// The next entry's place in the queue, to be compared and given to [`HeaderQueue::passed_since`].
     #[inline]
-    pub fn position(&self) -> usize {
-        self.next.wrapping_sub(self.step - 1).wrapping_mul(8)
+    pub fn place(&self) -> usize {
+        self.next
+    }
+
+    /// Words from an earlier place to this one; less than the whole queue.
+    #[inline]
+    pub fn passed_since(&self, place: usize) -> usize {
+        let passed = self.next.wrapping_sub(place);
+        if self.next >= place { passed } else { passed.wrapping_add(self.end).wrapping_sub(self.first) }
+    }
+
+    /// The word that holds the next entry's flags.
+    #[inline]
+    pub fn flags_at(&self) -> u32 {
+        self.next as u32
     }
 
     /// Where the next entry begins, in dwords: what the chip calls the head.
     pub fn head_dwords(&self) -> u64 {
-        self.position() as u64 / 4
+        self.next.wrapping_sub(self.first) as u64 * 2
     }
 
     /// Takes note of the tail register; `true` when that finds an entry that the copy in memory didn't.
@@ -98,7 +135,7 @@ impl HeaderQueue {
         if let Some(tail) = &self.tail {
             tail.write_u64(0, 0);
         }
-        (self.next, self.seq, self.tail_register) = (self.step - 1, FIRST_SEQ, 0);
+        (self.next, self.seq, self.tail_register) = (self.first, FIRST_SEQ, 0);
     }
 
     /// The memory behind it.

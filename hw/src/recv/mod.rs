@@ -21,6 +21,7 @@ pub use received::Received;
 
 use crate::error::{ContextError, Gone, Stuck};
 use crate::hfi::{Inner, lock};
+use entry::{Usual, payload_at};
 use expected::Expected;
 use flow::FlowTable;
 use header_queue::HeaderQueue;
@@ -66,13 +67,14 @@ const SETTLE: Duration = Duration::from_micros(20);
 pub struct RecvContext<B: PciFunction> {
     queue: HeaderQueue,
     layout: Layout,
-    /// Entries passed since the chip was told.
-    passed: u32,
-    /// Packets given out and not released yet.
-    unreleased: u32,
+    usual: Usual,
+    /// How far entries were released, and how far the chip was told so; it is told after so many words.
+    released: usize,
+    told: usize,
+    told_every: usize,
     /// Eager buffer of the last packet, and what the chip knows about that.
-    eager_head: u16,
-    told_eager_head: u16,
+    eager_head: u32,
+    told_eager_head: u32,
     counts: RecvCounts,
     eager: DmaBlock,
     inner: Arc<Inner<B>>,
@@ -107,15 +109,15 @@ impl<B: PciFunction> RecvContext<B> {
         let first_expected = first_entry + config.eager_buffers;
         let number = RcvCtxt(number);
         // From here on, dropping it gives everything back.
+        let layout =
+            Layout { entry_bytes, eager_buffers: config.eager_buffers, eager_buffer_size: config.eager_buffer_size };
         let mut context = Self {
             queue: HeaderQueue::new(headers, tail, config.header_entries, entry_bytes),
-            layout: Layout {
-                entry_bytes,
-                eager_buffers: config.eager_buffers,
-                eager_buffer_size: config.eager_buffer_size,
-            },
-            passed: 0,
-            unreleased: 0,
+            layout,
+            usual: if config.detect == Detect::Sequence { Usual::new(&layout) } else { Usual::never() },
+            released: 0,
+            told: 0,
+            told_every: (config.head_batch * entry_bytes / 8) as usize,
             eager_head: 0,
             told_eager_head: 0,
             counts: RecvCounts::default(),
@@ -175,7 +177,8 @@ impl<B: PciFunction> RecvContext<B> {
     fn enable(&mut self) -> Result<(), ContextError> {
         use csr::{RCV_CTXT_CTRL as ctrl, RCV_EGR_CTRL as egr, RCV_TID_CTRL as tid};
         self.queue.reset();
-        (self.passed, self.unreleased, self.eager_head, self.told_eager_head) = (0, 0, 0, 0);
+        (self.released, self.told) = (self.queue.place(), self.queue.place());
+        (self.eager_head, self.told_eager_head) = (0, 0);
         let (regs, n, config) = (&self.inner.regs, self.index(), &self.config);
         let (headers, tail) = self.queue.addresses();
         let old = regs.read_at(&csr::RCV_CTXT_CTRL, n)?;
@@ -305,29 +308,45 @@ impl<B: PciFunction> RecvContext<B> {
     /// are handed up, too: see [`Received::errors`].
     #[inline]
     pub fn poll(&mut self) -> Option<Received> {
-        let rhf = self.queue.next()?;
-        match self.take(rhf) {
+        let rhf = self.queue.peek()?;
+        if self.usual.is(rhf) {
+            self.eager_head = rhf.eager_index().into();
+        } else if !self.usual.is_bare(rhf) {
+            return self.take_unusual();
+        }
+        let flags_at = self.queue.flags_at();
+        self.queue.advance();
+        self.counts.packets = self.counts.packets.wrapping_add(1);
+        Some(Received::new(rhf, flags_at, PacketKind::Eager, Usual::HEADER))
+    }
+
+    #[inline(never)]
+    fn take_unusual(&mut self) -> Option<Received> {
+        match self.take(self.queue.next()?) {
             Ok(received) => Some(received),
             Err(_) => self.skip(),
         }
     }
 
-    #[inline]
     fn take(&mut self, rhf: Rhf) -> Result<Received, BadEntry> {
-        let entry_at = self.queue.position() as u32;
+        let flags_at = self.queue.flags_at();
+        let all_released = self.released == self.queue.place();
         self.queue.advance();
-        self.passed = self.passed.wrapping_add(1);
-        let parsed = parse(rhf, &self.layout)?;
+        let parsed = parse(rhf, &self.layout);
+        if parsed.is_err() && all_released {
+            // Nobody will release what nobody gets.
+            self.released = self.queue.place();
+        }
+        let parsed = parsed?;
         if rhf.uses_eager() {
-            self.eager_head = rhf.eager_index();
+            self.eager_head = rhf.eager_index().into();
         }
         if rhf.errors() != 0 {
             self.counts.errors += 1;
             self.counts.by_error.note(rhf);
         }
         self.counts.packets = self.counts.packets.wrapping_add(1);
-        self.unreleased = self.unreleased.wrapping_add(1);
-        Ok(Received::new(rhf, entry_at, parsed))
+        Ok(Received::new(rhf, flags_at, parsed.kind, parsed.header_len))
     }
 
     /// Goes past entries that make no sense.
@@ -336,7 +355,7 @@ impl<B: PciFunction> RecvContext<B> {
         self.counts.bad_entries += 1;
         // However fast the chip writes nonsense, this ends.
         for _ in 0..self.config.header_entries {
-            if self.unreleased == 0 {
+            if self.released == self.queue.place() {
                 self.release();
             }
             match self.take(self.queue.next()?) {
@@ -356,10 +375,10 @@ impl<B: PciFunction> RecvContext<B> {
             return header;
         }
         // A header begins at a whole dword; of the usual size it begins at a whole qword, as its entry does.
-        let first = received.header_at as usize / 8;
+        let first = received.header_at() as usize / 8;
         let words = self.queue.memory().memory().words().get(first..first + OPX_HEADER_BYTES / 8);
         match words {
-            Some(words) if received.header_at.is_multiple_of(8) => {
+            Some(words) if received.header_at().is_multiple_of(8) => {
                 for (bytes, word) in header.chunks_exact_mut(8).zip(words) {
                     bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
                 }
@@ -373,28 +392,33 @@ impl<B: PciFunction> RecvContext<B> {
 
     /// Copies a packet's header, as much as there is and fits; the result is how much.
     pub fn copy_header(&self, received: &Received, to: &mut [u8]) -> usize {
-        copy(self.queue.memory(), received.header_at, received.header_len.min(self.queue.header_room() as u32), to)
+        copy(
+            self.queue.memory(),
+            received.header_at(),
+            (received.header_len() as u32).min(self.queue.header_room() as u32),
+            to,
+        )
     }
 
     /// Copies a packet's payload, as much as there is and fits; the result is how much.
     pub fn copy_payload(&self, received: &Received, to: &mut [u8]) -> usize {
-        copy(&self.eager, received.payload_at, received.payload_len, to)
+        copy(&self.eager, payload_at(received.rhf(), &self.layout), received.payload_len() as u32, to)
     }
 
     /// All packets taken so far have been used up: what they lie in may be filled again. The chip is told once in a
     /// while.
     #[inline]
     pub fn release(&mut self) {
-        self.unreleased = 0;
-        if self.passed >= self.config.head_batch {
+        self.released = self.queue.place();
+        if self.queue.passed_since(self.told) >= self.told_every {
             self.update_heads();
         }
     }
 
     /// As [`RecvContext::release`], and tells the chip now.
     pub fn release_now(&mut self) {
-        self.unreleased = 0;
-        if self.passed > 0 {
+        self.released = self.queue.place();
+        if self.released != self.told {
             self.update_heads();
         }
     }
@@ -409,7 +433,7 @@ impl<B: PciFunction> RecvContext<B> {
         }
         let head = csr::RCV_HDR_HEAD::HEAD.put(self.queue.head_dwords());
         regs.write_at(&csr::RCV_HDR_HEAD, n, csr::RCV_HDR_HEAD::COUNTER.put(INTERRUPT_PACKETS) | head);
-        self.passed = 0;
+        self.told = self.queue.place();
         self.counts.head_updates = self.counts.head_updates.wrapping_add(1);
     }
 }

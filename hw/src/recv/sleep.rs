@@ -31,7 +31,7 @@ impl<B: PciFunction> RecvContext<B> {
             return Ok(true);
         }
         // Writing the head starts the interrupt's count of packets and time anew.
-        self.unreleased = 0;
+        self.released = self.queue.place();
         let tail = self.inner.regs.read_at(&csr::RCV_HDR_TAIL, n)?;
         let head = self.queue.head_dwords();
         self.update_heads();

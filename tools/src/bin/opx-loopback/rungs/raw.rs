@@ -71,7 +71,7 @@ impl<B: PciFunction> RawReceiver<B> {
         let Some(received) = self.recv.poll() else { return Ok(None) };
         let header = Header(self.recv.header(&received));
         let len = self.recv.copy_payload(&received, &mut self.payload);
-        let errors = received.rhf.errors();
+        let errors = received.errors();
         self.recv.release();
         if errors != 0 {
             return Err(Failure::wrong(format!("a packet arrived with error flags {errors:#x}")));
