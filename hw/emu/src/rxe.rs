@@ -2,6 +2,8 @@
 
 use crate::board::Board;
 use crate::config::Config;
+use crate::inject::ReceiveFault;
+use crate::inject::receive::FREEZING;
 use crate::packet::Packet;
 use crate::rcvarray::RcvArray;
 use crate::rxe_context::{Arrival, RcvContext};
@@ -19,6 +21,8 @@ use opx_defs::wire::rhf::Rhf;
 pub enum RxeEvent {
     /// The packets of a context have waited for RCV_AVAIL_TIME_OUT.
     Available(RcvCtxt),
+    /// The flags of a packet are written that came later than its tail: a fault that was asked for.
+    LateEntry(RcvCtxt),
 }
 
 /// Places in RCV_COUNTER_ARRAY32 that the model counts in.
@@ -309,8 +313,15 @@ impl Rxe {
         if !self.contexts.get(number).is_some_and(RcvContext::is_enabled) {
             return board.drop_packet(DropReason::NoContext);
         }
+        let fault = board.plans.receive.due(route.context.0);
+        if let Some(error) = fault.and_then(ReceiveFault::error) {
+            self.errors.raise(board, error.mask());
+            if error.mask() & FREEZING != 0 {
+                board.freeze();
+            }
+        }
         let bypass_header = csr::RCV_BYPASS::HDR_SIZE.get(self.routes.bypass) as usize * 4;
-        let arrival = Arrival { packet, route, errors, bypass_header };
+        let arrival = Arrival { packet, route, errors, bypass_header, fault };
         self.with_context(number, |context, array, counters| {
             context.offer(board, array, counters, arrival);
             true
@@ -326,6 +337,11 @@ impl Rxe {
     /// An event asked for earlier.
     pub fn on_event(&mut self, board: &mut Board, event: RxeEvent) {
         match event {
+            RxeEvent::LateEntry(number) => {
+                if let Some(context) = self.contexts.get_mut(usize::from(number.0)) {
+                    context.write_late_entries(board);
+                }
+            }
             RxeEvent::Available(number) => {
                 if let Some(context) = self.contexts.get_mut(usize::from(number.0)) {
                     context.on_timer(board);

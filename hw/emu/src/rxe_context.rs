@@ -2,6 +2,7 @@
 
 use crate::board::Board;
 use crate::event::Event;
+use crate::inject::ReceiveFault;
 use crate::packet::Packet;
 use crate::rcvarray::RcvArray;
 use crate::rxe::{RcvCounter, RcvCounters, RxeEvent};
@@ -19,6 +20,8 @@ use std::time::Duration;
 
 /// One tick of RCV_AVAIL_TIME_OUT: 64 clocks of 805 MHz.
 const AVAIL_TICK: Duration = Duration::from_nanos(80);
+/// By how much a late entry is late.
+const LATE: Duration = Duration::from_micros(2);
 /// RHF type errors of packets of type "error" (`common.h RHF_RTE_ERROR_*`).
 const KHDR_MIN_LEN: u64 = 2;
 const KHDR_KVER: u64 = 4;
@@ -34,6 +37,8 @@ pub struct Arrival {
     pub errors: u64,
     /// Bytes of a bypass packet's header.
     pub bypass_header: usize,
+    /// What goes wrong with it, because that was asked for.
+    pub fault: Option<ReceiveFault>,
 }
 
 /// One receive context.
@@ -72,6 +77,8 @@ pub struct RcvContext {
     /// When the oldest of the waiting packets has waited long enough.
     deadline: Option<Instant>,
     timer_pending: bool,
+    /// Flags that are still to be written, and where: those of packets that are later than their tail.
+    late: Vec<(Iova, u64)>,
 }
 
 const fn kernel(csr: csr::Csr) -> u32 {
@@ -143,6 +150,7 @@ impl RcvContext {
             fired: false,
             deadline: None,
             timer_pending: false,
+            late: Vec::new(),
         }
     }
 
@@ -269,6 +277,7 @@ impl RcvContext {
         (self.egr_index, self.egr_offset) = (0, 0);
         self.hdr_head = csr::RCV_HDR_HEAD::HEAD.set(self.hdr_head, 0);
         (self.waiting, self.fired, self.deadline) = (0, false, None);
+        self.late.clear();
     }
 
     // A DMA fault on the tail can't be told to anybody: the header queue is right, only the copy of the tail is old.
@@ -340,6 +349,14 @@ impl RcvContext {
         }
     }
 
+    /// Writes the flags that were late.
+    pub fn write_late_entries(&mut self, board: &mut Board) {
+        for (at, flags) in std::mem::take(&mut self.late) {
+            // As with any entry, a place that can't be reached can't be told to anybody.
+            let _ = board.dma.write_u64(at, flags);
+        }
+    }
+
     /// A packet arrives; it waits behind those that wait already.
     pub fn offer(&mut self, board: &mut Board, array: &RcvArray, counters: &mut RcvCounters, arrival: Arrival) {
         let refused =
@@ -386,6 +403,10 @@ impl RcvContext {
             return None;
         }
         let mut kind = route.kind;
+        if let Some(code) = arrival.fault.and_then(ReceiveFault::broken) {
+            (kind, errors) = (RcvType::Error, errors | code << 56);
+        }
+        errors |= arrival.fault.and_then(ReceiveFault::flag).unwrap_or(0);
         if route.kdeth_short {
             (kind, errors) = (RcvType::Error, errors | KHDR_MIN_LEN << 56);
         } else if route.kdeth.is_some_and(|kdeth| kdeth.version() != KDETH_VERSION) {
@@ -482,10 +503,17 @@ impl RcvContext {
             let at = Iova(self.hdr_addr).plus(u64::from(self.tail) * 4);
             let header = body.get(..header_len).unwrap_or_default();
             let flags_at = at.plus(u64::from(entry - 2) * 4);
-            written = board
-                .dma
-                .write(Iova(flags_at.0.wrapping_sub(header_len as u64)), header)
-                .and_then(|()| board.dma.write_u64(flags_at, rhf.0));
+            written =
+                board.dma.write(Iova(flags_at.0.wrapping_sub(header_len as u64)), header).and_then(|()| match arrival
+                    .fault
+                {
+                    Some(ReceiveFault::LateEntry) => {
+                        self.late.push((flags_at, rhf.0));
+                        board.after(LATE, Event::Rxe(RxeEvent::LateEntry(self.number)));
+                        Ok(())
+                    }
+                    _ => board.dma.write_u64(flags_at, rhf.0),
+                });
         }
         if written.is_err() {
             board.drop_packet(DropReason::DmaFault);
@@ -505,7 +533,7 @@ impl RcvContext {
         }
         self.seq = Rhf::next_seq(self.seq);
         self.tail = next;
-        if CTRL::TAIL_UPD.is_set(self.ctrl) {
+        if CTRL::TAIL_UPD.is_set(self.ctrl) && arrival.fault != Some(ReceiveFault::LostTail) {
             self.write_tail(board);
         }
         self.waiting += 1;

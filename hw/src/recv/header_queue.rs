@@ -16,8 +16,8 @@ pub(super) struct HeaderQueue {
     entries: DmaBlock,
     /// The chip's copy of the tail, when entries are found by it.
     tail: Option<DmaBlock>,
-    /// What the tail register said when the copy was looked at in vain.
-    tail_register: u64,
+    /// What the tail register said when the copy was looked at in vain, until entries up to there have been read.
+    tail_register: Option<u64>,
     /// The word (8 bytes) with the next entry's flags.
     next: usize,
     /// Words of an entry, and the word of the first one's flags.
@@ -35,7 +35,7 @@ impl HeaderQueue {
         let step = (entry_bytes / 8) as usize;
         let flags = step - 1;
         let end = count as usize * step + flags;
-        Self { entries, tail, tail_register: 0, next: flags, step, first: flags, end, seq: FIRST_SEQ }
+        Self { entries, tail, tail_register: None, next: flags, step, first: flags, end, seq: FIRST_SEQ }
     }
 
     /// Memory that a queue set up like that needs.
@@ -65,7 +65,7 @@ impl HeaderQueue {
     /// difference will do.
     fn tail_moved(&self, tail: &DmaBlock) -> bool {
         let head = self.head_dwords();
-        tail.read_u64(0) != head || self.tail_register != head
+        tail.read_u64(0) != head || self.tail_register.is_some_and(|tail| tail != head)
     }
 
     /// Goes on to the entry after the one that [`HeaderQueue::next`] gave.
@@ -119,8 +119,15 @@ impl HeaderQueue {
     /// Takes note of the tail register; `true` when that finds an entry that the copy in memory didn't.
     pub fn note_tail(&mut self, register: u64) -> bool {
         let before = self.next().is_some();
-        self.tail_register = register;
+        self.tail_register = Some(register);
         !before && self.next().is_some()
+    }
+
+    /// Forgets what the tail register said once that is behind.
+    pub fn forget_tail(&mut self) {
+        if self.tail_register == Some(self.head_dwords()) {
+            self.tail_register = None;
+        }
     }
 
     /// Where the chip writes entries, and where it writes the tail if it does.
@@ -135,7 +142,7 @@ impl HeaderQueue {
         if let Some(tail) = &self.tail {
             tail.write_u64(0, 0);
         }
-        (self.next, self.seq, self.tail_register) = (self.first, FIRST_SEQ, 0);
+        (self.next, self.seq, self.tail_register) = (self.first, FIRST_SEQ, None);
     }
 
     /// The memory behind it.

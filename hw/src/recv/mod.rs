@@ -332,6 +332,7 @@ impl<B: PciFunction> RecvContext<B> {
         let flags_at = self.queue.flags_at();
         let all_released = self.released == self.queue.place();
         self.queue.advance();
+        self.queue.forget_tail();
         let parsed = parse(rhf, &self.layout);
         if parsed.is_err() && all_released {
             // Nobody will release what nobody gets.

@@ -5,7 +5,7 @@
 
 mod chip;
 mod pio;
-mod receive;
+pub(crate) mod receive;
 mod sdma;
 
 pub use chip::ChipFault;
