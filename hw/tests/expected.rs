@@ -352,7 +352,7 @@ fn limits_are_told_and_room_is_made() {
     assert!(matches!(error, ContextError::TooManyBytes { lacking: 73_728, most: 65_536, .. }), "{error}");
     ends.recv.expect(&memory, 512 << 10..544 << 10).unwrap();
     assert!(held.iter().all(ExpectedBuffer::is_valid), "what is in use stays");
-    for range in [0..0, 5..4, 0..(1 << 20) + 1] {
+    for range in [0..0, std::ops::Range { start: 5, end: 4 }, 0..(1 << 20) + 1] {
         assert!(matches!(ends.recv.expect(&memory, range), Err(ContextError::BadParameter { .. })));
     }
 }
@@ -392,7 +392,7 @@ proptest! {
         let mut held = Vec::new();
         for (n, (start, len, keep)) in ranges.into_iter().enumerate() {
             // Payload and offsets count in dwords.
-            let range = start & !3..(start & !3) + (len + 3 & !3);
+            let range = start & !3..(start & !3) + ((len + 3) & !3);
             let Ok(buffer) = ends.recv.expect(&memory, range.clone()) else { continue };
             let flow = ends.recv.flow(true).unwrap();
             let sent = data(range.len(), n as u8);

@@ -150,7 +150,7 @@ impl Usual {
         let pattern = RcvType::Eager.code() << 12 | header_at << 44;
         Self {
             pattern: pattern | 1 << 15,
-            bare_pattern: pattern | u64::from(Self::HEADER + ICRC_BYTES) / 4,
+            bare_pattern: pattern | (u64::from(Self::HEADER + ICRC_BYTES) / 4),
             buffers: layout.eager_buffers,
             buffer_size: layout.eager_buffer_size.into(),
         }

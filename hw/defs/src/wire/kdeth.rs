@@ -37,7 +37,7 @@ impl Kdeth {
         if offset >= tid.bytes() || !offset.is_multiple_of(unit) {
             return None;
         }
-        let dw0 = KDETH_VERSION << 30 | tid.ctrl().code() << 26 | (tid.pair() as u32) << 16 | om | offset / unit;
+        let dw0 = KDETH_VERSION << 30 | tid.ctrl().code() << 26 | (tid.pair() as u32) << 16 | om | (offset / unit);
         Some(Self { dw0, dw1: job_key.0 as u32 })
     }
 

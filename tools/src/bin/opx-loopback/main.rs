@@ -112,6 +112,8 @@ fn climb(
             ("pio errors", rungs::pio_errors),
             ("sdma", rungs::sdma),
             ("eager receive", rungs::eager_receive),
+            ("expected receive", rungs::expected_receive),
+            ("steering", rungs::steering),
             ("messages", rungs::messages),
             ("rendezvous", rungs::rendezvous),
             ("reliability", rungs::reliability),

@@ -1,6 +1,7 @@
 //! The rungs of the ladder, from single registers to reliable messages.
 
 mod eager_receive;
+mod expected_receive;
 mod file;
 mod interrupts;
 mod messages;
@@ -9,8 +10,10 @@ mod pio_errors;
 mod raw;
 mod registers;
 mod sdma;
+mod steering;
 
 pub use eager_receive::eager_receive;
+pub use expected_receive::expected_receive;
 pub use file::{file, receive_file, send_file};
 pub use interrupts::interrupts;
 pub use messages::{messages, reliability, rendezvous};
@@ -18,3 +21,4 @@ pub use pio::pio;
 pub use pio_errors::pio_errors;
 pub use registers::registers;
 pub use sdma::sdma;
+pub use steering::steering;
