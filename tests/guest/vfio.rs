@@ -19,8 +19,19 @@ const ADAPTER: &str = "0000:01:00.0";
 /// Functions of the contract suite.
 const CONTRACTS: u32 = 15;
 /// What opx-loopback has to pass, in order.
-const RUNGS: [&str; 9] =
-    ["registers", "interrupts", "pio", "pio errors", "sdma", "eager receive", "messages", "rendezvous", "reliability"];
+const RUNGS: [&str; 11] = [
+    "registers",
+    "interrupts",
+    "pio",
+    "pio errors",
+    "sdma",
+    "eager receive",
+    "expected receive",
+    "steering",
+    "messages",
+    "rendezvous",
+    "reliability",
+];
 
 /// On the kernel of trixie.
 pub fn trixie(run: &Run) -> Result<(), GuestError> {

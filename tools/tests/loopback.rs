@@ -12,8 +12,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use tempfile::TempDir;
 
-const RUNGS: [&str; 9] =
-    ["registers", "interrupts", "pio", "pio errors", "sdma", "eager receive", "messages", "rendezvous", "reliability"];
+const RUNGS: [&str; 11] = [
+    "registers",
+    "interrupts",
+    "pio",
+    "pio errors",
+    "sdma",
+    "eager receive",
+    "expected receive",
+    "steering",
+    "messages",
+    "rendezvous",
+    "reliability",
+];
 const FAULTS: [&str; 8] = ["--loss", "5", "--dup", "2", "--reorder", "5", "--corrupt", "1"];
 
 fn loopback(args: &[&str]) -> Command {

@@ -216,7 +216,7 @@ mod tests {
                     prop_assert!(parsed.header_len >= OPX_HEADER_BYTES as u32);
                 }
                 let (from, to) = (parsed.payload_at, parsed.payload_at + parsed.payload_len);
-                prop_assert!(to <= buffers * 8 << order);
+                prop_assert!(to <= (buffers * 8) << order);
                 prop_assert!(parsed.payload_len == 0 || from >> order == (to - 1) >> order, "spans two buffers");
                 prop_assert!(from % 64 == 0);
             }
