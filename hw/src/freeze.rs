@@ -115,6 +115,8 @@ impl<B: PciFunction> Inner<B> {
         for (engine, head) in (0..self.info.sizes.sdma_engines).zip(&self.frozen.heads) {
             let slot = self.regs.read_at(&csr::SEND_DMA_HEAD, engine)? & 0xffff;
             head.store(slot as u32, Ordering::Release);
+            // sdma.c:sdma_freeze_notify, s80: an owner who doesn't know yet and rings must start nothing from the old ring.
+            self.regs.write_at(&csr::SEND_DMA_CTRL, engine, 0);
         }
         // chip.c:rxe_freeze.
         let port = csr::RCV_CTRL::RCV_PORT_ENABLE;

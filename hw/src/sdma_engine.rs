@@ -287,7 +287,7 @@ impl<B: PciFunction> SdmaEngine<B> {
 
     /// Stops the engine: it reads no memory afterwards, and writes none but its head. Gives the slot that it would have done
     /// next: the descriptors before that are done, those from there on aren't, though some of their packets may have left.
-    /// `None` after a freeze, which may have set the register to 0: the head in memory is all that is left.
+    /// `None` when several freezes have passed: the head in memory is all that is left then.
     ///
     /// # Errors
     /// When the engine doesn't halt, or the adapter is gone.
@@ -306,7 +306,18 @@ impl<B: PciFunction> SdmaEngine<B> {
         }
         // The read also makes sure that a head on its way to memory has arrived.
         let head = regs.read_at(&csr::SEND_DMA_HEAD, n)?;
-        Ok((!self.is_stale()).then_some(head as u32 & 0xffff))
+        Ok(if self.is_stale() { self.head_at_freeze() } else { Some(head as u32 & 0xffff) })
+    }
+
+    /// Where the freeze that stopped the engine found it, when it was the only one and is over.
+    fn head_at_freeze(&self) -> Option<u32> {
+        let frozen = &self.inner.frozen;
+        if frozen.get() {
+            return None;
+        }
+        let head = frozen.head(self.number);
+        // The next freeze would have begun before it overwrote the head.
+        (frozen.epoch() == self.epoch.wrapping_add(1)).then_some(head)
     }
 
     /// Stops the engine, forgets what is in the ring and starts it anew, at slot 0 and generation 0.

@@ -176,7 +176,7 @@ impl<B: PciFunction> PioSender<B> {
         let end = u64::from(start.0) + (blocks * BLOCK) as u64;
         if pbc.length().0 as usize != dwords.wrapping_add(HEAD_DWORDS as usize)
             || end > u64::from(self.buffer.1.0)
-            || self.ctxt.needs_recovery()
+            || self.ctxt.is_stale()
             || !self.credits.take(Blocks(blocks as u16))
         {
             return None;
@@ -232,7 +232,7 @@ impl<B: PciFunction> PioSender<B> {
             return Err(self.wrong_length(length, payload));
         }
         let needed = length.blocks();
-        if self.ctxt.needs_recovery() || !self.credits.take(needed) {
+        if self.ctxt.is_stale() || !self.credits.take(needed) {
             self.take_slowly(needed)?;
         }
         self.counters.packets = self.counters.packets.wrapping_add(1);
@@ -295,7 +295,7 @@ impl<B: PciFunction> PioSender<B> {
     /// [`PioError::Refused`], [`PioError::Halted`], [`PioError::Frozen`], [`PioError::Gone`].
     pub fn check(&mut self) -> Result<(), PioError> {
         let ctxt = self.ctxt.number();
-        if self.ctxt.needs_recovery() {
+        if self.ctxt.is_stale() {
             return Err(PioError::Frozen { ctxt });
         }
         if !self.take_returns() {
@@ -319,7 +319,7 @@ impl<B: PciFunction> PioSender<B> {
     /// # Errors
     /// When the chip doesn't do it in time; after a freeze also while the link is down.
     pub fn restart(&mut self) -> Result<(), ContextError> {
-        if self.halted || self.ctxt.needs_recovery() {
+        if self.halted || self.ctxt.is_stale() {
             self.ctxt.restart()?
         } else {
             self.ctxt.reset()?

@@ -21,6 +21,7 @@ pub use received::Received;
 
 use crate::error::{ContextError, Gone, Stuck};
 use crate::hfi::{Inner, lock};
+use crate::moderation::{Moderation, Moderator};
 use entry::{Usual, payload_at};
 use expected::Expected;
 use flow::FlowTable;
@@ -38,10 +39,6 @@ use std::time::Duration;
 
 /// Dwords after the BTH that stay in the header queue: KDETH and software's header (`chip.h:DEFAULT_RCVHDRSIZE`).
 const KDETH_DWORDS: u64 = 9;
-/// An interrupt comes after so many packets, or so many units of 64 cclks after the first
-/// (`chip.c:rcv_intr_count, rcv_intr_timeout`: 16 packets, 840 ns).
-const INTERRUPT_PACKETS: u64 = 16;
-const INTERRUPT_TIMEOUT: u64 = 10;
 /// What a disabled context may still have underway to memory (`init.c:shutdown_device`).
 const SETTLE: Duration = Duration::from_micros(20);
 
@@ -85,6 +82,9 @@ pub struct RecvContext<B: PciFunction> {
     vector: Option<u16>,
     /// The freeze that it was set up after.
     epoch: u32,
+    moderator: Moderator,
+    /// Packets taken when the interrupt was last armed.
+    armed_at: u64,
     expected: Arc<Expected<B>>,
     flows: Arc<FlowTable<B>>,
 }
@@ -127,6 +127,8 @@ impl<B: PciFunction> RecvContext<B> {
             config,
             vector: None,
             epoch,
+            moderator: Moderator::new(Moderation::default()),
+            armed_at: 0,
             expected: Expected::new(inner, number, first_expected, &config),
             flows: FlowTable::new(inner, number, config.flows),
             inner: Arc::clone(inner),
@@ -221,8 +223,8 @@ impl<B: PciFunction> RecvContext<B> {
             regs.read_at(&csr::RCV_HDR_HEAD, n)?;
         }
         // These two take effect only when they are written after the context is enabled.
-        regs.write_at(&csr::RCV_AVAIL_TIME_OUT, n, csr::RCV_AVAIL_TIME_OUT::TIME_OUT_RELOAD.put(INTERRUPT_TIMEOUT));
-        regs.write_at(&csr::RCV_HDR_HEAD, n, csr::RCV_HDR_HEAD::COUNTER.put(INTERRUPT_PACKETS));
+        regs.write_at(&csr::RCV_AVAIL_TIME_OUT, n, self.moderator.timeout());
+        regs.write_at(&csr::RCV_HDR_HEAD, n, self.moderator.count());
         let value = regs.read_at(&csr::RCV_CTXT_CTRL, n)?;
         if !ctrl::ENABLE.is_set(value) {
             let register = format!("{}[{n}]", csr::RCV_CTXT_CTRL.name);
@@ -433,7 +435,7 @@ impl<B: PciFunction> RecvContext<B> {
             self.told_eager_head = self.eager_head;
         }
         let head = csr::RCV_HDR_HEAD::HEAD.put(self.queue.head_dwords());
-        regs.write_at(&csr::RCV_HDR_HEAD, n, csr::RCV_HDR_HEAD::COUNTER.put(INTERRUPT_PACKETS) | head);
+        regs.write_at(&csr::RCV_HDR_HEAD, n, self.moderator.count() | head);
         self.told = self.queue.place();
         self.counts.head_updates = self.counts.head_updates.wrapping_add(1);
     }

@@ -2,6 +2,7 @@
 
 use super::RecvContext;
 use crate::error::Gone;
+use crate::moderation::{Moderation, Moderator};
 use opx_bus::{Irq, PciFunction};
 use opx_defs::csr;
 use opx_defs::source::Source;
@@ -14,6 +15,12 @@ impl<B: PciFunction> RecvContext<B> {
     /// The interrupt that packets raise, when the context was made with one.
     pub fn irq(&self) -> Option<&Irq> {
         self.vector.and_then(|vector| self.inner.irqs.get(usize::from(vector)))
+    }
+
+    /// Changes when packets raise the interrupt, from the next [`RecvContext::arm`] on.
+    pub fn set_moderation(&mut self, moderation: Moderation) {
+        self.moderator = Moderator::new(moderation);
+        self.inner.regs.write_at(&csr::RCV_AVAIL_TIME_OUT, self.index(), self.moderator.timeout());
     }
 
     /// Prepares to sleep on [`RecvContext::irq`]: `true` when a packet is there already, so don't. When it isn't, any
@@ -29,6 +36,14 @@ impl<B: PciFunction> RecvContext<B> {
         self.inner.regs.read_any(&csr::CCE_INT_CLEAR, source.word())?;
         if self.queue.next().is_some() {
             return Ok(true);
+        }
+        // chip.c:update_usrhead: the time first, so that it counts when the head starts it.
+        let taken = self.counts.packets.wrapping_sub(self.armed_at);
+        self.armed_at = self.counts.packets;
+        if taken > 0
+            && let Some(timeout) = self.moderator.adjust(taken)
+        {
+            self.inner.regs.write_at(&csr::RCV_AVAIL_TIME_OUT, n, timeout);
         }
         // Writing the head starts the interrupt's count of packets and time anew.
         self.released = self.queue.place();

@@ -241,7 +241,7 @@ impl<B: PciFunction> SendContext<B> {
 
     /// Whether an error or a freeze halted it; also when the adapter is gone.
     pub fn is_halted(&self) -> bool {
-        self.needs_recovery()
+        self.is_stale()
             || match self.inner.regs.read_at(&csr::SEND_CTXT_STATUS, self.index()) {
                 Ok(status) => csr::SEND_CTXT_STATUS::CTXT_HALTED.is_set(status),
                 Err(_) => true,
@@ -250,7 +250,7 @@ impl<B: PciFunction> SendContext<B> {
 
     /// Whether the chip froze since it was set up: packets that are written to it are lost until [`SendContext::recover`].
     #[inline]
-    pub fn needs_recovery(&self) -> bool {
+    pub fn is_stale(&self) -> bool {
         self.epoch != self.inner.frozen.epoch()
     }
 
@@ -356,7 +356,7 @@ impl<B: PciFunction> SendContext<B> {
     /// # Errors
     /// When it isn't halted, or the chip doesn't enable it; after a freeze as [`SendContext::recover`].
     pub fn restart(&mut self) -> Result<(), ContextError> {
-        if self.needs_recovery() {
+        if self.is_stale() {
             return self.recover();
         }
         // pio.c:sc_restart: the error is reported a little before the context is halted.
@@ -365,14 +365,14 @@ impl<B: PciFunction> SendContext<B> {
         self.reset()
     }
 
-    /// Puts it in order after a freeze, when [`SendContext::needs_recovery`]; otherwise does nothing
+    /// Puts it in order after a freeze, when [`SendContext::is_stale`]; otherwise does nothing
     /// (`pio.c:pio_freeze, pio_kernel_unfreeze`, `file_ops.c:ctxt_reset`). Packets whose credits hadn't come back are lost,
     /// and credits count from 0 again.
     ///
     /// # Errors
     /// While the chip is frozen or its link is down, and when the chip doesn't enable it.
     pub fn recover(&mut self) -> Result<(), ContextError> {
-        if !self.needs_recovery() {
+        if !self.is_stale() {
             return Ok(());
         }
         let epoch = self.inner.sending_epoch()?;
@@ -435,7 +435,7 @@ mod tests {
 
     /// Credits come back to where the context was told, and from 0 again after it was put in order.
     fn is_good<B: PciFunction>(context: &SendContext<B>) {
-        assert!(!context.is_halted() && !context.needs_recovery());
+        assert!(!context.is_halted() && !context.is_stale());
         assert_eq!(context.credit_return().counter(), Blocks(0));
         let pbc =
             opx_defs::wire::pbc::Pbc::new(opx_defs::units::Dwords(16), opx_defs::units::Vl(3), opx_defs::units::Sc(0));
@@ -455,11 +455,11 @@ mod tests {
         is_good(&context);
         for how in [SendContext::recover, SendContext::restart] {
             hfi.inner.frozen.set(true);
-            assert!(context.needs_recovery() && context.is_halted());
+            assert!(context.is_stale() && context.is_halted());
             assert!(matches!(how(&mut context), Err(ContextError::Frozen { .. })));
             assert!(matches!(hfi.send_context(Blocks(8)), Err(ContextError::Frozen { .. })));
             hfi.inner.frozen.set(false);
-            assert!(context.needs_recovery() && context.is_halted(), "the end of the freeze alone doesn't help");
+            assert!(context.is_stale() && context.is_halted(), "the end of the freeze alone doesn't help");
             how(&mut context).unwrap();
             is_good(&context);
         }

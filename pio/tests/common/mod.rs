@@ -72,7 +72,7 @@ impl Bench {
             let mut payload = vec![0; received.payload_len()];
             self.recv.copy_payload(&received, &mut payload);
             assert_eq!(received.errors(), 0);
-            arrived.push((Header(received.header).psn().get(), payload));
+            arrived.push((Header(self.recv.header(&received)).psn().get(), payload));
             self.recv.release();
         }
         arrived

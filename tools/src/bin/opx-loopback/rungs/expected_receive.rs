@@ -10,11 +10,12 @@ use opx_defs::units::{Blocks, Dwords, Sc, Sl};
 use opx_defs::wire::bth::Bth;
 use opx_defs::wire::kdeth::Kdeth;
 use opx_defs::wire::lrh::{Lrh, NextHeader};
+use opx_defs::wire::opx::Header;
 use opx_defs::wire::pbc::Pbc;
 use opx_defs::wire::{ICRC_DWORDS, OPX_HEADER_BYTES};
 use opx_hw::recv::PacketKind;
 use opx_hw::{ExpectedBuffer, Flow, Memory, RecvConfig, RecvContext};
-use opx_pio::{PioError, PioSender};
+use opx_pio::{Head, PioError, PioSender};
 
 const MEMORY: usize = 1 << 20;
 /// Where messages go, and how long they are: less than a page, across pages, more than one entry can hold.
@@ -121,9 +122,9 @@ impl<B: PciFunction> Ends<'_, B> {
         header[20..28].copy_from_slice(&kdeth.encode());
         let pbc = Pbc::new(Dwords(dwords.0 + 2), self.rig.config.vl, Sc(0)).credit_return();
         let payload = &message[piece.from..piece.from + piece.len];
-        let fill = |at: usize, block: &mut [u8]| block.copy_from_slice(&payload[at..at + block.len()]);
+        let head = Head::new(pbc, &Header(header));
         loop {
-            match self.sender.send(pbc, &header, payload.len(), fill) {
+            match self.sender.send(&head, payload) {
                 Ok(()) => return Ok(()),
                 Err(PioError::NoCredit { .. }) => self.watch.step(false)?,
                 Err(error) => return Err(Failure::wrong(error.to_string())),

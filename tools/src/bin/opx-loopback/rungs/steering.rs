@@ -8,11 +8,12 @@ use opx_defs::rsm::{RsmRule, bit};
 use opx_defs::units::{Blocks, Dwords, Sc};
 use opx_defs::wire::OPX_HEADER_BYTES;
 use opx_defs::wire::lrh16::{L2_16B, L4_ETHERNET, L4_IB_LOCAL, LRH16_BYTES, Lrh16};
+use opx_defs::wire::opx::Header;
 use opx_defs::wire::pbc::Pbc;
 use opx_defs::wire::rhf::RcvType;
 use opx_hw::recv::PacketKind;
 use opx_hw::{RecvConfig, RecvContext};
-use opx_pio::{PioError, PioSender};
+use opx_pio::{Head, PioError, PioSender};
 
 const PACKETS: u16 = 300;
 const PAYLOAD: usize = 512;
@@ -69,9 +70,9 @@ fn exchange<B: PciFunction>(rig: &Rig<B>, sender: &mut PioSender<B>, mut context
         front[..LRH16_BYTES].copy_from_slice(&header.encode());
         let dwords = Dwords::holding((8 + OPX_HEADER_BYTES + PAYLOAD) as u32);
         let pbc = Pbc::new(dwords, rig.config.vl, Sc(0)).bypass().credit_return();
-        let fill = |at: usize, block: &mut [u8]| block.copy_from_slice(&payload[at..at + block.len()]);
+        let head = Head::new(pbc, &Header(front));
         loop {
-            match sender.send(pbc, &front, PAYLOAD, fill) {
+            match sender.send(&head, &payload) {
                 Ok(()) => break,
                 Err(PioError::NoCredit { .. }) => watch.step(false)?,
                 Err(error) => return Err(Failure::wrong(error.to_string())),
