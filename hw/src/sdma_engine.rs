@@ -6,6 +6,7 @@
 
 use crate::error::{ChipError, ContextError, Gone};
 use crate::hfi::{Inner, lock};
+use crate::moderation::core_clocks;
 use crate::regs::limit;
 use opx_bus::shared_mem::Pairs;
 use opx_bus::{ALL_ONES, DmaBlock, Irq, PciFunction, SharedMem};
@@ -17,6 +18,7 @@ use opx_defs::units::SdmaEngine as EngineNumber;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// LEN_GEN counts the ring in these.
 const LENGTH_UNIT: u32 = 64;
@@ -27,8 +29,8 @@ const DESC_BYTES: usize = size_of::<SdmaDesc>();
 /// Written once without and once with the generation's highest bit, which turns the check on
 /// (`sdma.c:sdma_setlengen`).
 const GENERATION_CHECK: u64 = 4;
-/// The engine counts as idle after 250 ns, in cclks (`sdma.c:sdma_idle_cnt`).
-const IDLE_CCLKS: u64 = 201;
+/// The engine counts as idle after that (`sdma.c:sdma_idle_cnt`).
+const IDLE: Duration = Duration::from_nanos(250);
 
 /// An SDMA engine. Dropping it stops it and frees its ring.
 pub struct SdmaEngine<B: PciFunction> {
@@ -125,7 +127,7 @@ impl<B: PciFunction> SdmaEngine<B> {
         }
         self.set_length();
         regs.write_at(&csr::SEND_DMA_TAIL, n, 0);
-        regs.write_at(&csr::SEND_DMA_RELOAD_CNT, n, IDLE_CCLKS);
+        regs.write_at(&csr::SEND_DMA_RELOAD_CNT, n, core_clocks(IDLE));
         regs.write_at(&csr::SEND_DMA_DESC_CNT, n, 0);
         // All engines share the chip's SDMA memory equally.
         let blocks = u64::from(sizes.sdma_blocks / sizes.sdma_engines);
@@ -381,6 +383,13 @@ impl<B: PciFunction> SdmaEngine<B> {
     pub fn set_progress(&self, descriptors: u16) {
         let count = csr::SEND_DMA_DESC_CNT::CNT.put(descriptors.into());
         self.inner.regs.write_at(&csr::SEND_DMA_DESC_CNT, self.index(), count);
+    }
+
+    /// Changes how long the engine must have had nothing to do before it raises the idle interrupt, 250 ns at first and 81 us
+    /// at most (how many bits the register has isn't known; 16 are taken to be there).
+    pub fn set_idle_time(&mut self, time: Duration) {
+        let clocks = core_clocks(time).clamp(1, 0xffff);
+        self.inner.regs.write_at(&csr::SEND_DMA_RELOAD_CNT, self.index(), clocks);
     }
 
     /// Lets the interrupt be raised anew. Look at the head's register after that, then sleep: what completes in between

@@ -2,9 +2,10 @@
 
 mod common;
 
-use common::{Bench, LONG, PAYLOAD, SHORT};
+use common::{Bench, LONG, PAYLOAD};
 use opx_bench::{Cases, Counted, Goal, Table};
 use opx_bus::BlockStore;
+use opx_defs::units::Blocks;
 
 #[global_allocator]
 static ALLOC: opx_bench::Allocator = opx_bench::ALLOCATOR;
@@ -18,6 +19,9 @@ fn goals(store: BlockStore) -> (Goal, Goal) {
         _ => (Goal::None, Goal::None),
     }
 }
+
+/// A context that runs out and wraps every few packets without payload, as a rule not.
+const SHORT: Blocks = Blocks(30);
 
 type Send = fn(&mut Bench) -> bool;
 const WAYS: [(&str, Send); 3] = [

@@ -12,8 +12,7 @@ use opx_pio::{Head, PioSender};
 
 /// Bytes of the larger payload.
 pub const PAYLOAD: usize = 1024;
-/// Contexts that run out and wrap every few packets, as a rule not: that counts in the mean, not in the median.
-pub const SHORT: Blocks = Blocks(30);
+/// Credits and wraps come rarely: they count in the mean, not in the median.
 pub const LONG: Blocks = Blocks(200);
 
 /// A sender and what it sends.

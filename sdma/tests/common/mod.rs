@@ -72,8 +72,8 @@ impl Rig {
             assert_eq!(received.errors(), 0);
             let mut payload = vec![0; received.payload_len()];
             self.recv.copy_payload(&received, &mut payload);
-            let header = Header(received.header);
-            all.push((header.psn().get(), [&received.header[..], &payload].concat()));
+            let header = Header(self.recv.header(&received));
+            all.push((header.psn().get(), [&header.0[..], &payload].concat()));
             self.recv.release();
         }
         all
