@@ -64,14 +64,12 @@ impl Frozen {
         self.link_down.store(false, Ordering::Release);
     }
 
-    fn begin(&self) {
-        self.now.store(true, Ordering::Release);
-        // Who sees the new epoch sees the line above as well.
-        self.epoch.fetch_add(1, Ordering::AcqRel);
-    }
-
-    fn end(&self) {
-        self.now.store(false, Ordering::Release);
+    pub(crate) fn set(&self, frozen: bool) {
+        // Who sees the new epoch sees this as well.
+        self.now.store(frozen, Ordering::Release);
+        if frozen {
+            self.epoch.fetch_add(1, Ordering::AcqRel);
+        }
     }
 }
 
@@ -96,10 +94,10 @@ impl<B: PciFunction> Inner<B> {
         if self.frozen.is_for_good() {
             return Ok(());
         }
-        self.frozen.begin();
+        self.frozen.set(true);
         let done = self.pass_through();
         // Even of a chip that is gone nobody must think that it is still being worked on.
-        self.frozen.end();
+        self.frozen.set(false);
         self.counts.freezes.fetch_add(1, Ordering::Relaxed);
         let open = lock(&self.pool).open();
         log::warn!("{}: the chip was frozen ({cause:?}); {open} contexts and engines have to recover", self.info.name);
@@ -153,7 +151,7 @@ impl<B: PciFunction> Inner<B> {
         let _one_at_a_time = lock(&self.freezing);
         self.frozen.for_good.store(true, Ordering::Release);
         self.regs.write(&csr::CCE_CTRL, csr::CCE_CTRL::SPC_FREEZE.mask());
-        self.frozen.begin();
+        self.frozen.set(true);
     }
 
     /// The epoch that a receive context which is set up from here on belongs to. Taken before the first register is

@@ -32,20 +32,25 @@ fn every_fault_is_there() {
     }
 }
 
+/// A file that a row names: from the root of the repository, or by its name among a crate's tests.
+fn source(file: &str) -> Option<String> {
+    let homes = ["", "pio/tests", "sdma/tests", "hw/tests", "stack/tests", "hw/src", "pio/src", "sdma/src"];
+    homes.iter().find_map(|home| fs::read_to_string(root().join(home).join(file)).ok())
+}
+
 #[test]
 fn every_row_is_whole_and_its_test_exists() {
     let text = text();
+    let mut known = false;
     for cells in rows(&text) {
         let row = cells.join(" | ");
         assert_eq!(cells.len(), 5, "five columns: {row}");
-        let mut tests = 0;
         for named in cells[4].split('`').filter(|part| part.contains("::")) {
             let (file, name) = named.rsplit_once("::").unwrap();
-            let source = fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}: {row}"));
-
+            let source = source(file).unwrap_or_else(|| panic!("there is no {file}: {row}"));
             assert!(source.contains(&format!("fn {name}(")), "{file} has no fn {name}: {row}");
-            tests += 1;
+            known = true;
         }
-        assert!(tests > 0, "names a test: {row}");
+        assert!(cells[4].contains("::") || known && cells[4] == "the same", "names a test: {row}");
     }
 }
