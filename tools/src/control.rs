@@ -196,12 +196,12 @@ mod tests {
             assert!(ask(line).starts_with("ok"), "{line}");
         }
         assert!(ask("counts 0").starts_with("ok sent=0 received=0 lost=0"));
-        assert_eq!(ask("inject 0 chip-freeze unit=0 after=1000000"), "ok");
+        assert_eq!(ask("inject 0 egress-config-parity unit=0 after=1000000"), "ok");
         for line in [
             "",
             "inject 0 gremlins",
-            "inject 0 chip-freeze after=x",
-            "inject 0 chip-freeze when=1",
+            "inject 0 egress-config-parity after=x",
+            "inject 0 egress-config-parity when=1",
             "jump",
             "counts",
             "counts 2",
