@@ -9,6 +9,9 @@ pub struct Config {
     /// How long a sender waits before it asks what has arrived (`RELIABILITY_SERVICE_USEC_MAX`), and how long a receiver
     /// merges repeats of a question.
     pub ping_interval: Duration,
+    /// The least wait before the first ping to a peer whose answer time is known: then the sender waits for as long as an
+    /// answer usually takes, and some more. OPX always waits for `ping_interval`.
+    pub min_ping_interval: Duration,
     /// The longest wait between two pings to a peer that doesn't answer. OPX pings at the same pace for ever.
     pub max_ping_interval: Duration,
     /// A receiver ACKs every so many packets unasked (`RELIABILITY_SERVICE_PRE_ACK_RATE`): a power of two, or 0 for never.
@@ -17,13 +20,22 @@ pub struct Config {
     pub max_outstanding_bytes: u32,
     /// Packets a flow may have unacknowledged. Beyond 10239 an OPX receiver takes the newest for old ones around a wrap.
     pub window: u32,
+    /// Packets that all flows together may have unacknowledged: entries of the replay pool, which is made once. OPX has 2048 and
+    /// 8192 of two sizes.
+    pub replay_pool: u32,
+    /// Sends the first packet to a peer alone: OPX up to 2.3 (G1, G2) acknowledges packets that it never had when the first one
+    /// is lost and a later one comes.
+    pub first_packet_alone: bool,
+    /// Tells senders at once of packets that come behind a gap, and says each unasked ACK twice, so that losses are repaired
+    /// within one round trip. Off is what OPX does: it lets the sender ask, which costs `ping_interval` for each gap.
+    pub selective_acks: bool,
     /// Pings sent in one `ping_interval` when the last ones sufficed (`RELIABILITY_MAX_UNCONGESTED_PINGS`).
     pub max_uncongested_pings: u32,
     /// Pings sent in one `ping_interval` when they didn't (`RELIABILITY_MAX_CONGESTED_PINGS`).
     pub max_congested_pings: u32,
     /// Packets sent again for one NACK (`OPX_RELIABILITY_TX_MAX_REPLAYS`).
     pub max_replays_per_nack: u32,
-    /// PSNs that one of our NACKs asks for. OPX asks for 1 and honours 32.
+    /// PSNs that one of our NACKs asks for at most, when all of them are missing. OPX asks for 1 and honours 32.
     pub max_nack: u32,
     /// How far ahead of the expected PSN a packet may be to be kept.
     pub receive_window: u32,
@@ -38,26 +50,34 @@ pub struct Config {
     /// How long packets may stay unacknowledged before the peer counts as unreachable. A peer that computes answers nothing
     /// meanwhile, so this is long.
     pub give_up_after: Duration,
+    /// How long the link may be down before everything unacknowledged is given up (`FI_OPX_LINK_DOWN_WAIT_TIME_MAX_SEC`; OPX
+    /// ends the process then).
+    pub link_down_wait: Duration,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             ping_interval: Duration::from_micros(500),
+            min_ping_interval: Duration::from_micros(100),
             max_ping_interval: Duration::from_millis(20),
             pre_ack_rate: 64,
             max_outstanding_bytes: 7 << 20,
             window: 8192,
+            replay_pool: 10240,
+            first_packet_alone: false,
+            selective_acks: true,
             max_uncongested_pings: 128,
             max_congested_pings: 4,
             max_replays_per_nack: 32,
-            max_nack: 1,
+            max_nack: 32,
             receive_window: 32768,
             max_held_per_flow: 2048,
             max_held: 8192,
-            max_flows: 65536,
+            max_flows: 1 << 17,
             max_answers: 4096,
             give_up_after: Duration::from_secs(60),
+            link_down_wait: Duration::from_secs(70),
         }
     }
 }
@@ -75,6 +95,16 @@ pub struct ConfigError {
 }
 
 impl Config {
+    /// Settings that make every answer the one that OPX gives, for comparing the two.
+    pub fn as_opx() -> Self {
+        Self { selective_acks: false, max_nack: 1, ..Self::default() }
+    }
+
+    /// PSNs with none of these bits set are acknowledged unasked.
+    pub(crate) fn pre_ack_mask(&self) -> u64 {
+        u64::from(self.pre_ack_rate).wrapping_sub(1)
+    }
+
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let check =
@@ -93,12 +123,19 @@ impl Config {
             self.receive_window.into(),
             "1 to 4194303",
         )?;
+        let most = 1 << 27;
+        check(
+            (1..=most).contains(&self.max_outstanding_bytes.div_ceil(2)),
+            "max_outstanding_bytes",
+            self.max_outstanding_bytes.into(),
+            "1 to 2^28",
+        )?;
+        check((1..=1 << 20).contains(&self.replay_pool), "replay_pool", self.replay_pool.into(), "1 to 2^20")?;
+        check((1..=1 << 20).contains(&self.max_flows), "max_flows", self.max_flows.into(), "1 to 2^20")?;
         for (name, value) in [
-            ("max_outstanding_bytes", self.max_outstanding_bytes),
             ("max_uncongested_pings", self.max_uncongested_pings),
             ("max_congested_pings", self.max_congested_pings),
             ("max_replays_per_nack", self.max_replays_per_nack),
-            ("max_flows", self.max_flows),
             ("max_answers", self.max_answers),
         ] {
             check(value > 0, name, value.into(), "more than 0")?;

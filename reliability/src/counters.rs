@@ -29,11 +29,13 @@ pub struct Counters {
     pub throttled_max_outstanding: u64,
     /// Sends refused because a NACK's packets are still outstanding.
     pub throttled_nacks: u64,
+    /// Sends refused because the replay pool is used up.
+    pub throttled_replay_pool: u64,
     /// Sends refused for any reason that passes.
     pub throttled: u64,
     /// Packets handed out to be sent again.
     pub replays_sent: u64,
-    /// Of those, the ones that no NACK had asked for: later packets had been acknowledged.
+    /// Of those, the ones that no NACK had asked for: packets sent after them had been acknowledged.
     pub replays_unasked: u64,
     /// Data packets that came a second time.
     pub duplicates_received: u64,

@@ -56,21 +56,28 @@
 //! The packets are OPX's and so are the answers to pings. Different, and unseen by an OPX peer except as fewer packets:
 //! * Pings slow down while a peer is silent and follow its answer time; OPX pings every 500 µs for ever. After
 //!   [`Config::give_up_after`] the caller gets [`Event::PeerUnreachable`]; OPX never gives up.
-//! * An ACK for later packets makes the sender repeat the missing earlier ones at once, without a NACK.
-//! * A receiver that fills a gap says so unasked.
+//! * An ACK for packets that were sent later makes the sender repeat the missing earlier ones, without a NACK; if they turn
+//!   out to have been only late, it waits longer the next time.
+//! * A receiver tells at once of packets behind a gap, and when the gap is filled ([`Config::selective_acks`]).
+//! * After a NACK nothing new is sent until its packets are acknowledged; OPX waits for all that are outstanding.
 //! * A PSN that was never received is never acknowledged, however far it is from the expected one.
 //! * Everything that a peer can make grow is bounded by [`Config`].
 #![forbid(unsafe_code)]
 
 mod config;
 mod counters;
+mod peers;
 mod receiver;
+mod replay;
 mod rtt;
 mod sender;
+mod timers;
 mod tx_flow;
+mod variables;
 
 pub use config::{Config, ConfigError};
 pub use counters::Counters;
+pub use variables::{BadValue, Variable};
 
 use opx_defs::time::Instant;
 use opx_defs::units::Psn;
@@ -89,9 +96,15 @@ pub enum SendError {
     /// Too many bytes to the peer are unacknowledged.
     #[error("too many bytes to the peer are unacknowledged, try again")]
     OutstandingBytes,
-    /// The peer lost packets; nothing new until it has all that were sent.
+    /// The peer asked for packets again; nothing new until it has those.
     #[error("the peer lost packets and must get them first, try again")]
     Throttled,
+    /// Too many packets to all peers together are unacknowledged.
+    #[error("too many packets to all peers together are unacknowledged (replay_pool), try again")]
+    ReplayPool,
+    /// The link has been down for too long, see [`Event::LinkLost`].
+    #[error("the link has been down for too long (link_down_wait); check the cable and the switch")]
+    LinkDown,
     /// The peer was given up, see [`Event::PeerUnreachable`].
     #[error("peer LID {} context {} is unreachable: it acknowledged nothing for too long", peer.lid, peer.rx)]
     Unreachable {
@@ -109,7 +122,7 @@ pub enum SendError {
 impl SendError {
     /// Whether the same call can succeed later.
     pub const fn is_temporary(self) -> bool {
-        matches!(self, Self::Window | Self::OutstandingBytes | Self::Throttled)
+        matches!(self, Self::Window | Self::OutstandingBytes | Self::Throttled | Self::ReplayPool)
     }
 }
 
@@ -183,6 +196,9 @@ pub enum Event {
         /// PSNs from the oldest unacknowledged to the newest.
         unacked: u32,
     },
+    /// The link was down for [`Config::link_down_wait`]. Every peer with something unacknowledged is given up, each with its own
+    /// [`Event::PeerUnreachable`]; nothing can be sent until [`Reliability::link_up`].
+    LinkLost,
     /// A peer's packets come, but never its first one: it probably talked to another endpoint with this LID and context
     /// before. Told once, when no more of its packets can be kept.
     PeerOutOfStep {
@@ -226,7 +242,7 @@ impl<P, Q> Reliability<P, Q> {
         Ok(Self {
             config,
             me,
-            sender: Sender::new(me, psn),
+            sender: Sender::new(&config, me, psn),
             receiver: Receiver::new(me, first),
             counters: Counters::default(),
             events: VecDeque::new(),
@@ -252,6 +268,7 @@ impl<P, Q> Reliability<P, Q> {
     /// # Errors
     /// When too much is unacknowledged ([`SendError::is_temporary`]; `make` isn't called then), or the peer was given up, or
     /// it is one peer too many.
+    #[inline]
     pub fn send(
         &mut self,
         now: Instant,
@@ -279,9 +296,12 @@ impl<P, Q> Reliability<P, Q> {
     ///
     /// An acknowledgement is given out with the next [`Reliability::poll_transmit`]: use the packet, and those of
     /// [`Reliability::next_in_order`], before.
+    #[inline]
     pub fn on_data(&mut self, arrival: Arrival, hold: impl FnOnce() -> Option<Q>) -> Verdict {
         let (verdict, event) = self.receiver.on_data(&self.config, &mut self.counters, arrival, hold);
-        self.events.extend(event);
+        if let Some(event) = event {
+            self.events.push_back(event);
+        }
         verdict
     }
 
@@ -309,8 +329,11 @@ impl<P, Q> Reliability<P, Q> {
         }
     }
 
-    /// The next packet to be sent: answers, then replays, then pings.
+    /// The next packet to be sent: answers, then replays, then pings. None while the link is down.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit<'_, P>> {
+        if !self.sender.link_is_up() {
+            return None;
+        }
         if let Some((peer, ud)) = self.receiver.next_answer() {
             return Some(Transmit::Ud { peer, ud });
         }
@@ -338,14 +361,41 @@ impl<P, Q> Reliability<P, Q> {
 
     /// When to call [`Reliability::on_timeout`] next, if nothing else happens.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.sender.poll_timeout().into_iter().chain(self.receiver.poll_timeout()).min()
+        self.sender.poll_timeout(&self.config).into_iter().chain(self.receiver.poll_timeout()).min()
     }
 
     /// Does what is due; cheap when nothing is.
     pub fn on_timeout(&mut self, now: Instant) {
         self.receiver.on_timeout(&self.config, &mut self.counters, now);
-        let events = self.sender.on_timeout(&self.config, &mut self.counters, now);
-        self.events.extend(events);
+        self.sender.on_timeout(&self.config, &mut self.counters, now, &mut self.events);
+    }
+
+    /// The link went down. Packets may still be registered; nothing is given out to be sent, and no peer is blamed, until
+    /// [`Reliability::link_up`] or for [`Config::link_down_wait`].
+    ///
+    /// ```
+    /// # use opx_defs::{time::Instant, units::{Lid, Psn}, wire::opx::Origin};
+    /// # use opx_reliability::{Config, Event, Reliability, SendError};
+    /// # let peer = Origin { lid: Lid(2), rx: 7 };
+    /// let mut core: Reliability<Psn, ()> = Reliability::new(Config::default(), Origin { lid: Lid(1), rx: 5 })?;
+    /// let start = Instant::ZERO;
+    /// core.send(start, peer, 64, |psn| psn).unwrap();
+    /// core.link_down(start);
+    /// let limit = core.poll_timeout().unwrap();
+    /// assert_eq!(limit, start + Config::default().link_down_wait);
+    /// core.on_timeout(limit);
+    /// assert_eq!(core.poll_event(), Some(Event::LinkLost));
+    /// assert_eq!(core.poll_event(), Some(Event::PeerUnreachable { peer, unacked: 1 }));
+    /// assert_eq!(core.send(limit, peer, 64, |psn| psn), Err(SendError::Unreachable { peer }));
+    /// # Ok::<(), opx_reliability::ConfigError>(())
+    /// ```
+    pub fn link_down(&mut self, now: Instant) {
+        self.sender.link_down(now);
+    }
+
+    /// The link is up (again): asks peers what is lost of what was sent before.
+    pub fn link_up(&mut self, now: Instant) {
+        self.sender.link_up(now);
     }
 
     /// Whether every packet sent has been acknowledged (or given up).
@@ -356,6 +406,21 @@ impl<P, Q> Reliability<P, Q> {
     /// Bytes to `peer` that are unacknowledged, headers included.
     pub fn outstanding_bytes(&self, peer: Origin) -> u64 {
         self.sender.outstanding(peer)
+    }
+
+    /// Packets to all peers together that take room in the replay pool.
+    pub fn replays_in_use(&self) -> u32 {
+        self.sender.replays_in_use()
+    }
+
+    /// Peers that are remembered: as receivers of our packets, and as senders.
+    pub fn flows(&self) -> (usize, usize) {
+        (self.sender.flow_count(), self.receiver.flow_count())
+    }
+
+    /// Packets kept until their turn, or until they are fetched.
+    pub fn held(&self) -> usize {
+        self.receiver.held()
     }
 
     /// What happened so far.

@@ -1,12 +1,16 @@
 //! The receiving half: what is expected, what is kept out of order, and what peers are told about it.
 
+use crate::peers::{FlowId, Peers};
 use crate::{Arrival, Config, Counters, DropReason, Event, Verdict};
 use opx_defs::time::Instant;
 use opx_defs::units::Psn;
 use opx_defs::wire::opx::{FlowKey, Origin, Ud, UdOp};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 const SPACE: u64 = Psn::SPACE as u64;
+/// While a gap is open, its sender is told of every so many packets that come behind it, and of so many at a time.
+const GAP_ACK_RATE: u64 = 8;
+const GAP_ACK_MOST: u64 = 64;
 
 /// A packet that came before its turn.
 #[derive(Debug)]
@@ -42,14 +46,14 @@ struct RxFlow<Q> {
 pub(crate) struct Receiver<Q> {
     me: Origin,
     first: u64,
-    by_peer: HashMap<Origin, usize>,
+    peers: Peers,
     flows: Vec<RxFlow<Q>>,
     /// Packets kept, the ones in `ready` included.
     held: usize,
     /// Packets whose turn has come.
     ready: VecDeque<(Origin, Q)>,
     /// Flows with a second answer to give, and when.
-    ticks: VecDeque<(Instant, usize)>,
+    ticks: VecDeque<(Instant, FlowId)>,
     /// ACKs and NACKs to be sent.
     answers: VecDeque<(Origin, Ud)>,
 }
@@ -69,7 +73,7 @@ impl<Q> Receiver<Q> {
         Self {
             me,
             first,
-            by_peer: HashMap::new(),
+            peers: Peers::new(),
             flows: Vec::new(),
             held: 0,
             ready: VecDeque::new(),
@@ -101,6 +105,14 @@ impl<Q> Receiver<Q> {
         }
     }
 
+    pub(crate) fn flow_count(&self) -> usize {
+        self.flows.len()
+    }
+
+    pub(crate) fn held(&self) -> usize {
+        self.held
+    }
+
     pub(crate) fn next_answer(&mut self) -> Option<(Origin, Ud)> {
         self.answers.pop_front()
     }
@@ -111,6 +123,7 @@ impl<Q> Receiver<Q> {
         Some(packet)
     }
 
+    #[inline]
     pub(crate) fn on_data(
         &mut self,
         config: &Config,
@@ -118,9 +131,34 @@ impl<Q> Receiver<Q> {
         arrival: Arrival,
         hold: impl FnOnce() -> Option<Q>,
     ) -> (Verdict, Option<Event>) {
+        let known = self.peers.find(arrival.origin);
+        // What nearly every packet is: the next one of its flow, with nothing waiting.
+        if let Some(flow) = known.and_then(|id| self.flows.get_mut(id as usize))
+            && arrival.psn == psn24(flow.next)
+            && flow.held.is_empty()
+            && self.ready.is_empty()
+        {
+            let psn = flow.next;
+            flow.next += 1;
+            if psn & config.pre_ack_mask() == 0 || arrival.ack_req {
+                self.ack_unasked(config, counters, (arrival.origin, psn, psn + 1), arrival.ack_req);
+            }
+            return (Verdict::Deliver, None);
+        }
+        self.on_other_data(config, counters, known, arrival, hold)
+    }
+
+    /// A packet that is new, early, late or in the way.
+    fn on_other_data(
+        &mut self,
+        config: &Config,
+        counters: &mut Counters,
+        known: Option<FlowId>,
+        arrival: Arrival,
+        hold: impl FnOnce() -> Option<Q>,
+    ) -> (Verdict, Option<Event>) {
         let Arrival { origin, psn, ack_req, early } = arrival;
-        let known = self.by_peer.get(&origin).copied();
-        let next = known.and_then(|index| self.flows.get(index)).map_or(self.first, |flow| flow.next);
+        let next = known.and_then(|id| self.flows.get(id as usize)).map_or(self.first, |flow| flow.next);
         let full = match full_psn(next, psn) {
             Some(full) if full < next => {
                 counters.duplicates_received += 1;
@@ -135,21 +173,22 @@ impl<Q> Receiver<Q> {
             }
         };
         // Only a packet that could be one of a flow's first makes a flow.
-        let index = match known {
-            Some(index) => index,
+        let id = match known {
+            Some(id) => id,
             None if self.flows.len() as u64 >= u64::from(config.max_flows) => {
                 counters.dropped_too_many_flows += 1;
                 return (Verdict::Dropped(DropReason::TooManyFlows), None);
             }
             None => {
                 let flow = RxFlow { peer: origin, next, held: BTreeMap::new(), asked: None, reported: false };
+                let id = self.flows.len() as FlowId;
                 self.flows.push(flow);
-                self.by_peer.insert(origin, self.flows.len() - 1);
-                self.flows.len() - 1
+                self.peers.insert(origin, id);
+                id
             }
         };
         let full_up = self.held as u64 >= u64::from(config.max_held);
-        let Some(flow) = self.flows.get_mut(index) else {
+        let Some(flow) = self.flows.get_mut(id as usize) else {
             return (Verdict::Dropped(DropReason::TooManyFlows), None);
         };
         if full > next {
@@ -176,6 +215,9 @@ impl<Q> Receiver<Q> {
             *(if early { &mut counters.rzv_data_ooo } else { &mut counters.uepkt_received }) += 1;
             flow.held.insert(full, held);
             self.held += 1;
+            if config.selective_acks {
+                self.ack_behind_gap(config, counters, id, full);
+            }
             return (verdict, None);
         }
 
@@ -207,6 +249,20 @@ impl<Q> Receiver<Q> {
         (verdict, None)
     }
 
+    /// Tells a sender of a packet behind a gap, so that it can close the gap without asking: at once when the gap is new, then
+    /// now and again.
+    fn ack_behind_gap(&mut self, config: &Config, counters: &mut Counters, id: FlowId, psn: u64) {
+        let Some(flow) = self.flows.get(id as usize) else { return };
+        let goes_on = flow.held.contains_key(&(psn - 1));
+        if goes_on && !psn.is_multiple_of(GAP_ACK_RATE) {
+            return;
+        }
+        let before = flow.held.range(psn.saturating_sub(GAP_ACK_MOST)..psn).rev();
+        let run = before.zip(1..).take_while(|((held, _), back)| **held == psn - back).count() as u64;
+        let peer = flow.peer;
+        self.pre_ack(config, counters, peer, psn - run, psn + 1);
+    }
+
     /// ACKs without a ping, after packets `psn` to `next` were taken: at the pre-ACK rate, when asked for, or because a
     /// gap was filled and the sender waits for nothing else.
     fn ack_unasked(
@@ -217,24 +273,28 @@ impl<Q> Receiver<Q> {
         ack_req: bool,
     ) {
         let (rate, low) = (u64::from(config.pre_ack_rate), psn % SPACE);
-        if next - psn > 1 {
+        let from = if next - psn > 1 {
             // From where the last ACK at the rate ended.
             let back = if rate == 0 || low == 0 { 0 } else { (low - 1) % rate };
-            self.pre_ack(config, counters, peer, psn.saturating_sub(back), next);
+            psn.saturating_sub(back)
         } else if rate != 0 && low != 0 && low.is_multiple_of(rate) {
-            self.pre_ack(config, counters, peer, (psn + 1).saturating_sub(rate), next);
+            (psn + 1).saturating_sub(rate)
         } else if ack_req {
-            let count = rate.min(low).max(1);
-            self.pre_ack(config, counters, peer, (psn + 1).saturating_sub(count), next);
-        }
+            (psn + 1).saturating_sub(rate.min(low).max(1))
+        } else {
+            return;
+        };
+        // Once more what the ACK before this one said, in case it was lost.
+        let from = if config.selective_acks { from.saturating_sub(rate).max(self.first) } else { from };
+        self.pre_ack(config, counters, peer, from, next);
     }
 
     /// A ping about the flow from `peer`.
     pub(crate) fn on_ping(&mut self, config: &Config, counters: &mut Counters, now: Instant, peer: Origin, ud: &Ud) {
-        let Some(index) = self.by_peer.get(&peer).copied() else {
+        let Some(id) = self.peers.find(peer) else {
             return self.answer(config, counters, peer, UdOp::Nack, psn24(self.first), 1);
         };
-        let Some(flow) = self.flows.get_mut(index) else { return };
+        let Some(flow) = self.flows.get_mut(id as usize) else { return };
         if let Some(asked) = flow.asked.as_mut().filter(|asked| asked.start == ud.start && now < asked.until) {
             // Merged as OPX does: answered again at the tick, and only if a repeat asked for more.
             counters.pings_merged += 1;
@@ -243,18 +303,18 @@ impl<Q> Receiver<Q> {
                 if !asked.again && self.ticks.len() as u64 >= u64::from(config.max_answers) {
                     counters.answers_dropped += 1;
                 } else if !std::mem::replace(&mut asked.again, true) {
-                    self.ticks.push_back((asked.until, index));
+                    self.ticks.push_back((asked.until, id));
                 }
             }
             return;
         }
         let until = now + config.ping_interval;
         flow.asked = Some(Asked { start: ud.start, count: ud.count, until, again: false });
-        self.answer_ping(config, counters, index, ud.start, ud.count);
+        self.answer_ping(config, counters, id, ud.start, ud.count);
     }
 
-    fn answer_ping(&mut self, config: &Config, counters: &mut Counters, index: usize, start: Psn, count: u32) {
-        let Some(flow) = self.flows.get(index) else { return };
+    fn answer_ping(&mut self, config: &Config, counters: &mut Counters, id: FlowId, start: Psn, count: u32) {
+        let Some(flow) = self.flows.get(id as usize) else { return };
         let (peer, next) = (flow.peer, flow.next);
         if next == self.first {
             return self.answer(config, counters, peer, UdOp::Nack, psn24(self.first), 1);
@@ -291,12 +351,24 @@ impl<Q> Receiver<Q> {
     }
 
     pub(crate) fn on_timeout(&mut self, config: &Config, counters: &mut Counters, now: Instant) {
-        while let Some((at, index)) = self.ticks.front().copied().filter(|(at, _)| *at <= now) {
+        while let Some((at, id)) = self.ticks.front().copied().filter(|(at, _)| *at <= now) {
             self.ticks.pop_front();
-            let Some(flow) = self.flows.get_mut(index) else { continue };
+            let Some(flow) = self.flows.get_mut(id as usize) else { continue };
             // Another ping may have taken the place of the one that this tick is for.
             let Some(asked) = flow.asked.take_if(|asked| asked.again && asked.until == at) else { continue };
-            self.answer_ping(config, counters, index, asked.start, asked.count);
+            self.answer_ping(config, counters, id, asked.start, asked.count);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_flow_is_small() {
+        // With at most 16/7 entries of 13 bytes in the table of peers.
+        let bytes = size_of::<RxFlow<u64>>() + (size_of::<(Origin, FlowId)>() + 1) * 16 / 7;
+        assert!(bytes <= 128, "{bytes}");
     }
 }

@@ -1,50 +1,71 @@
 //! The sending half: replay entries, ACK and NACK handling, pings and their timers.
 
+use crate::peers::{FlowId, Peers};
+use crate::replay::ReplayPool;
+use crate::timers::Timers;
 use crate::tx_flow::{Ping, Span, TxFlow};
 use crate::{Config, Counters, Event, SendError};
 use opx_defs::time::Instant;
 use opx_defs::units::Psn;
 use opx_defs::wire::OPX_HEADER_BYTES;
 use opx_defs::wire::opx::{FlowKey, Origin, Ud, UdOp};
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
-/// The least time between two sendings of one packet: answers that are on their way already must not cause a third.
+/// The least time between two sendings of one packet for a NACK: answers that are on their way already must not cause a third.
 const REPLAY_GUARD: Duration = Duration::from_micros(10);
+
+/// Whether packets can go anywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    Up,
+    Down {
+        since: Instant,
+    },
+    /// Down for too long; what was outstanding then was given up.
+    Lost,
+}
 
 #[derive(Debug)]
 pub(crate) struct Sender<P> {
     me: Origin,
     first: Psn,
-    by_peer: HashMap<Origin, usize>,
-    flows: Vec<TxFlow<P>>,
-    /// When to ping which flow. Only flows with something outstanding are here, each at most once.
-    timers: BTreeSet<(Instant, usize)>,
+    peers: Peers,
+    flows: Vec<TxFlow>,
+    pool: ReplayPool<P>,
+    /// When to look at which flow. Only flows with something outstanding are here, and not those in `pings`.
+    timers: Timers,
     /// Flows whose turn to ping has come, in order.
-    pings: VecDeque<usize>,
+    pings: VecDeque<FlowId>,
     pings_left: u32,
     refill_at: Instant,
     /// Packets to be sent again.
-    replays: VecDeque<(usize, Psn)>,
+    replays: VecDeque<(FlowId, Psn)>,
     pub(crate) released: VecDeque<P>,
     /// Flows with something outstanding.
-    flows_busy: usize,
+    flows_busy: u32,
+    link: Link,
+    /// How long the link has been down altogether: peers aren't blamed for that.
+    downtime: Duration,
 }
 
 impl<P> Sender<P> {
-    pub(crate) fn new(me: Origin, first: Psn) -> Self {
+    pub(crate) fn new(config: &Config, me: Origin, first: Psn) -> Self {
         Self {
             me,
             first,
-            by_peer: HashMap::new(),
+            peers: Peers::new(),
             flows: Vec::new(),
-            timers: BTreeSet::new(),
+            pool: ReplayPool::new(config.replay_pool),
+            timers: Timers::new(config.replay_pool),
             pings: VecDeque::new(),
             pings_left: 0,
             refill_at: Instant::ZERO,
             replays: VecDeque::new(),
             released: VecDeque::new(),
             flows_busy: 0,
+            link: Link::Up,
+            downtime: Duration::ZERO,
         }
     }
 
@@ -53,9 +74,18 @@ impl<P> Sender<P> {
     }
 
     pub(crate) fn outstanding(&self, peer: Origin) -> u64 {
-        self.by_peer.get(&peer).and_then(|index| self.flows.get(*index)).map_or(0, |flow| flow.bytes)
+        self.peers.find(peer).and_then(|id| self.flows.get(id as usize)).map_or(0, |flow| flow.bytes.into())
     }
 
+    pub(crate) fn replays_in_use(&self) -> u32 {
+        self.pool.used()
+    }
+
+    pub(crate) fn flow_count(&self) -> usize {
+        self.flows.len()
+    }
+
+    #[inline]
     pub(crate) fn send(
         &mut self,
         config: &Config,
@@ -65,72 +95,101 @@ impl<P> Sender<P> {
         payload_bytes: u32,
         make: impl FnOnce(Psn) -> P,
     ) -> Result<Psn, SendError> {
-        let index = match self.by_peer.get(&peer) {
-            Some(index) => *index,
-            None if self.flows.len() as u64 >= u64::from(config.max_flows) => {
-                return Err(SendError::TooManyPeers { limit: config.max_flows });
-            }
-            None => {
-                self.flows.push(TxFlow::new(peer, self.first));
-                self.by_peer.insert(peer, self.flows.len() - 1);
-                self.flows.len() - 1
-            }
+        let id = match self.peers.find(peer) {
+            Some(id) => id,
+            None => self.add_flow(config, peer)?,
         };
-        let Some(flow) = self.flows.get_mut(index) else {
+        let Some(flow) = self.flows.get_mut(id as usize) else {
             return Err(SendError::TooManyPeers { limit: config.max_flows });
         };
-        if flow.dead {
-            return Err(SendError::Unreachable { peer });
+        let (psn, span) = (flow.next, flow.span());
+        if flow.throttled
+            || flow.dead
+            || flow.bytes > config.max_outstanding_bytes
+            || span >= config.window
+            || self.pool.is_full()
+            || self.link == Link::Lost
+            || (config.first_packet_alone && span > 0 && flow.base == self.first)
+        {
+            return Err(self.refuse(config, counters, id));
         }
-        let refusal = if flow.throttled {
-            counters.throttled_nacks += 1;
-            Some(SendError::Throttled)
-        } else if flow.bytes > u64::from(config.max_outstanding_bytes) {
-            counters.throttled_max_outstanding += 1;
-            Some(SendError::OutstandingBytes)
-        } else if flow.span() >= config.window {
-            Some(SendError::Window)
-        } else {
-            None
-        };
-        if let Some(refusal) = refusal {
-            counters.throttled += 1;
-            return Err(refusal);
-        }
-        let psn = flow.next;
-        let was_empty = flow.is_empty();
-        flow.push(payload_bytes.saturating_add(OPX_HEADER_BYTES as u32), make(psn));
-        if was_empty {
-            flow.progress_at = now;
-            flow.unanswered = 0;
-            flow.last_ping = None;
-            self.flows_busy += 1;
-            let wait = flow.rtt.wait(0, config.ping_interval, config.max_ping_interval);
-            self.arm(index, now + wait);
+        let bytes = payload_bytes.saturating_add(OPX_HEADER_BYTES as u32);
+        self.pool.insert(id, psn, now, bytes, make(psn));
+        flow.bytes = flow.bytes.saturating_add(bytes);
+        flow.next = psn.next();
+        if span == 0 {
+            self.start(config, now, id);
         }
         Ok(psn)
     }
 
-    /// Sets the time of a flow's next ping; a flow that waits for its turn keeps it.
-    fn arm(&mut self, index: usize, at: Instant) {
-        self.disarm(index);
-        if let Some(flow) = self.flows.get_mut(index).filter(|flow| !flow.ping_queued) {
-            flow.due = Some(at);
-            self.timers.insert((at, index));
+    /// The first packet of a flow that had nothing outstanding.
+    fn start(&mut self, config: &Config, now: Instant, id: FlowId) {
+        let progress_at = self.up_clock(now);
+        let Some(flow) = self.flows.get_mut(id as usize) else { return };
+        flow.progress_at = progress_at;
+        flow.unanswered = 0;
+        flow.asked = Ping::NONE;
+        self.flows_busy += 1;
+        self.arm(config, id, now);
+    }
+
+    #[cold]
+    fn add_flow(&mut self, config: &Config, peer: Origin) -> Result<FlowId, SendError> {
+        let id = self.flows.len() as u32;
+        if id >= config.max_flows {
+            return Err(SendError::TooManyPeers { limit: config.max_flows });
+        }
+        self.flows.push(TxFlow::new(peer, self.first));
+        self.timers.add_flow();
+        self.peers.insert(peer, id);
+        Ok(id)
+    }
+
+    #[cold]
+    fn refuse(&self, config: &Config, counters: &mut Counters, id: FlowId) -> SendError {
+        let Some(flow) = self.flows.get(id as usize) else { return SendError::Window };
+        if flow.dead {
+            return SendError::Unreachable { peer: flow.peer };
+        }
+        if self.link == Link::Lost {
+            return SendError::LinkDown;
+        }
+        counters.throttled += 1;
+        if flow.throttled {
+            counters.throttled_nacks += 1;
+            SendError::Throttled
+        } else if flow.bytes > config.max_outstanding_bytes {
+            counters.throttled_max_outstanding += 1;
+            SendError::OutstandingBytes
+        } else if self.pool.is_full() {
+            counters.throttled_replay_pool += 1;
+            SendError::ReplayPool
+        } else {
+            SendError::Window
         }
     }
 
-    fn disarm(&mut self, index: usize) {
-        if let Some(due) = self.flows.get_mut(index).and_then(|flow| flow.due.take()) {
-            self.timers.remove(&(due, index));
+    /// A clock that stands still while the link is down.
+    fn up_clock(&self, now: Instant) -> Instant {
+        let down_now = if let Link::Down { since } = self.link { now.since(since) } else { Duration::ZERO };
+        Instant::ZERO + now.since(Instant::ZERO + self.downtime + down_now)
+    }
+
+    /// Sets the time of a flow's next ping, counted from `now`; a flow that waits for its turn keeps it.
+    fn arm(&mut self, config: &Config, id: FlowId, now: Instant) {
+        if let Some(flow) = self.flows.get_mut(id as usize).filter(|flow| !flow.ping_queued) {
+            flow.gap_timer = false;
+            let wait = flow.rtt.before_asking(config.min_ping_interval, config.ping_interval, config.max_ping_interval);
+            self.timers.set(id, now + wait);
         }
     }
 
-    fn queue_ping(&mut self, index: usize) {
-        self.disarm(index);
-        if let Some(flow) = self.flows.get_mut(index).filter(|flow| !flow.ping_queued) {
+    fn queue_ping(&mut self, id: FlowId) {
+        self.timers.clear(id);
+        if let Some(flow) = self.flows.get_mut(id as usize).filter(|flow| !flow.ping_queued) {
             flow.ping_queued = true;
-            self.pings.push_back(index);
+            self.pings.push_back(id);
         }
     }
 
@@ -146,79 +205,108 @@ impl<P> Sender<P> {
                 &mut counters.acks_ignored
             }
         };
-        let found = self.by_peer.get(&peer).copied().and_then(|i| Some((i, self.flows.get_mut(i)?)));
-        let Some((index, flow)) = found else {
+        let progress_at = self.up_clock(now);
+        let Some(id) = self.peers.find(peer) else {
             *ignored += 1;
             return;
         };
-        let Span::Within(from, to) = flow.place(ud.start, ud.count) else {
-            *ignored += 1;
-            return;
-        };
-        // Only the answer to the one ping on its way tells the time that an answer takes.
-        let asked = flow.last_ping;
-        if let Some(ping) = asked
-            && flow.unanswered == 1
-            && ping.start == ud.start
-        {
-            flow.rtt.sample(now.since(ping.at));
-        }
-        let guard = flow.rtt.smoothed().unwrap_or(config.ping_interval).clamp(REPLAY_GUARD, config.ping_interval);
-        let wait = |flow: &TxFlow<P>| flow.rtt.wait(0, config.ping_interval, config.max_ping_interval);
-        let replays = &mut self.replays;
-
-        if ud.op == UdOp::Nack {
-            let missing =
-                flow.replay((from, to), config.max_replays_per_nack, now, guard, |psn| replays.push_back((index, psn)));
-            if missing == 0 {
+        let Some(flow) = self.flows.get_mut(id as usize) else { return };
+        let (from, to) = match flow.place(ud.start, ud.count) {
+            Span::Within(from, to) => (from, to),
+            span => {
+                if span == Span::Stale && ud.op == UdOp::Ack && ud.count == 1 {
+                    flow.sent_in_vain();
+                }
                 *ignored += 1;
                 return;
             }
-            flow.throttled = true;
+        };
+        // Only the answer to the one ping on its way tells the time that an answer takes.
+        let asked = (flow.asked.count > 0).then_some(flow.asked);
+        let answered = asked.is_some_and(|ping| ping.start == ud.start);
+        if let Some(ping) = asked.filter(|_| answered && flow.unanswered == 1) {
+            flow.rtt.sample(now.since(ping.at));
+        }
+        let replays = &mut self.replays;
+
+        if ud.op == UdOp::Nack {
+            let guard = flow.rtt.smoothed().unwrap_or(config.ping_interval);
+            let guard = guard.clamp(REPLAY_GUARD, config.ping_interval.max(REPLAY_GUARD));
+            let to = to.min(from.saturating_add(config.max_replays_per_nack));
+            let queue = |psn| replays.push_back((id, psn));
+            if flow.refused(id, &mut self.pool, (from, to), now, guard, queue) == 0 {
+                *ignored += 1;
+                return;
+            }
             // Only an answer to a ping moves the next one: a peer that sends NACKs all the time must not put it off for ever.
             if std::mem::take(&mut flow.unanswered) > 0 {
-                let wait = wait(flow);
-                self.arm(index, now + wait);
+                self.arm(config, id, now);
             }
             return;
         }
 
-        // When we asked about a range and get an ACK for the middle of it, what is before is lost or late: no need to wait
-        // for a NACK. Without having asked, an earlier ACK may be lost instead. The first entry is never acknowledged, so
-        // `from` > 0 means that there is a gap.
-        let in_answer = asked.is_some_and(|ping| (1..ping.count).contains(&ud.start.distance_from(ping.start)));
-        if from > 0 && in_answer {
-            let unasked = &mut counters.replays_unasked;
-            flow.replay((0, from), config.max_replays_per_nack, now, guard, |psn| {
-                *unasked += 1;
-                replays.push_back((index, psn));
-            });
-        }
-        if flow.acknowledge(from, to, &mut self.released) == 0 {
+        let mut took = None;
+        let had_gap = flow.acked_ahead > 0;
+        if flow.acknowledge(id, &mut self.pool, (from, to), &mut self.released, &mut took) == 0 {
+            if ud.count == 1 {
+                flow.sent_in_vain();
+            }
             *ignored += 1;
             return;
         }
-        flow.progress_at = now;
+        // An ACK that nobody asked for is sent when its last packet comes.
+        if let Some(sent) = took.filter(|sent| !had_gap && asked.is_none_or(|ping| ping.at < *sent)) {
+            flow.rtt.sample(now.since(sent));
+        }
+        flow.progress_at = progress_at;
         flow.unanswered = 0;
         if flow.is_empty() {
             self.flows_busy = self.flows_busy.saturating_sub(1);
-            self.disarm(index);
-        } else if flow.has_hole() && asked.is_some_and(|ping| ping.start != flow.base()) {
+            self.timers.clear(id);
+            return;
+        }
+        let (gap, base) = (flow.acked_ahead > 0, flow.base);
+        let look_again = self.find_losses(config, counters, id, now);
+        let in_answer = |ping: Ping| ud.start.distance_from(ping.start) < ping.count;
+        if gap && asked.is_some_and(|ping| ping.start != base && in_answer(ping)) {
             // Right behind the replays, so that the next gap shows after one round trip. Only when the question is a new one:
             // a peer swallows repeats.
-            self.queue_ping(index);
+            self.queue_ping(id);
         } else {
-            let wait = wait(flow);
-            self.arm(index, now + wait);
+            self.arm(config, id, now);
+            self.look_again(id, look_again);
+        }
+    }
+
+    /// Has what is lost by now sent again; when to look again.
+    fn find_losses(&mut self, config: &Config, counters: &mut Counters, id: FlowId, now: Instant) -> Option<Instant> {
+        let replays = &mut self.replays;
+        let flow = self.flows.get_mut(id as usize)?;
+        flow.find_losses(id, &mut self.pool, now, config.max_replays_per_nack, |psn| {
+            counters.replays_unasked += 1;
+            replays.push_back((id, psn));
+        })
+    }
+
+    fn look_again(&mut self, id: FlowId, at: Option<Instant>) {
+        if let (Some(at), Some(flow)) = (at, self.flows.get_mut(id as usize).filter(|flow| !flow.ping_queued)) {
+            flow.gap_timer = true;
+            self.timers.set(id, at);
         }
     }
 
     /// Whether there is a packet to be sent again; it is [`Sender::next_replay`] then.
     pub(crate) fn has_replay(&mut self, now: Instant) -> bool {
-        while let Some((index, psn)) = self.replays.front().copied() {
-            if self.flows.get_mut(index).is_some_and(|flow| flow.take_replay(psn, now)) {
+        while let Some((id, psn)) = self.replays.front().copied() {
+            if let Some(entry) = self.pool.get_mut(id, psn)
+                && std::mem::take(&mut entry.queued)
+                && entry.packet.is_some()
+            {
+                entry.sent = now;
+                entry.resends = entry.resends.saturating_add(1);
                 return true;
             }
+            // Acknowledged since.
             self.replays.pop_front();
         }
         false
@@ -226,9 +314,9 @@ impl<P> Sender<P> {
 
     /// The packet that [`Sender::has_replay`] found.
     pub(crate) fn next_replay(&mut self) -> Option<(Origin, Psn, &P)> {
-        let (index, psn) = self.replays.pop_front()?;
-        let flow = self.flows.get(index)?;
-        Some((flow.peer, psn, flow.packet(psn)?))
+        let (id, psn) = self.replays.pop_front()?;
+        let peer = self.flows.get(id as usize)?.peer;
+        Some((peer, psn, self.pool.get(id, psn)?.packet.as_ref()?))
     }
 
     /// The next ping whose turn has come.
@@ -240,19 +328,20 @@ impl<P> Sender<P> {
             self.refill_at = now + config.ping_interval;
         }
         while self.pings_left > 0 {
-            let index = self.pings.pop_front()?;
-            let Some(flow) = self.flows.get_mut(index) else { continue };
+            let id = self.pings.pop_front()?;
+            let Some(flow) = self.flows.get_mut(id as usize) else { continue };
             flow.ping_queued = false;
             if flow.is_empty() {
                 continue;
             }
             let (start, count) = flow.ping_range();
-            flow.last_ping = Some(Ping { start, count, at: now });
+            flow.asked = Ping { start, count, at: now };
+            flow.gap_timer = false;
             let peer = flow.peer;
-            let wait = flow.rtt.wait(flow.unanswered, config.ping_interval, config.max_ping_interval);
+            let wait = flow.rtt.after_asking(flow.unanswered, config.ping_interval, config.max_ping_interval);
             flow.unanswered = flow.unanswered.saturating_add(1);
             self.pings_left -= 1;
-            self.arm(index, now + wait);
+            self.timers.set(id, now + wait);
             let key = FlowKey { slid: self.me.lid, dlid: peer.lid, src_rx: self.me.rx, dst_rx: peer.rx };
             return Some((peer, Ud { op: UdOp::Ping, key, start, count }));
         }
@@ -260,31 +349,95 @@ impl<P> Sender<P> {
     }
 
     /// The next thing that only time brings. Packets that could be sent now aren't: those are fetched without a timer.
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let timer = self.timers.first().map(|(at, _)| *at);
-        let refill = (self.pings_left == 0 && !self.pings.is_empty()).then_some(self.refill_at);
-        timer.into_iter().chain(refill).min()
+    pub(crate) fn poll_timeout(&self, config: &Config) -> Option<Instant> {
+        match self.link {
+            Link::Up => {
+                let timer = self.timers.first().map(|(at, _)| at);
+                let refill = (self.pings_left == 0 && !self.pings.is_empty()).then_some(self.refill_at);
+                timer.into_iter().chain(refill).min()
+            }
+            Link::Down { since } => (self.flows_busy > 0).then(|| since + config.link_down_wait),
+            Link::Lost => None,
+        }
     }
 
-    pub(crate) fn on_timeout(&mut self, config: &Config, counters: &mut Counters, now: Instant) -> Vec<Event> {
-        let mut events = Vec::new();
-        while let Some((at, index)) = self.timers.first().copied() {
+    pub(crate) fn on_timeout(
+        &mut self,
+        config: &Config,
+        counters: &mut Counters,
+        now: Instant,
+        events: &mut VecDeque<Event>,
+    ) {
+        match self.link {
+            Link::Up => {}
+            Link::Down { since } if now.since(since) >= config.link_down_wait => {
+                return self.lose_link(counters, now, events);
+            }
+            Link::Down { .. } | Link::Lost => return,
+        }
+        let up_now = self.up_clock(now);
+        while let Some((at, id)) = self.timers.first() {
             if at > now {
                 break;
             }
-            self.timers.remove(&(at, index));
-            let Some(flow) = self.flows.get_mut(index) else { continue };
-            flow.due = None;
-            if now.since(flow.progress_at) < config.give_up_after {
-                self.queue_ping(index);
-                continue;
+            self.timers.clear(id);
+            let Some(flow) = self.flows.get_mut(id as usize) else { continue };
+            if up_now.since(flow.progress_at) >= config.give_up_after {
+                self.give_up(counters, id, events);
+            } else if std::mem::take(&mut flow.gap_timer) {
+                self.find_losses(config, counters, id, now);
+                self.arm(config, id, now);
+            } else {
+                self.queue_ping(id);
             }
-            let (peer, unacked) = (flow.peer, flow.span());
-            flow.abandon(&mut self.released);
-            self.flows_busy = self.flows_busy.saturating_sub(1);
-            counters.peers_given_up += 1;
-            events.push(Event::PeerUnreachable { peer, unacked });
         }
-        events
+    }
+
+    fn give_up(&mut self, counters: &mut Counters, id: FlowId, events: &mut VecDeque<Event>) {
+        let Some(flow) = self.flows.get_mut(id as usize) else { return };
+        let (peer, unacked) = (flow.peer, flow.span());
+        flow.abandon(id, &mut self.pool, &mut self.released);
+        self.flows_busy = self.flows_busy.saturating_sub(1);
+        counters.peers_given_up += 1;
+        events.push_back(Event::PeerUnreachable { peer, unacked });
+    }
+
+    pub(crate) fn link_is_up(&self) -> bool {
+        self.link == Link::Up
+    }
+
+    pub(crate) fn link_down(&mut self, now: Instant) {
+        if self.link == Link::Up {
+            self.link = Link::Down { since: now };
+        }
+    }
+
+    pub(crate) fn link_up(&mut self, now: Instant) {
+        if let Link::Down { since } = self.link {
+            self.downtime += now.since(since);
+        }
+        // Timers that have run out meanwhile bring the pings that find out what was lost.
+        self.link = Link::Up;
+    }
+
+    /// Gives up every flow with something outstanding: each is among the timers or waits to ping.
+    fn lose_link(&mut self, counters: &mut Counters, now: Instant, events: &mut VecDeque<Event>) {
+        if let Link::Down { since } = self.link {
+            self.downtime += now.since(since);
+        }
+        self.link = Link::Lost;
+        events.push_back(Event::LinkLost);
+        while let Some((_, id)) = self.timers.first() {
+            self.timers.clear(id);
+            self.give_up(counters, id, events);
+        }
+        while let Some(id) = self.pings.pop_front() {
+            if let Some(flow) = self.flows.get_mut(id as usize) {
+                flow.ping_queued = false;
+                if !flow.is_empty() {
+                    self.give_up(counters, id, events);
+                }
+            }
+        }
     }
 }

@@ -1,22 +1,14 @@
-//! The packets sent to one peer and not yet acknowledged.
+//! The sending side of one flow: which PSNs are outstanding, and what is known of the way to the peer. It is kept for every
+//! peer for ever, so it is small; the packets are in the replay pool.
 
+use crate::peers::FlowId;
+use crate::replay::ReplayPool;
 use crate::rtt::Rtt;
 use opx_defs::time::Instant;
 use opx_defs::units::Psn;
 use opx_defs::wire::opx::{Origin, Ud};
 use std::collections::VecDeque;
 use std::time::Duration;
-
-/// One packet. It stays in place, without its handle, when it is acknowledged before an earlier one.
-#[derive(Debug)]
-struct Entry<P> {
-    packet: Option<P>,
-    bytes: u32,
-    /// Waiting to be sent again.
-    queued: bool,
-    /// When it was last sent again.
-    resent: Option<Instant>,
-}
 
 /// What a range of PSNs in an ACK or NACK is to the packets outstanding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,100 +17,108 @@ pub(crate) enum Span {
     Stale,
     /// Some of it was never sent.
     Unsent,
-    /// These entries.
-    Within(usize, usize),
+    /// These packets, counted from the oldest outstanding one.
+    Within(u32, u32),
 }
 
-/// A ping that was sent.
+/// A ping that was sent and not answered yet.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ping {
     pub(crate) start: Psn,
+    /// 0 when there is none.
     pub(crate) count: u32,
     pub(crate) at: Instant,
 }
 
+impl Ping {
+    pub(crate) const NONE: Self = Self { start: Psn::new(0), count: 0, at: Instant::ZERO };
+}
+
+/// How many widenings of the reordering window there may be.
+const MOST_REORDER_STEPS: u8 = 8;
+/// So many packets sent again in a row that were lost indeed make it narrower again.
+const STEADY: u8 = 16;
+
 #[derive(Debug)]
-pub(crate) struct TxFlow<P> {
+pub(crate) struct TxFlow {
     pub(crate) peer: Origin,
     /// The PSN of the next new packet.
     pub(crate) next: Psn,
-    /// Entry i has PSN `base + i`; the first one is never acknowledged.
-    unacked: VecDeque<Entry<P>>,
-    /// Bytes of the entries that aren't acknowledged.
-    pub(crate) bytes: u64,
-    /// Entries that are acknowledged, with earlier ones that aren't.
-    acked_ahead: usize,
-    /// A NACK came since there last was nothing outstanding.
+    /// The oldest PSN outstanding; `next` if there is none.
+    pub(crate) base: Psn,
+    /// Bytes of the packets that aren't acknowledged.
+    pub(crate) bytes: u32,
+    /// Packets that are acknowledged, with earlier ones that aren't.
+    pub(crate) acked_ahead: u32,
+    /// The PSN after the highest one acknowledged, when there is a gap.
+    high: Psn,
+    /// Throttled until all before this PSN are acknowledged.
+    recover: Psn,
+    /// When the packet acknowledged that was sent last was sent.
+    latest: Instant,
+    pub(crate) rtt: Rtt,
+    pub(crate) asked: Ping,
+    /// When a packet was last acknowledged, or the first one sent, on the clock that stands still while the link is down.
+    pub(crate) progress_at: Instant,
+    /// Pings since the peer last answered.
+    pub(crate) unanswered: u8,
+    /// How far packets may overtake each other before a gap counts as a loss, in steps.
+    reorder_steps: u8,
+    /// Packets sent again since that was last changed.
+    steady: u8,
+    /// A NACK came for packets that are still unacknowledged.
     pub(crate) throttled: bool,
     /// Given up.
     pub(crate) dead: bool,
-    pub(crate) rtt: Rtt,
-    /// Pings since the peer last answered.
-    pub(crate) unanswered: u32,
-    pub(crate) last_ping: Option<Ping>,
-    /// When a packet was last acknowledged, or the first one sent.
-    pub(crate) progress_at: Instant,
-    /// The entry of the timer queue, if there is one.
-    pub(crate) due: Option<Instant>,
     /// Waiting for its turn to ping.
     pub(crate) ping_queued: bool,
+    /// The timer is for a gap that may be a loss by then.
+    pub(crate) gap_timer: bool,
 }
 
-impl<P> TxFlow<P> {
+impl TxFlow {
     pub(crate) fn new(peer: Origin, first: Psn) -> Self {
         Self {
             peer,
             next: first,
-            unacked: VecDeque::new(),
+            base: first,
             bytes: 0,
             acked_ahead: 0,
+            high: first,
+            recover: first,
+            latest: Instant::ZERO,
+            rtt: Rtt::default(),
+            asked: Ping::NONE,
+            progress_at: Instant::ZERO,
+            unanswered: 0,
+            reorder_steps: 0,
+            steady: 0,
             throttled: false,
             dead: false,
-            rtt: Rtt::default(),
-            unanswered: 0,
-            last_ping: None,
-            progress_at: Instant::ZERO,
-            due: None,
             ping_queued: false,
+            gap_timer: false,
         }
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.unacked.is_empty()
+        self.base == self.next
     }
 
     /// PSNs from the oldest outstanding to the newest.
+    #[inline]
     pub(crate) fn span(&self) -> u32 {
-        // Bounded by the window, 10239.
-        self.unacked.len() as u32
-    }
-
-    /// The oldest PSN outstanding; the next new one if there is none.
-    pub(crate) fn base(&self) -> Psn {
-        self.next.plus(Psn::SPACE - self.span())
-    }
-
-    /// Whether a later packet was acknowledged before an earlier one.
-    pub(crate) fn has_hole(&self) -> bool {
-        self.acked_ahead > 0
+        self.next.distance_from(self.base)
     }
 
     /// The range to ask about: what is outstanding, up to the highest PSN.
     pub(crate) fn ping_range(&self) -> (Psn, u32) {
-        let base = self.base();
-        (base, self.span().min(Ud::longest_from(base)))
-    }
-
-    /// Registers a packet under the next PSN.
-    pub(crate) fn push(&mut self, bytes: u32, packet: P) {
-        self.unacked.push_back(Entry { packet: Some(packet), bytes, queued: false, resent: None });
-        self.bytes += u64::from(bytes);
-        self.next = self.next.next();
+        (self.base, self.span().min(Ud::longest_from(self.base)))
     }
 
     /// What `count` PSNs from `start` on are to what is outstanding.
     pub(crate) fn place(&self, start: Psn, count: u32) -> Span {
-        let ahead = start.distance_from(self.base());
+        let ahead = start.distance_from(self.base);
         let from = if ahead < Psn::SPACE / 2 { i64::from(ahead) } else { i64::from(ahead) - i64::from(Psn::SPACE) };
         let to = from + i64::from(count);
         if to > i64::from(self.span()) {
@@ -127,80 +127,171 @@ impl<P> TxFlow<P> {
             Span::Stale
         } else {
             // Both lie between 0 and the span now.
-            Span::Within(from.max(0) as usize, to as usize)
+            Span::Within(from.max(0) as u32, to as u32)
         }
     }
 
-    /// Takes out the entries that are acknowledged; gives how many are so for the first time.
-    pub(crate) fn acknowledge(&mut self, from: usize, to: usize, released: &mut VecDeque<P>) -> u32 {
+    /// Marks packets as acknowledged and gives those that weren't to `released`; their number. The time that the newest of
+    /// them took, if it was sent once, goes to `took`.
+    pub(crate) fn acknowledge<P>(
+        &mut self,
+        id: FlowId,
+        pool: &mut ReplayPool<P>,
+        (from, to): (u32, u32),
+        released: &mut VecDeque<P>,
+        took: &mut Option<Instant>,
+    ) -> u32 {
+        let (base, end) = (self.base, self.base.plus(to));
         let mut fresh = 0;
-        for entry in self.unacked.range_mut(from..to) {
-            if let Some(packet) = entry.packet.take() {
-                released.push_back(packet);
-                self.bytes = self.bytes.saturating_sub(u64::from(entry.bytes));
-                self.acked_ahead += 1;
-                fresh += 1;
+        let mut at = from;
+        while at < to {
+            let Some(entry) = pool.get_mut(id, base.plus(at)) else { break };
+            match entry.packet.take() {
+                Some(packet) => {
+                    released.push_back(packet);
+                    self.bytes -= entry.bytes.min(self.bytes);
+                    self.latest = self.latest.max(entry.sent);
+                    *took = (entry.resends == 0).then_some(entry.sent);
+                    entry.run = to - at;
+                    fresh += 1;
+                    at += 1;
+                }
+                None => {
+                    // A run that is known is passed in one step, however often it is acknowledged again.
+                    let run = entry.run.max(1);
+                    entry.run = run.max(to - at);
+                    at += run;
+                }
             }
         }
-        while self.unacked.front().is_some_and(|entry| entry.packet.is_none()) {
-            self.unacked.pop_front();
-            self.acked_ahead = self.acked_ahead.saturating_sub(1);
+        if fresh == 0 {
+            return 0;
         }
-        if self.unacked.is_empty() {
+        if self.acked_ahead == 0 || self.high.is_before(end) {
+            self.high = end;
+        }
+        self.acked_ahead += fresh;
+        while self.acked_ahead > 0 && pool.get(id, self.base).is_some_and(|entry| entry.packet.is_none()) {
+            pool.remove(id, self.base);
+            self.base = self.base.next();
+            self.acked_ahead -= 1;
+        }
+        if self.throttled && !self.base.is_before(self.recover) {
             self.throttled = false;
-            // Most peers are idle most of the time: give the room back.
-            self.unacked.shrink_to(64);
         }
         fresh
     }
 
-    /// Marks unacknowledged entries in the range to be sent again, at most `limit` and none that was within `guard`.
-    /// Gives how many of the range are unacknowledged (up to the limit) and calls `queue` with the PSN of each marked one.
-    pub(crate) fn replay(
+    /// Takes a NACK's packets to be sent again, unless they were a moment ago; `guard` is that moment, and grows with each time.
+    /// Gives how many of the range are unacknowledged and calls `queue` with the PSN of each to be sent.
+    pub(crate) fn refused<P>(
         &mut self,
-        (from, to): (usize, usize),
-        limit: u32,
+        id: FlowId,
+        pool: &mut ReplayPool<P>,
+        (from, to): (u32, u32),
         now: Instant,
         guard: Duration,
         mut queue: impl FnMut(Psn),
     ) -> u32 {
-        let base = self.base();
         let mut missing = 0;
-        for (i, entry) in self.unacked.range_mut(from..to).enumerate().filter(|(_, e)| e.packet.is_some()) {
-            if missing == limit {
-                break;
-            }
+        for at in from..to {
+            let psn = self.base.plus(at);
+            let Some(entry) = pool.get_mut(id, psn).filter(|entry| entry.packet.is_some()) else { continue };
             missing += 1;
-            if !entry.queued && entry.resent.is_none_or(|at| now.since(at) >= guard) {
+            let rests = entry.resends > 0 && now.since(entry.sent) < guard * (1 << entry.resends.min(7)) / 2;
+            if !entry.queued && !rests {
                 entry.queued = true;
-                queue(base.plus((from + i) as u32));
+                queue(psn);
+            }
+        }
+        if missing > 0 {
+            self.throttled = true;
+            let end = self.base.plus(to);
+            if self.recover.is_before(end) || !self.base.is_before(self.recover) {
+                self.recover = end;
             }
         }
         missing
     }
 
-    /// Takes the mark off a packet that was to be sent again; `false` if it was acknowledged since.
-    pub(crate) fn take_replay(&mut self, psn: Psn, now: Instant) -> bool {
-        let index = psn.distance_from(self.base());
-        let Some(entry) = self.unacked.get_mut(index as usize) else { return false };
-        let marked = std::mem::take(&mut entry.queued) && entry.packet.is_some();
-        if marked {
-            entry.resent = Some(now);
-        }
-        marked
+    /// How long a packet may be overtaken before it counts as lost.
+    fn reorder_window(&self) -> Duration {
+        let step = self.rtt.smoothed().unwrap_or(Duration::from_micros(50)) / 4;
+        step.clamp(Duration::from_micros(1), Duration::from_millis(1)) * u32::from(self.reorder_steps)
     }
 
-    /// The unacknowledged packet with a PSN.
-    pub(crate) fn packet(&self, psn: Psn) -> Option<&P> {
-        self.unacked.get(psn.distance_from(self.base()) as usize)?.packet.as_ref()
+    /// A packet that was sent again had arrived the first time: gaps must be given more time.
+    pub(crate) fn sent_in_vain(&mut self) {
+        if self.steady > 0 {
+            self.reorder_steps = (self.reorder_steps + 1).min(MOST_REORDER_STEPS);
+            self.steady = 0;
+        }
+    }
+
+    /// Looks for packets that were lost: ones before an acknowledged packet that was sent after them (as RFC 8985 does for TCP).
+    /// At most `limit` unacknowledged ones are looked at. Gives when to look again, if some could be lost by then.
+    pub(crate) fn find_losses<P>(
+        &mut self,
+        id: FlowId,
+        pool: &mut ReplayPool<P>,
+        now: Instant,
+        limit: u32,
+        mut queue: impl FnMut(Psn),
+    ) -> Option<Instant> {
+        if self.acked_ahead == 0 {
+            return None;
+        }
+        let window = self.reorder_window();
+        let patience = window + self.rtt.smoothed().unwrap_or(Duration::from_micros(50));
+        let (end, mut looked, mut at, mut again) = (self.high.distance_from(self.base), 0, 0, None);
+        while at < end && looked < limit {
+            let psn = self.base.plus(at);
+            let Some(entry) = pool.get_mut(id, psn) else { break };
+            if entry.packet.is_none() {
+                at += entry.run.max(1);
+                continue;
+            }
+            (at, looked) = (at + 1, looked + 1);
+            if entry.queued || entry.sent > self.latest {
+                continue;
+            }
+            if entry.sent + window <= self.latest || entry.sent + patience <= now {
+                entry.queued = true;
+                queue(psn);
+                self.steady += 1;
+                if self.steady == STEADY {
+                    self.reorder_steps = self.reorder_steps.saturating_sub(1);
+                    self.steady = 1;
+                }
+            } else {
+                let then = entry.sent + patience;
+                again = Some(again.map_or(then, |earlier: Instant| earlier.min(then)));
+            }
+        }
+        again
     }
 
     /// Gives every packet back.
-    pub(crate) fn abandon(&mut self, released: &mut VecDeque<P>) {
-        released.extend(std::mem::take(&mut self.unacked).into_iter().filter_map(|entry| entry.packet));
+    pub(crate) fn abandon<P>(&mut self, id: FlowId, pool: &mut ReplayPool<P>, released: &mut VecDeque<P>) {
+        for at in 0..self.span() {
+            released.extend(pool.remove(id, self.base.plus(at)).flatten());
+        }
+        self.base = self.next;
         self.bytes = 0;
         self.acked_ahead = 0;
         self.throttled = false;
         self.dead = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_flow_is_small() {
+        // Beside it a flow has its place among the timers, and at most 16/7 entries of 13 bytes in the table of peers.
+        let bytes = size_of::<TxFlow>() + 4 + (size_of::<(Origin, FlowId)>() + 1) * 16 / 7;
+        assert!(bytes <= 128, "{bytes}");
     }
 }

@@ -19,7 +19,7 @@ fn data(core: &mut Core, psn: u32) -> Verdict {
 fn receiver(n: u64, queued: &[u32]) -> Core {
     // A few packets are enough to make the flow known.
     let first = if n < 100 { 0 } else { n - 1 };
-    let mut core = Core::starting_at(Config::default(), ME, first).unwrap();
+    let mut core = Core::starting_at(Config::as_opx(), ME, first).unwrap();
     for psn in first..n {
         assert_eq!(data(&mut core, psn as u32), Verdict::Deliver);
     }
@@ -75,7 +75,7 @@ fn answers_to_pings() {
 
 #[test]
 fn a_flow_that_is_unknown_gets_a_nack_and_no_state() {
-    let mut core = Core::new(Config::default(), ME).unwrap();
+    let mut core = Core::new(Config::as_opx(), ME).unwrap();
     for _ in 0..3 {
         // Each is answered: with no flow there is nothing to merge repeats in.
         assert_eq!(ping(&mut core, 0, 5), ["Nack 0,+1"]);

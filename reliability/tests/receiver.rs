@@ -1,4 +1,4 @@
-//! The receiver's rules, one test each.
+//! The receiver's rules, one test each: first as OPX has them, then what is added to them.
 
 use opx_defs::time::Instant;
 use opx_defs::units::{Lid, Psn};
@@ -46,7 +46,7 @@ const T0: Instant = Instant::ZERO;
 
 #[test]
 fn packets_come_out_in_order_and_once() {
-    let mut core = core(Config::default());
+    let mut core = core(Config::as_opx());
     assert_eq!(data(&mut core, 2), Verdict::Held);
     assert_eq!(data(&mut core, 2), Verdict::Duplicate);
     assert_eq!(data(&mut core, 1), Verdict::Held);
@@ -65,7 +65,7 @@ fn packets_come_out_in_order_and_once() {
 
 #[test]
 fn a_caller_that_does_not_fetch_still_gets_everything_in_order() {
-    let mut core = core(Config::default());
+    let mut core = core(Config::as_opx());
     for (psn, verdict) in [(1, Verdict::Held), (0, Verdict::Deliver), (2, Verdict::Held), (3, Verdict::Held)] {
         assert_eq!(data(&mut core, psn), verdict, "{psn}");
     }
@@ -75,7 +75,7 @@ fn a_caller_that_does_not_fetch_still_gets_everything_in_order() {
 
 #[test]
 fn pre_acks_at_the_rate_but_never_for_psn_0() {
-    let mut core = core(Config { pre_ack_rate: 4, ..Config::default() });
+    let mut core = core(Config { pre_ack_rate: 4, ..Config::as_opx() });
     let mut acks = Vec::new();
     for psn in 0..10 {
         assert_eq!(data(&mut core, psn), Verdict::Deliver);
@@ -87,7 +87,7 @@ fn pre_acks_at_the_rate_but_never_for_psn_0() {
 
 #[test]
 fn no_pre_acks_when_they_are_off() {
-    let mut core = core(Config { pre_ack_rate: 0, ..Config::default() });
+    let mut core = core(Config { pre_ack_rate: 0, ..Config::as_opx() });
     for psn in 0..200 {
         data(&mut core, psn);
     }
@@ -96,7 +96,7 @@ fn no_pre_acks_when_they_are_off() {
 
 #[test]
 fn ack_req_is_answered_at_once_with_up_to_a_rate_of_psns() {
-    let mut core = core(Config { pre_ack_rate: 4, ..Config::default() });
+    let mut core = core(Config { pre_ack_rate: 4, ..Config::as_opx() });
     let mut asking = |psn| {
         core.on_data(Arrival { ack_req: true, ..arrival(psn) }, || Some(psn));
         answers(&mut core, T0)
@@ -114,7 +114,7 @@ fn ack_req_is_answered_at_once_with_up_to_a_rate_of_psns() {
 
 #[test]
 fn rendezvous_data_is_used_early_and_once() {
-    let mut core = core(Config::default());
+    let mut core = core(Config::as_opx());
     let early = |psn| Arrival { early: true, ..arrival(psn) };
     assert_eq!(core.on_data(early(1), || None), Verdict::ApplyEarly);
     assert_eq!(core.on_data(early(1), || None), Verdict::Duplicate);
@@ -127,7 +127,7 @@ fn rendezvous_data_is_used_early_and_once() {
 
 #[test]
 fn early_packets_give_their_room_back() {
-    let mut core = core(Config { max_held: 2, ..Config::default() });
+    let mut core = core(Config { max_held: 2, ..Config::as_opx() });
     for psn in (0..100).step_by(3) {
         for ahead in [psn + 2, psn + 1] {
             assert_eq!(core.on_data(Arrival { early: true, ..arrival(ahead) }, || None), Verdict::ApplyEarly);
@@ -139,7 +139,7 @@ fn early_packets_give_their_room_back() {
 
 #[test]
 fn repeats_of_a_ping_are_merged_until_the_tick() {
-    let mut core = core(Config::default());
+    let mut core = core(Config::as_opx());
     for psn in 0..10 {
         data(&mut core, psn);
     }
@@ -166,13 +166,13 @@ fn repeats_of_a_ping_are_merged_until_the_tick() {
 #[test]
 fn a_whole_gap_can_be_asked_for() {
     for (max_nack, asked) in [(1, 1), (4, 4), (32, 6)] {
-        let mut core = core(Config { max_nack, ..Config::default() });
+        let mut core = core(Config { max_nack, ..Config::as_opx() });
         for psn in [0, 1, 8] {
             data(&mut core, psn);
         }
         assert_eq!(ping(&mut core, T0, 2, 7), [(UdOp::Ack, 8, 1), (UdOp::Nack, 2, asked)]);
         // With nothing kept behind it, what follows may be on its way.
-        let mut core = Core::new(Config { max_nack, ..Config::default() }, ME).unwrap();
+        let mut core = Core::new(Config { max_nack, ..Config::as_opx() }, ME).unwrap();
         data(&mut core, 0);
         assert_eq!(ping(&mut core, T0, 1, 7), [(UdOp::Nack, 1, 1)]);
     }
@@ -180,7 +180,7 @@ fn a_whole_gap_can_be_asked_for() {
 
 #[test]
 fn what_is_kept_is_bounded() {
-    let mut core = core(Config { max_held_per_flow: 3, max_held: 4, ..Config::default() });
+    let mut core = core(Config { max_held_per_flow: 3, max_held: 4, ..Config::as_opx() });
     let no_room = Verdict::Dropped(DropReason::NoRoom);
     for psn in 1..4 {
         assert_eq!(data(&mut core, psn), Verdict::Held);
@@ -203,7 +203,7 @@ fn what_is_kept_is_bounded() {
 
 #[test]
 fn peers_and_answers_are_bounded() {
-    let mut core = core(Config { max_flows: 2, max_answers: 3, pre_ack_rate: 1, ..Config::default() });
+    let mut core = core(Config { max_flows: 2, max_answers: 3, pre_ack_rate: 1, ..Config::as_opx() });
     for lid in 1..5 {
         let arrival = Arrival { origin: Origin { lid: Lid(lid), rx: 0 }, ..arrival(0) };
         let want = if lid < 3 { Verdict::Deliver } else { Verdict::Dropped(DropReason::TooManyFlows) };
@@ -219,7 +219,7 @@ fn peers_and_answers_are_bounded() {
 
 #[test]
 fn an_unasked_ack_is_split_at_the_wrap() {
-    let mut core = Core::starting_at(Config::default(), ME, 0xff_fffc).unwrap();
+    let mut core = Core::starting_at(Config::as_opx(), ME, 0xff_fffc).unwrap();
     for psn in [0xff_fffd, 0xff_fffe, 0xff_ffff, 0, 1] {
         assert_eq!(data(&mut core, psn), Verdict::Held);
     }
@@ -233,11 +233,45 @@ fn an_unasked_ack_is_split_at_the_wrap() {
 
 #[test]
 fn an_ack_of_kept_packets_is_cut_at_the_wrap() {
-    let mut core = Core::starting_at(Config::default(), ME, 0xff_fffb).unwrap();
+    let mut core = Core::starting_at(Config::as_opx(), ME, 0xff_fffb).unwrap();
     data(&mut core, 0xff_fffb);
     for psn in [0xff_fffe, 0xff_ffff, 0, 1] {
         data(&mut core, psn);
     }
     let want = [(UdOp::Ack, 0xff_fffe, 2), (UdOp::Nack, 0xff_fffc, 1)];
     assert_eq!(ping(&mut core, T0, 0xff_fffc, 4), want);
+}
+
+#[test]
+fn a_gap_is_told_of_at_once_and_then_now_and_again() {
+    let mut core = core(Config::default());
+    for psn in 0..4 {
+        assert_eq!(data(&mut core, psn), Verdict::Deliver);
+    }
+    answers(&mut core, T0);
+    // 4 is missing: its neighbour is told of, the next ones only every eighth, with all that came since the gap.
+    let told: Vec<_> = (5..30)
+        .flat_map(|psn| {
+            assert_eq!(data(&mut core, psn), Verdict::Held);
+            answers(&mut core, T0)
+        })
+        .collect();
+    assert_eq!(told, [(UdOp::Ack, 5, 1), (UdOp::Ack, 5, 4), (UdOp::Ack, 5, 12), (UdOp::Ack, 5, 20)]);
+    // Another gap.
+    assert_eq!(data(&mut core, 40), Verdict::Held);
+    assert_eq!(answers(&mut core, T0), [(UdOp::Ack, 40, 1)]);
+    // The first is filled: all up to the second is acknowledged.
+    assert_eq!(data(&mut core, 4), Verdict::Deliver);
+    assert_eq!(answers(&mut core, T0), [(UdOp::Ack, 0, 30)]);
+}
+
+#[test]
+fn every_unasked_ack_says_the_one_before_it_again() {
+    let mut core = core(Config { pre_ack_rate: 4, ..Config::default() });
+    let mut acks = Vec::new();
+    for psn in 0..13 {
+        data(&mut core, psn);
+        acks.extend(answers(&mut core, T0));
+    }
+    assert_eq!(acks, [(UdOp::Ack, 0, 5), (UdOp::Ack, 1, 8), (UdOp::Ack, 5, 8)]);
 }

@@ -108,9 +108,10 @@ fn a_nack_repeats_up_to_32_packets_and_holds_new_ones_back() {
     answer(&mut core, T0, UdOp::Nack, 1, 49);
     assert_eq!(transmits(&mut core, T0).0, []);
     assert_eq!(core.send(T0, PEER, 1, |_| unreachable!()), Err(SendError::Throttled));
-    answer(&mut core, T0, UdOp::Ack, 0, 49);
+    // Until it has them; not until it has all that was sent, as OPX does.
+    answer(&mut core, T0, UdOp::Ack, 0, 32);
     assert_eq!(core.send(T0, PEER, 1, |_| unreachable!()), Err(SendError::Throttled));
-    answer(&mut core, T0, UdOp::Ack, 49, 1);
+    answer(&mut core, T0, UdOp::Ack, 32, 1);
     assert!(core.send(T0, PEER, 1, |psn| psn.get()).is_ok());
     // One for what was acknowledged does nothing.
     answer(&mut core, T0, UdOp::Nack, 1, 10);
@@ -145,13 +146,149 @@ fn an_ack_behind_a_gap_repeats_the_gap_and_asks_again() {
 }
 
 #[test]
-fn an_ack_that_nobody_asked_for_repeats_nothing() {
-    // The receiver's ACK of the first 64 was lost, that of the next ones wasn't.
+fn an_ack_for_what_was_sent_later_repeats_what_was_sent_before() {
+    // Nobody asked: an OPX receiver's ACK at its rate, or one of our receivers at a gap.
     let mut core = sent(Config::default(), 0, 200);
-    answer(&mut core, T0, UdOp::Ack, 65, 64);
-    assert_eq!(transmits(&mut core, T0), (vec![], vec![]));
-    assert_eq!(released(&mut core).len(), 64);
+    answer(&mut core, T0 + micros(5), UdOp::Ack, 65, 64);
+    assert_eq!(transmits(&mut core, T0 + micros(5)), ((0..32).collect(), vec![]));
+    // Another ACK for packets that were sent before those were sent again says nothing about them, but about others.
+    answer(&mut core, T0 + micros(6), UdOp::Ack, 129, 2);
+    assert_eq!(transmits(&mut core, T0 + micros(6)), (vec![], vec![]));
+    // One for a packet sent later does.
+    core.send(T0 + micros(7), PEER, 100, |psn| psn.get()).unwrap();
+    answer(&mut core, T0 + micros(12), UdOp::Ack, 200, 1);
+    assert_eq!(transmits(&mut core, T0 + micros(12)), ((0..32).collect(), vec![]));
+    assert_eq!(core.counters().replays_unasked, 64);
+}
+
+#[test]
+fn packets_that_are_only_late_teach_the_sender_to_wait() {
+    let mut core = core(Config::default());
+    let mut now = T0;
+    let mut replays = Vec::new();
+    // Each second packet overtakes the one before it by a microsecond; the answer takes ten.
+    for round in 0..200u32 {
+        for psn in [2 * round, 2 * round + 1] {
+            assert_eq!(core.send(now, PEER, 100, |psn| psn.get()), Ok(Psn::new(psn)));
+        }
+        now = now + micros(10);
+        answer(&mut core, now, UdOp::Ack, 2 * round + 1, 1);
+        let again = transmits(&mut core, now).0;
+        answer(&mut core, now + micros(1), UdOp::Ack, 2 * round, 1);
+        if !again.is_empty() {
+            // It has the packet already and says so.
+            answer(&mut core, now + micros(2), UdOp::Ack, 2 * round, 1);
+        }
+        replays.extend(again);
+        now = now + micros(10);
+    }
+    assert!(!replays.is_empty() && replays.len() < 20, "{replays:?}");
+}
+
+#[test]
+fn a_gap_that_may_only_be_late_is_closed_when_its_time_has_passed() {
+    let mut core = core(Config::default());
+    // A packet sent in vain: from now on there is a window.
+    for psn in 0..2 {
+        core.send(T0, PEER, 100, |_| psn).unwrap();
+    }
+    answer(&mut core, T0 + micros(10), UdOp::Ack, 1, 1);
+    assert_eq!(transmits(&mut core, T0 + micros(10)).0, [0]);
+    answer(&mut core, T0 + micros(11), UdOp::Ack, 0, 1);
+    answer(&mut core, T0 + micros(12), UdOp::Ack, 0, 1);
+    let t1 = T0 + micros(100);
+    for psn in 2..4 {
+        core.send(t1, PEER, 100, |_| psn).unwrap();
+    }
+    answer(&mut core, t1 + micros(10), UdOp::Ack, 3, 1);
+    assert_eq!(transmits(&mut core, t1 + micros(10)), (vec![], vec![]));
+    let at = core.poll_timeout().unwrap();
+    assert!(at > t1 + micros(10) && at < t1 + micros(30), "{at:?}");
+    core.on_timeout(at);
+    assert_eq!(transmits(&mut core, at), (vec![2], vec![]));
     assert!(core.poll_timeout().is_some());
+}
+
+#[test]
+fn the_replay_pool_is_shared_and_says_again_when_it_is_used_up() {
+    let mut core = core(Config { replay_pool: 3, ..Config::default() });
+    let peer = |lid| Origin { lid: Lid(lid), rx: 0 };
+    for lid in 0..3 {
+        core.send(T0, peer(lid), 1, |psn| psn.get()).unwrap();
+    }
+    assert_eq!(core.replays_in_use(), 3);
+    let refused = core.send(T0, peer(3), 1, |_| unreachable!()).unwrap_err();
+    assert_eq!((refused, refused.is_temporary()), (SendError::ReplayPool, true));
+    let ud = Ud { op: UdOp::Ack, key: key(peer(1)), start: Psn::new(0), count: 1 };
+    core.on_ud(T0, peer(1), &ud);
+    assert!(core.send(T0, peer(3), 1, |psn| psn.get()).is_ok());
+    assert_eq!(core.counters().throttled_replay_pool, 1);
+}
+
+#[test]
+fn the_first_packet_goes_alone_where_that_is_set() {
+    let mut core = core(Config { first_packet_alone: true, ..Config::default() });
+    core.send(T0, PEER, 1, |psn| psn.get()).unwrap();
+    assert_eq!(core.send(T0, PEER, 1, |_| unreachable!()), Err(SendError::Window));
+    answer(&mut core, T0, UdOp::Ack, 0, 1);
+    for _ in 0..5 {
+        core.send(T0, PEER, 1, |psn| psn.get()).unwrap();
+    }
+}
+
+#[test]
+fn the_clock_stands_still_while_the_link_is_down() {
+    let config = Config { give_up_after: Duration::from_secs(10), ..Config::default() };
+    let mut core = sent(config, 0, 2);
+    core.link_down(T0 + micros(100));
+    // What is registered now goes out later.
+    core.send(T0 + micros(200), PEER, 1, |psn| psn.get()).unwrap();
+    assert_eq!(core.poll_timeout(), Some(T0 + micros(100) + config.link_down_wait));
+    let back = T0 + Duration::from_secs(60);
+    core.on_timeout(back);
+    assert_eq!(transmits(&mut core, back), (vec![], vec![]));
+    core.link_up(back);
+    core.on_timeout(back);
+    assert_eq!(transmits(&mut core, back), (vec![], vec![(PEER, 0, 3)]));
+    assert_eq!(core.poll_event(), None, "nobody is blamed for the time without a link");
+    answer(&mut core, back + micros(10), UdOp::Nack, 0, 1);
+    assert_eq!(transmits(&mut core, back + micros(10)).0, [0]);
+    answer(&mut core, back + micros(20), UdOp::Ack, 0, 3);
+    assert!(core.is_idle());
+}
+
+#[test]
+fn a_link_that_stays_down_fails_what_is_outstanding() {
+    let mut core = sent(Config::default(), 0, 2);
+    let idle = Origin { lid: Lid(9), rx: 1 };
+    core.send(T0, idle, 1, |_| 7).unwrap();
+    core.on_ud(T0, idle, &Ud { op: UdOp::Ack, key: key(idle), start: Psn::new(0), count: 1 });
+    assert_eq!(released(&mut core), [7]);
+    core.link_down(T0);
+    let limit = core.poll_timeout().unwrap();
+    core.on_timeout(limit);
+    assert_eq!(core.poll_event(), Some(Event::LinkLost));
+    assert_eq!(core.poll_event(), Some(Event::PeerUnreachable { peer: PEER, unacked: 2 }));
+    assert_eq!((core.poll_event(), released(&mut core)), (None, vec![0, 1]));
+    assert!(core.is_idle() && core.poll_timeout().is_none());
+    assert_eq!(core.send(limit, idle, 1, |_| unreachable!()), Err(SendError::LinkDown));
+    // The peer that lost nothing can be talked to again.
+    core.link_up(limit);
+    assert!(core.send(limit, idle, 1, |psn| psn.get()).is_ok());
+    assert_eq!(core.send(limit, PEER, 1, |_| unreachable!()), Err(SendError::Unreachable { peer: PEER }));
+}
+
+#[test]
+fn the_wrap_is_passed_with_a_gap_open() {
+    let mut core = sent(Config::default(), 0xff_fff0, 32);
+    answer(&mut core, T0 + micros(2), UdOp::Ack, 0, 8);
+    answer(&mut core, T0 + micros(2), UdOp::Ack, 0xff_fff8, 8);
+    assert_eq!(transmits(&mut core, T0 + micros(2)).0, (0xff_fff0..0xff_fff8).collect::<Vec<_>>());
+    answer(&mut core, T0 + micros(4), UdOp::Ack, 0xff_fff0, 8);
+    assert_eq!(released(&mut core).len(), 24);
+    answer(&mut core, T0 + micros(4), UdOp::Ack, 8, 8);
+    assert!(core.is_idle());
+    assert_eq!(core.replays_in_use(), 0);
 }
 
 #[test]

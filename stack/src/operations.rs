@@ -132,6 +132,9 @@ pub enum SendError {
     /// The peer hasn't answered for too long.
     #[error("{0} doesn't answer; check its process and the link")]
     Unreachable(Address),
+    /// The link has been down for too long.
+    #[error("no way to {0}: the link has been down for too long (reliability.link_down_wait); check cable and switch")]
+    LinkDown(Address),
     /// One peer more than is set.
     #[error("there are {0} peers already, the limit; raise reliability.max_flows")]
     TooManyPeers(u32),

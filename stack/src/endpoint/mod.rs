@@ -403,6 +403,11 @@ impl<B: PciFunction> Endpoint<B> {
         if let Some(why) = why {
             return Err(EndpointError::Gone { adapter: bus.name().to_owned(), why });
         }
+        if self.hfi.link_state().is_up() {
+            self.reliability.link_up(now);
+        } else {
+            self.reliability.link_down(now);
+        }
         // The adapter's own interrupt: link events and errors, for whichever endpoint looks first.
         if self.hfi.irq().is_none_or(|irq| irq.take().unwrap_or(true)) {
             self.service_adapter()?;

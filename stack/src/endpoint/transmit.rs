@@ -67,6 +67,7 @@ impl<B: PciFunction> Endpoint<B> {
                 Err(match refused {
                     Refused::Unreachable { .. } => SendError::Unreachable(to),
                     Refused::TooManyPeers { limit } => SendError::TooManyPeers(limit),
+                    Refused::LinkDown => SendError::LinkDown(to),
                     _ => SendError::Again(to),
                 })
             }
@@ -189,6 +190,11 @@ impl<B: PciFunction> Endpoint<B> {
             busy = true;
             match event {
                 Event::PeerUnreachable { peer, .. } => self.give_up(peer.into()),
+                Event::LinkLost => log::error!(
+                    "{}: the link has been down for {:?}: what was being sent fails",
+                    self.hfi.bus().name(),
+                    self.config.reliability.link_down_wait
+                ),
                 Event::PeerOutOfStep { peer } => log::warn!(
                     "{}: {} is out of step: it talked to an earlier owner of this address; start it anew",
                     self.hfi.bus().name(),
