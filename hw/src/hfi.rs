@@ -18,7 +18,7 @@ use opx_bus::{DmaBlock, Irq, PciFunction};
 use opx_defs::chip;
 use opx_defs::csr;
 use opx_defs::units::{Blocks, Lid, Sc, Sl};
-use opx_defs::wire::opx::Route;
+use opx_defs::wire::opx::{Generation, Route};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -133,6 +133,7 @@ impl<B: PciFunction> Hfi<B> {
             pkey: self.options().pkey,
             job_key: self.options().job_key,
             qp_prefix: KDETH_PREFIX as u8,
+            generation: Generation::default(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use opx_bus::PacketFaults;
 use opx_defs::units::{JobKey, Sc, Sl, Vl};
+use opx_defs::wire::opx::Generation;
 use std::time::Duration;
 
 /// Settings of an endpoint; [`Config::default`] is right for most. Job key and partition key are the adapter's, see
@@ -35,6 +36,8 @@ pub struct Config {
     pub eager_buffers: u32,
     /// Bytes of each eager buffer.
     pub eager_buffer_size: u32,
+    /// Whose packets are spoken: peers must be of the same libfabric releases, and nothing on the wire tells.
+    pub generation: Generation,
     /// The reliability protocol's settings.
     pub reliability: opx_reliability::Config,
     /// Faults put into received packets, for tests on adapters whose wire can't be spoilt.
@@ -64,11 +67,29 @@ impl Default for Config {
             header_entries: 2048,
             eager_buffers: 32,
             eager_buffer_size: 256 << 10,
+            generation: Generation::default(),
             reliability: opx_reliability::Config::default(),
             receive_faults: PacketFaults::default(),
             seed: 1,
             health_interval: Duration::from_millis(100),
         }
+    }
+}
+
+impl Config {
+    /// The defaults, with what the environment sets of the reliability protocol under the names of libfabric's OPX provider
+    /// (`FI_OPX_RELIABILITY_...`, see [`opx_reliability::Variable::ALL`]). A value that can't be is warned of and left out.
+    ///
+    /// ```
+    /// let config = opx_stack::Config::from_env();
+    /// assert_eq!(config.reliability.pre_ack_rate, 64, "unless FI_OPX_RELIABILITY_SERVICE_PRE_ACK_RATE says otherwise");
+    /// ```
+    pub fn from_env() -> Self {
+        let mut config = Self::default();
+        for bad in config.reliability.set_from(|name| std::env::var(name).ok()) {
+            log::warn!("{bad}");
+        }
+        config
     }
 }
 
@@ -84,9 +105,43 @@ pub fn job_key_of_user(uid: u32, is_admin: bool) -> JobKey {
     })
 }
 
+/// The job key that Linux's driver would give to this process: by its real user id (`file_ops.c` asks `current_uid`) and by
+/// whether it may administer the system. The error is that of reading `/proc/self/status`.
+///
+/// ```
+/// let job_key = opx_stack::job_key_of_this_process()?;
+/// let options = opx_hw::Options { job_key, ..opx_hw::Options::default() };
+/// # std::io::Result::Ok(())
+/// ```
+///
+/// # Errors
+/// When `/proc/self/status` can't be read or has no such lines.
+pub fn job_key_of_this_process() -> std::io::Result<JobKey> {
+    job_key_of_status(&std::fs::read_to_string("/proc/self/status")?)
+        .ok_or_else(|| std::io::Error::other("/proc/self/status has no Uid and CapEff lines"))
+}
+
+fn job_key_of_status(status: &str) -> Option<JobKey> {
+    const CAP_SYS_ADMIN: u32 = 21;
+    let value = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next());
+    let uid = value("Uid:")?.parse().ok()?;
+    let capabilities = u64::from_str_radix(value("CapEff:")?, 16).ok()?;
+    Some(job_key_of_user(uid, capabilities >> CAP_SYS_ADMIN & 1 != 0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_is_judged_by_its_real_user_and_its_capabilities() {
+        let status = |uid: &str, caps: &str| format!("Name:\tx\nUid:\t{uid}\t0\t0\t0\nCapInh:\t0\nCapEff:\t{caps}\n");
+        assert_eq!(job_key_of_status(&status("1000", "0000000000000000")), Some(JobKey(1000)));
+        assert_eq!(job_key_of_status(&status("1000", "0000000000200000")), Some(JobKey(8)));
+        assert_eq!(job_key_of_status(&status("0", "000001ffffffffff")), Some(JobKey(0)));
+        assert_eq!(job_key_of_status(&status("0", "000001ffffdfffff")), Some(JobKey(0x8000)), "root without it");
+        assert_eq!(job_key_of_status("Name:\tx\n"), None);
+    }
 
     #[test]
     fn job_keys_are_those_of_the_kernel() {

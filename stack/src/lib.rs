@@ -45,7 +45,7 @@ mod table;
 
 pub use address::Address;
 pub use completion::{Completion, OperationError};
-pub use config::{Config, MAX_PAYLOAD, job_key_of_user};
+pub use config::{Config, MAX_PAYLOAD, job_key_of_this_process, job_key_of_user};
 pub use endpoint::{Counters, Endpoint};
 pub use error::{EndpointError, OpenError};
 pub use matching::Pattern;

@@ -2,6 +2,7 @@
 //! receive, faults on the wire, and what must be refused.
 
 use opx_bus::{Chance, PacketFaults, PciFunction};
+use opx_defs::wire::opx::Generation;
 use opx_emu::{Adapter, Config as Chip, EmuBus, Icode, Lab, Pacing};
 use opx_hw::{Hfi, LinkMode, Options};
 use opx_stack::{Completion, Config, Endpoint, OperationError, Pattern, SendError};
@@ -160,6 +161,47 @@ fn a_spoilt_wire_changes_nothing_but_the_counts() {
     assert!(bench.adapter.fault_counts().total() > 50);
     assert!(bench.a.reliability_counters().replays_sent > 10);
     bench.run(|bench| bench.a.is_quiet() && bench.b.is_quiet());
+}
+
+#[test]
+fn every_generation_of_packets_carries_messages_over_a_spoilt_wire() {
+    for generation in Generation::ALL {
+        let mut bench = bench(Config { generation, ..Config::default() });
+        bench.adapter.set_wire_faults(PacketFaults { loss: 5.0, duplicate: 2.0, reorder: 5.0, corrupt: 1.0 }, 7);
+        let to = bench.b.address();
+        for n in 0..60 {
+            bench.b.tag_receive(Pattern::exact(n), vec![0; 50_000], n).unwrap();
+        }
+        let len = |n: u64| if n.is_multiple_of(7) { 40_000 + n as usize } else { n as usize * 41 };
+        let (mut sent, mut received) = (0, 0);
+        bench.run(|bench| {
+            while sent < 60 && bench.a.tag_send(to, sent, data(sent, len(sent)), sent).is_ok() {
+                sent += 1;
+            }
+            while let Some(completion) = bench.b.poll_completion() {
+                let Completion::Received { context, len: got, buffer, source, .. } = completion else {
+                    panic!("{completion:?}")
+                };
+                assert_eq!(source, bench.a.address(), "{generation}");
+                assert_eq!(&buffer[..got], &data(context, len(context))[..], "message {context} in {generation}");
+                received += 1;
+            }
+            received == 60 && bench.a.is_quiet() && bench.b.is_quiet()
+        });
+        assert!(bench.a.reliability_counters().replays_sent > 0);
+        assert_eq!(bench.b.counters().malformed, 0);
+    }
+}
+
+#[test]
+fn endpoints_of_different_generations_do_not_understand_each_other() {
+    let reliability = opx_reliability::Config { give_up_after: Duration::from_secs(1), ..Default::default() };
+    let mut bench = bench(Config { reliability, ..Config::default() });
+    bench.b = Endpoint::open(&bench.hfi, Config { generation: Generation::G1, ..Config::default() }).unwrap();
+    let to = bench.b.address();
+    bench.a.tag_send(to, 1, vec![1; 10], 5).unwrap();
+    let Completion::Failed { error, .. } = bench.next_at_a() else { panic!() };
+    assert_eq!(error, OperationError::Unreachable(to));
 }
 
 #[test]

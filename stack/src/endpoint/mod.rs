@@ -136,12 +136,24 @@ impl<B: PciFunction> Endpoint<B> {
         let pio = PioSender::new(hfi.send_context(Blocks(config.pio_blocks))?);
         let sdma = SdmaQueue::new(hfi.sdma_engine(config.sdma_entries)?);
         let slots = Slots::new(bus, config.slots, MAX_PAYLOAD + 64)?;
-        let reliability = Reliability::new(config.reliability, Origin::from(address))?;
+        let reliability = Reliability::new(
+            opx_reliability::Config {
+                first_packet_alone: config.reliability.first_packet_alone
+                    || config.generation.needs_first_packet_alone(),
+                ..config.reliability
+            },
+            Origin::from(address),
+        )?;
         let now = bus.now();
         Ok(Self {
             hfi: hfi.clone(),
             address,
-            to_self: Route { sc: config.sc, sl: config.sl, ..hfi.route(rx, address.lid, rx) },
+            to_self: Route {
+                sc: config.sc,
+                sl: config.sl,
+                generation: config.generation,
+                ..hfi.route(rx, address.lid, rx)
+            },
             recv,
             pio,
             sdma,

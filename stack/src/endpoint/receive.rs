@@ -64,17 +64,17 @@ impl<B: PciFunction> Endpoint<B> {
     /// One good packet from the wire.
     fn take_packet(&mut self, now: Instant, header: Header, payload: &[u8]) {
         if header.opcode() == Opcode::Ud {
-            match Ud::decode(&header, payload) {
-                Ok(ud) => self.reliability.on_ud(now, header.origin(), &ud),
+            match Ud::decode_in(self.config.generation, &header, payload) {
+                Ok(ud) => self.reliability.on_ud(now, header.origin_in(self.config.generation), &ud),
                 Err(_) => self.counters.malformed += 1,
             }
             return;
         }
-        if header.validate().is_err() || lid16(header.origin().lid) != header.slid() {
+        let origin = header.origin_in(self.config.generation);
+        if header.validate_in(self.config.generation).is_err() || lid16(origin.lid) != header.slid() {
             self.counters.malformed += 1;
             return;
         }
-        let origin = header.origin();
         if self.has_no_room_for(&header, payload) {
             // Not taken at all: its sender will send it again.
             self.counters.no_room += 1;
@@ -114,19 +114,20 @@ impl<B: PciFunction> Endpoint<B> {
         if self.unexpected_bytes + payload.len() <= self.config.unexpected_bytes {
             return false;
         }
-        let tag = match Packet::decode(header, payload) {
+        let tag = match Packet::decode_in(self.config.generation, header, payload) {
             Ok(Packet::Inject(message)) => message.tag,
             Ok(Packet::Eager(message)) => message.tag,
             Ok(Packet::RzvRts(offer)) => offer.tag,
             _ => None,
         };
-        tag.is_some_and(|tag| !self.matcher.would_match(tag, header.origin().into()))
+        let source = header.origin_in(self.config.generation).into();
+        tag.is_some_and(|tag| !self.matcher.would_match(tag, source))
     }
 
     /// A packet whose turn it is: delivered exactly once and in order.
     fn dispatch(&mut self, header: &Header, payload: &[u8]) {
-        let source = Address::from(header.origin());
-        match Packet::decode(header, payload) {
+        let source = Address::from(header.origin_in(self.config.generation));
+        match Packet::decode_in(self.config.generation, header, payload) {
             Ok(Packet::Inject(message)) => match message.tag {
                 Some(tag) => self.message(tag, source, &[message.data]),
                 None => self.counters.malformed += 1,
@@ -138,8 +139,8 @@ impl<B: PciFunction> Endpoint<B> {
             Ok(Packet::RzvRts(offer)) => self.offer(source, &offer),
             Ok(Packet::RzvCts(cts)) => self.clear_to_send(source, &cts),
             Ok(Packet::RzvData(data, bytes)) => self.data(source, Handle(data.target_cookie), data.rbuf, bytes),
-            // Multi-packet eager messages aren't built yet; nothing here sends them.
-            Ok(Packet::MpFirst(_) | Packet::MpNth(_) | Packet::Ud(_)) | Err(_) => self.counters.malformed += 1,
+            // Multi-packet eager messages, expected receive and RMA aren't built yet; nothing here sends them.
+            Ok(_) | Err(_) => self.counters.malformed += 1,
         }
     }
 

@@ -14,7 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use opx_bus::PciFunction;
 use opx_emu::Pacing;
 use opx_hw::{Hfi, LinkMode, Options};
-use opx_stack::{Config, job_key_of_user};
+use opx_stack::{Config, job_key_of_this_process};
 use opx_tools::adapter::{self, AdapterSpec, AnyBus};
 use opx_tools::cli::{complain, parse, with_causes};
 use report::{FileHashes, Line, Report};
@@ -62,15 +62,14 @@ fn run(cli: &Cli, open: &mut Option<AnyBus>) -> anyhow::Result<bool> {
     *open = Some(bus.clone());
     // Firmware made for the emulated adapter lives as long as the run.
     let firmware = Firmware::find(cli)?;
-    let uid = rustix::process::geteuid();
-    let job_key = job_key_of_user(uid.as_raw(), uid.is_root());
+    let job_key = job_key_of_this_process()?;
     let options = Options { firmware_dir: firmware.dir(), job_key, ..Options::default() };
     let hfi = Hfi::open(bus.clone(), options)?;
     hfi.link_up(match cli.role {
         None => LinkMode::Loopback,
         Some(_) => LinkMode::Cable { timeout: CABLE_LIMIT },
     })?;
-    let mut config = Config::default();
+    let mut config = Config::from_env();
     config.reliability.give_up_after = GIVE_UP_AFTER;
     let rig = Rig { hfi, emulated: bus.emulated().cloned(), config, seed: cli.seed, faults: cli.wire_faults() };
 

@@ -1,7 +1,8 @@
 //! INJECT and EAGER: messages that fit one packet.
 
 use super::{
-    Header, INJECT_MAX_BYTES, MAX_PAYLOAD_BYTES, Malformed, Opcode, Route, Unencodable, at_most, first, packed, room,
+    Generation, Header, INJECT_MAX_BYTES, MAX_PAYLOAD_BYTES, Malformed, Opcode, Route, Unencodable, at_most, first,
+    packed, room,
 };
 
 /// A message of up to 16 bytes, all of it in the header. Source: `fi_opx_hfi1_transport.h:fi_opx_hfi1_tx_inject`.
@@ -23,21 +24,31 @@ impl<'a> Inject<'a> {
     pub fn encode(&self, route: &Route) -> Result<Header, Unencodable> {
         at_most("message", self.data.len(), INJECT_MAX_BYTES)?;
         let mut header = Header::message(route, Opcode::Inject, self.tag, self.cq_data);
-        header.set_small(self.data.len() as u8);
+        header.set_small(route.generation, self.data.len() as u8);
         let (low, high) = self.data.split_at(self.data.len().min(8));
         header.set_word::<4>(packed(low));
         header.set_word::<5>(packed(high));
         Ok(header)
     }
 
-    /// Reads a packet.
+    /// Reads a packet of G4.
     ///
     /// # Errors
     /// When it isn't an INJECT or says that it has more than 16 bytes.
     pub fn decode(header: &'a Header, payload: &[u8]) -> Result<Self, Malformed> {
-        let Opcode::Inject(flavour) = header.opcode() else { return Err(Malformed::Opcode(header.opcode().byte())) };
-        header.payload(payload)?;
-        let len = usize::from(header.small());
+        Self::decode_in(Generation::G4, header, payload)
+    }
+
+    /// Reads a packet.
+    ///
+    /// # Errors
+    /// When it isn't an INJECT or says that it has more than 16 bytes.
+    pub fn decode_in(generation: Generation, header: &'a Header, payload: &[u8]) -> Result<Self, Malformed> {
+        let Opcode::Inject(flavour) = header.opcode_in(generation) else {
+            return Err(Malformed::Opcode(header.opcode().byte()));
+        };
+        header.payload_in(generation, payload)?;
+        let len = usize::from(header.small(generation));
         if len > INJECT_MAX_BYTES {
             return Err(Malformed::Field { name: "inject length", value: len as u64 });
         }
@@ -85,21 +96,39 @@ impl<'a> Eager<'a> {
         }
         room(out, self.body.len())?.copy_from_slice(self.body);
         let mut header = Header::message(route, Opcode::Eager, self.tag, self.cq_data);
-        header.set_small(self.tail.len() as u8);
+        header.set_small(route.generation, self.tail.len() as u8);
         header.set_word::<4>((self.body.len() as u64 / 8) << 48);
         header.set_word::<5>(packed(self.tail));
+        if route.generation == Generation::G1 {
+            // The first 8 bytes of the message, whatever of them counts.
+            let mut start = [0; 8];
+            for (to, from) in start.iter_mut().zip(self.tail.iter().chain(self.body)) {
+                *to = *from;
+            }
+            header.set_word::<5>(u64::from_le_bytes(start));
+        }
         header.set_payload_len(self.body.len());
         Ok((header, self.body.len()))
+    }
+
+    /// Reads a packet of G4, see [`Eager::decode_in`].
+    ///
+    /// # Errors
+    /// When it isn't an EAGER or has fewer bytes than it says.
+    pub fn decode(header: &'a Header, payload: &'a [u8]) -> Result<Self, Malformed> {
+        Self::decode_in(Generation::G4, header, payload)
     }
 
     /// Reads a packet. The body's length is taken from H4: a vector send pads the payload beyond it.
     ///
     /// # Errors
     /// When it isn't an EAGER or has fewer bytes than it says.
-    pub fn decode(header: &'a Header, payload: &'a [u8]) -> Result<Self, Malformed> {
-        let Opcode::Eager(flavour) = header.opcode() else { return Err(Malformed::Opcode(header.opcode().byte())) };
-        let payload = header.payload(payload)?;
-        let tail = usize::from(header.small());
+    pub fn decode_in(generation: Generation, header: &'a Header, payload: &'a [u8]) -> Result<Self, Malformed> {
+        let Opcode::Eager(flavour) = header.opcode_in(generation) else {
+            return Err(Malformed::Opcode(header.opcode().byte()));
+        };
+        let payload = header.payload_in(generation, payload)?;
+        let tail = usize::from(header.small(generation));
         if tail > 7 {
             return Err(Malformed::Field { name: "eager tail length", value: tail as u64 });
         }

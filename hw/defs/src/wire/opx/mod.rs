@@ -1,16 +1,20 @@
-//! Packets of libfabric's OPX provider, generation G4 (2.6), in 9B form: the 56-byte header and what each kind puts in it.
+//! Packets of libfabric's OPX provider in 9B form, all four generations: the 56-byte header and what each kind puts in it.
 //!
 //! Every packet is LRH 8, BTH 12, KDETH 36 bytes, then payload. The seven qwords of the header are called H0 to H6.
 //! H0 to H3 mean the same in all packets but RZV_DATA, whose PSN and origin lie elsewhere because SDMA hardware rewrites
 //! those words. H4 to H6 belong to the packet's kind, see the submodules.
 //!
+//! Packets are written in the generation that their [`Route`] names. Functions that read have a form with a generation
+//! (`..._in`) and one without, for G4.
+//!
 //! ```
 //! use opx_defs::units::{JobKey, Lid, Pkey, Psn, Sc, Sl};
-//! use opx_defs::wire::opx::{Inject, Origin, Packet, Route};
+//! use opx_defs::wire::opx::{Generation, Inject, Origin, Packet, Route};
 //!
 //! let route = Route {
 //!     slid: Lid(1), dlid: Lid(2), primary_lid: Lid(1), src_rx: 5, dst_rx: 7,
 //!     sc: Sc(0), sl: Sl(0), pkey: Pkey(0x8001), job_key: JobKey(0x83e8), qp_prefix: 0x80,
+//!     generation: Generation::G4,
 //! };
 //! let mut header = Inject { tag: Some(9), cq_data: None, data: b"hello" }.encode(&route).unwrap();
 //! header.set_psn(Psn::new(3));
@@ -21,13 +25,19 @@
 //! ```
 
 mod eager;
+mod generation;
 mod multi_packet;
+mod name;
 mod rendezvous;
+mod rma;
 mod ud;
 
 pub use eager::{Eager, Inject};
+pub use generation::{Generation, UnknownGeneration};
 pub use multi_packet::{MpFirst, MpNth};
+pub use name::EndpointName;
 pub use rendezvous::{Answer, Immediate, Iov, Padding, RzvCts, RzvData, RzvOp, RzvRts};
+pub use rma::{Atomic, Dput, DputOp, RmaCts, RmaOp, RmaRts, RzvTidCts};
 pub use ud::{FlowKey, Ud, UdOp};
 
 use super::OPX_HEADER_BYTES;
@@ -44,6 +54,8 @@ pub const INJECT_MAX_BYTES: usize = 16;
 
 /// LRH length of a packet without payload: 14 dwords of header and the ICRC.
 const BARE_DWORDS: u32 = 15;
+/// Bytes of the pieces in which rendezvous packets are laid out.
+const BLOCK: usize = 64;
 /// KDETH version 1, in bits 63:62 of H2.
 const KVER: u64 = 1 << 62;
 
@@ -72,6 +84,8 @@ pub struct Route {
     pub job_key: JobKey,
     /// Prefix of the queue pair that marks KDETH packets, 0x80 by default.
     pub qp_prefix: u8,
+    /// Whose packets are spoken.
+    pub generation: Generation,
 }
 
 /// Who sent a packet, as flows are keyed.
@@ -102,13 +116,15 @@ impl Flavour {
     }
 }
 
-/// BTH opcode, as numbered since 2.4.
+/// What kind of packet it is: the BTH opcode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opcode {
     /// Clear to send: the answer to a rendezvous.
     RzvCts,
     /// Data of a rendezvous (and of puts and gets).
     RzvData,
+    /// The offer of a write with data for the target's completion.
+    RmaRts,
     /// Reliability: ping, ACK, NACK.
     Ud,
     /// A later packet of a multi-packet eager message.
@@ -126,32 +142,52 @@ pub enum Opcode {
 }
 
 impl Opcode {
-    /// The byte in BTH.
+    /// The byte in BTH, in G4.
     pub const fn byte(self) -> u8 {
+        self.byte_in(Generation::G4)
+    }
+
+    /// The byte in BTH.
+    pub const fn byte_in(self, generation: Generation) -> u8 {
+        let old = matches!(generation, Generation::G1 | Generation::G2);
         match self {
             Self::RzvCts => 0xc1,
             Self::RzvData => 0xc2,
+            Self::RmaRts => 0xc3,
             Self::Ud => 0xc6,
+            Self::MpNth if old => 0xef,
             Self::MpNth => 0xeb,
+            Self::MpFirst(flavour) if old => 0xf8 | flavour.bits(),
             Self::MpFirst(flavour) => 0xec | flavour.bits(),
             Self::Inject(flavour) => 0xf0 | flavour.bits(),
             Self::Eager(flavour) => 0xf4 | flavour.bits(),
+            Self::RzvRts(flavour) if old => 0xfc | flavour.bits(),
             Self::RzvRts(flavour) => 0xf8 | flavour.bits(),
             Self::Other(byte) => byte,
         }
     }
 
-    /// What a byte in BTH means.
+    /// What a byte in BTH means, in G4.
     pub const fn from_byte(byte: u8) -> Self {
+        Self::from_byte_in(Generation::G4, byte)
+    }
+
+    /// What a byte in BTH means.
+    pub const fn from_byte_in(generation: Generation, byte: u8) -> Self {
+        let old = matches!(generation, Generation::G1 | Generation::G2);
         match byte {
             0xc1 => Self::RzvCts,
             0xc2 => Self::RzvData,
+            0xc3 => Self::RmaRts,
             0xc6 => Self::Ud,
-            0xeb => Self::MpNth,
-            0xec..=0xef => Self::MpFirst(Flavour::of(byte)),
+            0xef if old => Self::MpNth,
+            0xeb if !old => Self::MpNth,
+            0xec..=0xef if !old => Self::MpFirst(Flavour::of(byte)),
             0xf0..=0xf3 => Self::Inject(Flavour::of(byte)),
             0xf4..=0xf7 => Self::Eager(Flavour::of(byte)),
+            0xf8..=0xfb if old => Self::MpFirst(Flavour::of(byte)),
             0xf8..=0xfb => Self::RzvRts(Flavour::of(byte)),
+            0xfc..=0xff if old => Self::RzvRts(Flavour::of(byte)),
             _ => Self::Other(byte),
         }
     }
@@ -262,17 +298,22 @@ impl Header {
     /// A header without payload, PSN 0 and nothing of the kind's own.
     pub fn new(route: &Route, opcode: Opcode) -> Self {
         let lid = u64::from(route.primary_lid.0 & 0xff_ffff);
-        let job_key = u64::from(route.job_key.0);
-        let (h2, h3) = match opcode {
-            Opcode::RzvData => (KVER, job_key | lid << 32),
+        let (job_key, rx) = (u64::from(route.job_key.0), u64::from(route.src_rx));
+        let (h2, h3) = match (route.generation, opcode) {
+            (Generation::G4, Opcode::RzvData) => (KVER, job_key | lid << 32),
+            (_, Opcode::RzvData) => (KVER, job_key),
+            (Generation::G1, Opcode::Ud) => (KVER | rx << 32, job_key),
+            (Generation::G1, _) => (KVER | rx << 24, job_key),
+            (Generation::G2 | Generation::G3, _) => (KVER | rx << 40, job_key),
             // fi_opx_hfi1_packet.h FI_OPX_PKT_PRIMARY_LID_TO_QW3: the LID fills what KDETH leaves free, in three pieces.
-            _ => (
-                KVER | u64::from(route.src_rx) << 40
-                    | (lid & 0x7f) << 25
-                    | (lid >> 7 & 0x1f) << 35
-                    | (lid >> 12 & 0xfff) << 50,
-                job_key,
-            ),
+            (Generation::G4, _) => {
+                (KVER | rx << 40 | (lid & 0x7f) << 25 | (lid >> 7 & 0x1f) << 35 | (lid >> 12 & 0xfff) << 50, job_key)
+            }
+        };
+        // In G1 these carry the sender's context once more, and answers go to that one.
+        let field = match (route.generation, opcode) {
+            (Generation::G1, Opcode::RzvRts(_) | Opcode::RzvCts | Opcode::RzvData | Opcode::RmaRts) => route.src_rx,
+            _ => 0,
         };
         let pkey = route.pkey.0.to_be_bytes();
         let lrh = Lrh {
@@ -286,13 +327,13 @@ impl Header {
         let mut header = Self([0; OPX_HEADER_BYTES]);
         header.set_word::<0>(u64::from_le_bytes(lrh.encode()));
         header.set_word::<1>(u64::from_le_bytes([
-            opcode.byte(),
+            opcode.byte_in(route.generation),
             0,
             pkey[0],
             pkey[1],
             0,
             route.qp_prefix,
-            0,
+            field,
             route.dst_rx,
         ]));
         header.set_word::<2>(h2);
@@ -327,9 +368,14 @@ impl Header {
         Lrh::decode(*self.word_bytes::<0>())
     }
 
-    /// What kind of packet this is.
+    /// What kind of packet this is, in G4.
     pub fn opcode(&self) -> Opcode {
         Opcode::from_byte(self.0[8])
+    }
+
+    /// What kind of packet this is.
+    pub fn opcode_in(&self, generation: Generation) -> Opcode {
+        Opcode::from_byte_in(generation, self.0[8])
     }
 
     /// The LID that the packet left from.
@@ -347,16 +393,26 @@ impl Header {
         self.0[15]
     }
 
-    /// Who sent the packet.
+    /// Who sent the packet, in G4.
     pub fn origin(&self) -> Origin {
-        match self.opcode() {
-            Opcode::RzvData => Origin { lid: Lid((self.word::<3>() >> 32) as u32 & 0xff_ffff), rx: self.0[33] },
-            _ => {
-                let h2 = self.word::<2>();
-                let lid = h2 >> 25 & 0x7f | (h2 >> 35 & 0x1f) << 7 | (h2 >> 50 & 0xfff) << 12;
-                Origin { lid: Lid(lid as u32), rx: self.0[21] }
-            }
-        }
+        self.origin_in(Generation::G4)
+    }
+
+    /// Who sent the packet: up to G3 known by the LID that it left from, in G4 by the sender's primary LID.
+    pub fn origin_in(&self, generation: Generation) -> Origin {
+        let (h2, data) = (self.word::<2>(), self.opcode() == Opcode::RzvData);
+        let rx = match (generation, self.opcode()) {
+            (_, Opcode::RzvData) => self.0[33],
+            (Generation::G1, Opcode::Ud) => self.0[20],
+            (Generation::G1, _) => self.0[19],
+            _ => self.0[21],
+        };
+        let lid = match generation {
+            Generation::G4 if data => (self.word::<3>() >> 32) as u32 & 0xff_ffff,
+            Generation::G4 => (h2 >> 25 & 0x7f | (h2 >> 35 & 0x1f) << 7 | (h2 >> 50 & 0xfff) << 12) as u32,
+            _ => self.slid().0,
+        };
+        Origin { lid: Lid(lid), rx }
     }
 
     /// The packet's sequence number. In RZV_DATA it is where BTH has it, big-endian; elsewhere little-endian.
@@ -403,13 +459,13 @@ impl Header {
         if self.opcode() == Opcode::Ud { pbc.credit_return() } else { pbc }
     }
 
-    /// The 5-bit field that each kind of packet uses for itself.
-    fn small(&self) -> u8 {
-        self.0[14] >> 3
+    /// The field that each kind of packet uses for itself: a byte in G1, 5 bits since.
+    fn small(&self, generation: Generation) -> u8 {
+        if generation == Generation::G1 { self.0[14] } else { self.0[14] >> 3 }
     }
 
-    fn set_small(&mut self, value: u8) {
-        self.0[14] = value << 3;
+    fn set_small(&mut self, generation: Generation, value: u8) {
+        self.0[14] = if generation == Generation::G1 { value } else { value << 3 };
     }
 
     fn cq_data(&self) -> u32 {
@@ -433,11 +489,20 @@ impl Header {
         (flavour.tagged.then(|| self.word::<6>()), flavour.cq.then(|| self.cq_data()))
     }
 
-    /// Checks what must hold for every packet.
+    /// Checks what must hold for every packet, in G4.
     ///
     /// # Errors
     /// When the packet isn't LRH, BTH, KDETH version 1, or names a sub-context.
     pub fn validate(&self) -> Result<(), Malformed> {
+        self.validate_in(Generation::G4)
+    }
+
+    /// Checks what must hold for every packet.
+    ///
+    /// # Errors
+    /// When the packet isn't LRH, BTH, KDETH version 1, or names a sub-context; a packet of a later generation looks as if it
+    /// did.
+    pub fn validate_in(&self, generation: Generation) -> Result<(), Malformed> {
         let lrh = self.lrh();
         if lrh.next != NextHeader::Bth {
             return Err(Malformed::Field { name: "LRH next header", value: u64::from(self.0[1] & 3) });
@@ -448,12 +513,18 @@ impl Header {
         if self.0[23] >> 6 != 1 {
             return Err(Malformed::Field { name: "KDETH version", value: u64::from(self.0[23] >> 6) });
         }
+        if generation == Generation::G1 {
+            return Ok(());
+        }
         if self.0[14] & 7 != 0 {
             return Err(Malformed::Unsupported { name: "sub-context", value: u64::from(self.0[14] & 7) });
         }
-        let (origin_subctxt, tx_index) = match self.opcode() {
-            Opcode::RzvData => (self.0[32] & 7, self.0[31]),
-            _ => (self.0[20] & 7, self.0[19] & 1),
+        let (origin_subctxt, tx_index) = match (self.opcode(), generation) {
+            (Opcode::RzvData, Generation::G4) => (self.0[32] & 7, self.0[31]),
+            (Opcode::RzvData, _) => (self.0[32] & 7, 0),
+            (_, Generation::G4) => (self.0[20] & 7, self.0[19] & 1),
+            // The whole byte: a G4 packet has part of its LID there.
+            _ => (self.0[20], 0),
         };
         if origin_subctxt != 0 {
             return Err(Malformed::Unsupported { name: "origin sub-context", value: u64::from(origin_subctxt) });
@@ -464,15 +535,16 @@ impl Header {
         Ok(())
     }
 
-    /// As [`Header::validate`]; gives the part of `payload` that belongs to the packet.
-    fn payload<'a>(&self, payload: &'a [u8]) -> Result<&'a [u8], Malformed> {
-        self.validate()?;
+    /// As [`Header::validate_in`]; gives the part of `payload` that belongs to the packet.
+    fn payload_in<'a>(&self, generation: Generation, payload: &'a [u8]) -> Result<&'a [u8], Malformed> {
+        self.validate_in(generation)?;
         first(payload, self.payload_len())
     }
 }
 
 /// One packet, decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Packet<'a> {
     /// A short message.
     Inject(Inject<'a>),
@@ -486,27 +558,53 @@ pub enum Packet<'a> {
     RzvRts(RzvRts<'a>),
     /// A rendezvous' answer.
     RzvCts(RzvCts),
+    /// A rendezvous' answer with expected buffers.
+    RzvTidCts(RzvTidCts<'a>),
     /// A rendezvous' data.
     RzvData(RzvData, &'a [u8]),
+    /// Data of a put, a get, an atomic, or of a rendezvous into expected buffers.
+    Dput(Dput, &'a [u8]),
+    /// A read request, or the answer to a write's offer.
+    RmaCts(RmaCts),
+    /// A write's offer.
+    RmaRts(RmaRts),
     /// Reliability.
     Ud(Ud),
 }
 
 impl<'a> Packet<'a> {
-    /// Decodes a packet of any kind known here. `payload` may be longer than what the header speaks of.
+    /// Decodes a G4 packet of any kind known here. `payload` may be longer than what the header speaks of.
     ///
     /// # Errors
     /// When the packet is of another kind, too short, or says something that can't be.
     pub fn decode(header: &'a Header, payload: &'a [u8]) -> Result<Self, Malformed> {
-        match header.opcode() {
-            Opcode::Inject(_) => Inject::decode(header, payload).map(Self::Inject),
-            Opcode::Eager(_) => Eager::decode(header, payload).map(Self::Eager),
-            Opcode::MpFirst(_) => MpFirst::decode(header, payload).map(Self::MpFirst),
-            Opcode::MpNth => MpNth::decode(header, payload).map(Self::MpNth),
-            Opcode::RzvRts(_) => RzvRts::decode(header, payload).map(Self::RzvRts),
-            Opcode::RzvCts => RzvCts::decode(header, payload).map(Self::RzvCts),
-            Opcode::RzvData => RzvData::decode(header, payload).map(|(packet, data)| Self::RzvData(packet, data)),
-            Opcode::Ud => Ud::decode(header, payload).map(Self::Ud),
+        Self::decode_in(Generation::G4, header, payload)
+    }
+
+    /// Decodes a packet of any kind known here. `payload` may be longer than what the header speaks of.
+    ///
+    /// # Errors
+    /// When the packet is of another kind, too short, or says something that can't be.
+    pub fn decode_in(generation: Generation, header: &'a Header, payload: &'a [u8]) -> Result<Self, Malformed> {
+        match header.opcode_in(generation) {
+            Opcode::Inject(_) => Inject::decode_in(generation, header, payload).map(Self::Inject),
+            Opcode::Eager(_) => Eager::decode_in(generation, header, payload).map(Self::Eager),
+            Opcode::MpFirst(_) => MpFirst::decode_in(generation, header, payload).map(Self::MpFirst),
+            Opcode::MpNth => MpNth::decode_in(generation, header, payload).map(Self::MpNth),
+            Opcode::RzvRts(_) => RzvRts::decode_in(generation, header, payload).map(Self::RzvRts),
+            Opcode::RzvCts => match DputOp::from_code(u64::from(header.0[32]))? {
+                DputOp::RzvTid => RzvTidCts::decode_in(generation, header, payload).map(Self::RzvTidCts),
+                DputOp::Get | DputOp::PutCq => RmaCts::decode_in(generation, header, payload).map(Self::RmaCts),
+                _ => RzvCts::decode_in(generation, header, payload).map(Self::RzvCts),
+            },
+            Opcode::RzvData => match Dput::op(generation, header)? {
+                DputOp::Rzv | DputOp::RzvNonContiguous => {
+                    RzvData::decode_in(generation, header, payload).map(|(packet, data)| Self::RzvData(packet, data))
+                }
+                _ => Dput::decode_in(generation, header, payload).map(|(packet, data)| Self::Dput(packet, data)),
+            },
+            Opcode::RmaRts => RmaRts::decode_in(generation, header, payload).map(Self::RmaRts),
+            Opcode::Ud => Ud::decode_in(generation, header, payload).map(Self::Ud),
             Opcode::Other(byte) => Err(Malformed::Opcode(byte)),
         }
     }

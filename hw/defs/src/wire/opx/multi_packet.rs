@@ -1,6 +1,8 @@
 //! MP_EAGER_FIRST and MP_EAGER_NTH: messages of several packets that need no rendezvous.
 
-use super::{Header, MAX_PAYLOAD_BYTES, Malformed, Opcode, Route, Unencodable, at_most, first, packed, room};
+use super::{
+    Generation, Header, MAX_PAYLOAD_BYTES, Malformed, Opcode, Route, Unencodable, at_most, first, packed, room,
+};
 use crate::units::Psn;
 
 /// The first packet. Source: `fi_opx_hfi1_transport.h:opx_hfi1_tx_send_mp_egr_first_common`.
@@ -12,45 +14,106 @@ pub struct MpFirst<'a> {
     pub cq_data: Option<u32>,
     /// Bytes of the whole message.
     pub message_len: u16,
-    /// The message's first bytes, a multiple of 4.
+    /// The message's first 16 bytes in G1, which go in the header; none in later generations.
+    pub head: &'a [u8],
+    /// The bytes after those, a multiple of 4.
     pub data: &'a [u8],
 }
 
+/// Bytes that a G1 packet has in its header.
+const G1_HEAD: usize = 16;
+
 impl<'a> MpFirst<'a> {
+    /// A packet with the first `chunk` bytes of a `message`, and in G1 with the 16 bytes after those.
+    pub fn of(
+        generation: Generation,
+        tag: Option<u64>,
+        cq_data: Option<u32>,
+        message: &'a [u8],
+        chunk: usize,
+    ) -> Result<Self, Unencodable> {
+        let message_len = u16::try_from(message.len()).map_err(|_| Unencodable::TooLong {
+            what: "multi-packet message",
+            have: message.len(),
+            limit: u16::MAX.into(),
+        })?;
+        let head = if generation == Generation::G1 { G1_HEAD } else { 0 };
+        let need = head + chunk;
+        let (head, rest) = message.split_at(head.min(message.len()));
+        let data = rest.get(..chunk).ok_or(Unencodable::Buffer { have: message.len(), need })?;
+        Ok(Self { tag, cq_data, message_len, head, data })
+    }
+
     /// The header, and the payload in `out`; gives the payload's length.
     ///
     /// # Errors
     /// When the data isn't whole dwords, is more than the message, or doesn't fit.
     pub fn encode(&self, route: &Route, out: &mut [u8]) -> Result<(Header, usize), Unencodable> {
-        let len = self.data.len();
+        let (len, g1) = (self.data.len(), route.generation == Generation::G1);
         at_most("first chunk", len, MAX_PAYLOAD_BYTES.min(usize::from(self.message_len)))?;
+        if self.head.len() != if g1 { G1_HEAD } else { 0 } {
+            return Err(Unencodable::Field { name: "first chunk in the header", value: self.head.len() as u64 });
+        }
+        at_most("first chunk", len + self.head.len(), usize::from(self.message_len))?;
         if !len.is_multiple_of(4) {
             return Err(Unencodable::Field { name: "first chunk length", value: len as u64 });
         }
         room(out, len)?.copy_from_slice(self.data);
         let mut header = Header::message(route, Opcode::MpFirst, self.tag, self.cq_data);
-        header.set_word::<4>(u64::from(self.message_len));
+        if g1 {
+            header.set_small(Generation::G1, G1_HEAD as u8);
+            header.set_word::<2>(header.word::<2>() | u64::from(self.message_len) << 32);
+            set_head(&mut header, self.head);
+        } else {
+            header.set_word::<4>(u64::from(self.message_len));
+        }
         header.set_payload_len(len);
         Ok((header, len))
+    }
+
+    /// Reads a packet of G4.
+    ///
+    /// # Errors
+    /// When it isn't an MP_EAGER_FIRST or has more data than the message.
+    pub fn decode(header: &'a Header, payload: &'a [u8]) -> Result<Self, Malformed> {
+        Self::decode_in(Generation::G4, header, payload)
     }
 
     /// Reads a packet.
     ///
     /// # Errors
     /// When it isn't an MP_EAGER_FIRST or has more data than the message.
-    pub fn decode(header: &'a Header, payload: &'a [u8]) -> Result<Self, Malformed> {
-        let Opcode::MpFirst(flavour) = header.opcode() else { return Err(Malformed::Opcode(header.opcode().byte())) };
-        let data = header.payload(payload)?;
-        let message_len = header.word::<4>() as u16;
-        if data.len() > usize::from(message_len) {
-            return Err(Malformed::Field { name: "multi-packet message length", value: u64::from(message_len) });
+    pub fn decode_in(generation: Generation, header: &'a Header, payload: &'a [u8]) -> Result<Self, Malformed> {
+        let Opcode::MpFirst(flavour) = header.opcode_in(generation) else {
+            return Err(Malformed::Opcode(header.opcode().byte()));
+        };
+        let data = header.payload_in(generation, payload)?;
+        let (len, head) = if generation == Generation::G1 {
+            if usize::from(header.small(generation)) != G1_HEAD {
+                let value = u64::from(header.small(generation));
+                return Err(Malformed::Field { name: "first chunk in the header", value });
+            }
+            (header.word::<2>() >> 32 & 0x3fff_ffff, &header.0[32..48])
+        } else {
+            (header.word::<4>() & 0xffff, &[][..])
+        };
+        let message_len = u16::try_from(len).unwrap_or(0);
+        if data.len() + head.len() > usize::from(message_len) {
+            return Err(Malformed::Field { name: "multi-packet message length", value: len });
         }
         let (tag, cq_data) = header.envelope(flavour);
-        Ok(Self { tag, cq_data, message_len, data })
+        Ok(Self { tag, cq_data, message_len, head, data })
     }
 }
 
-/// A later packet: the last `n % 8` bytes of its data are in the header.
+/// Puts the first bytes of a G1 packet's data in its header.
+fn set_head(header: &mut Header, head: &[u8]) {
+    let (low, high) = head.split_at(head.len().min(8));
+    header.set_word::<4>(packed(low));
+    header.set_word::<5>(packed(high));
+}
+
+/// A later packet: the last `n % 8` bytes of its data are in the header, or in G1 up to 16 of its first.
 ///
 /// Source: `fi_opx_hfi1_transport.h:fi_opx_hfi1_tx_send_mp_egr_nth`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,17 +122,32 @@ pub struct MpNth<'a> {
     pub uid: Psn,
     /// Place of this packet's data in the message.
     pub offset: u32,
-    /// This packet's data but the last bytes, a multiple of 8.
+    /// The data's first bytes in G1, up to 16 of them; none in later generations.
+    pub head: &'a [u8],
+    /// The data between, a multiple of 8.
     pub body: &'a [u8],
-    /// The data's last bytes, 0 to 7 of them.
+    /// The data's last bytes, 0 to 7 of them; none in G1.
     pub tail: &'a [u8],
 }
 
 impl<'a> MpNth<'a> {
-    /// A packet for `data`, which lies at `offset` of the message.
+    /// A packet for `data`, which lies at `offset` of the message, in G2 to G4.
     pub fn of(uid: Psn, offset: u32, data: &'a [u8]) -> Self {
-        let (body, tail) = data.split_at(data.len() / 8 * 8);
-        Self { uid, offset, body, tail }
+        Self::of_in(Generation::G4, uid, offset, data)
+    }
+
+    /// A packet for `data`, which lies at `offset` of the message.
+    pub fn of_in(generation: Generation, uid: Psn, offset: u32, data: &'a [u8]) -> Self {
+        // G1: fi_opx_hfi1_transport.h:fi_opx_hfi1_tx_send_mp_egr_last of 2.1.
+        let head = match data.len() {
+            _ if generation != Generation::G1 => 0,
+            short @ 0..=G1_HEAD => short,
+            whole if whole.is_multiple_of(8) => G1_HEAD,
+            odd => 8 + odd % 8,
+        };
+        let (head, rest) = data.split_at(head);
+        let (body, tail) = rest.split_at(rest.len() / 8 * 8);
+        Self { uid, offset, head, body, tail }
     }
 
     /// The header, and the payload in `out`; gives the payload's length.
@@ -77,32 +155,53 @@ impl<'a> MpNth<'a> {
     /// # Errors
     /// When the parts aren't of the lengths they must have, or `out` is too small.
     pub fn encode(&self, route: &Route, out: &mut [u8]) -> Result<(Header, usize), Unencodable> {
-        at_most("chunk tail", self.tail.len(), 7)?;
+        let g1 = route.generation == Generation::G1;
+        at_most("chunk head", self.head.len(), if g1 { G1_HEAD } else { 0 })?;
+        at_most("chunk tail", self.tail.len(), if g1 { 0 } else { 7 })?;
         at_most("chunk", self.body.len(), MAX_PAYLOAD_BYTES)?;
         if !self.body.len().is_multiple_of(8) {
             return Err(Unencodable::Field { name: "chunk length", value: self.body.len() as u64 });
         }
         room(out, self.body.len())?.copy_from_slice(self.body);
         let mut header = Header::new(route, Opcode::MpNth);
-        header.set_small(self.tail.len() as u8);
-        header.set_word::<4>(packed(self.tail));
+        if g1 {
+            header.set_small(Generation::G1, self.head.len() as u8);
+            // 16 bytes of the data, whatever of them counts.
+            let mut start = [0; G1_HEAD];
+            for (to, from) in start.iter_mut().zip(self.head.iter().chain(self.body)) {
+                *to = *from;
+            }
+            set_head(&mut header, &start);
+        } else {
+            header.set_small(route.generation, self.tail.len() as u8);
+            header.set_word::<4>(packed(self.tail));
+        }
         header.set_word::<6>(u64::from(self.offset) | u64::from(self.uid.get()) << 32);
         header.set_payload_len(self.body.len());
         Ok((header, self.body.len()))
+    }
+
+    /// Reads a packet of G4.
+    ///
+    /// # Errors
+    /// When it isn't an MP_EAGER_NTH or a length can't be.
+    pub fn decode(header: &'a Header, payload: &'a [u8]) -> Result<Self, Malformed> {
+        Self::decode_in(Generation::G4, header, payload)
     }
 
     /// Reads a packet.
     ///
     /// # Errors
     /// When it isn't an MP_EAGER_NTH or a length can't be.
-    pub fn decode(header: &'a Header, payload: &'a [u8]) -> Result<Self, Malformed> {
-        if header.opcode() != Opcode::MpNth {
+    pub fn decode_in(generation: Generation, header: &'a Header, payload: &'a [u8]) -> Result<Self, Malformed> {
+        if header.opcode_in(generation) != Opcode::MpNth {
             return Err(Malformed::Opcode(header.opcode().byte()));
         }
-        let body = header.payload(payload)?;
-        let tail = usize::from(header.small());
-        if tail > 7 {
-            return Err(Malformed::Field { name: "chunk tail length", value: tail as u64 });
+        let body = header.payload_in(generation, payload)?;
+        let (small, most) =
+            (usize::from(header.small(generation)), if generation == Generation::G1 { G1_HEAD } else { 7 });
+        if small > most {
+            return Err(Malformed::Field { name: "chunk in the header", value: small as u64 });
         }
         if !body.len().is_multiple_of(8) {
             return Err(Malformed::Field { name: "chunk length", value: body.len() as u64 });
@@ -112,6 +211,8 @@ impl<'a> MpNth<'a> {
         if uid > Psn::MAX.get() {
             return Err(Malformed::Field { name: "multi-packet id", value: u64::from(uid) });
         }
-        Ok(Self { uid: Psn::new(uid), offset: place as u32, body, tail: first(&header.0[32..40], tail)? })
+        let (in_header, none) = (first(&header.0[32..48], small)?, &[][..]);
+        let (head, tail) = if generation == Generation::G1 { (in_header, none) } else { (none, in_header) };
+        Ok(Self { uid: Psn::new(uid), offset: place as u32, head, body, tail })
     }
 }

@@ -1,10 +1,10 @@
 //! RZV_RTS, RZV_CTS and RZV_DATA: a message that the receiver asks for after it has found a place for it.
 
+use super::rma::{Atomic, Dput, DputOp};
 use super::{
-    Header, MAX_PAYLOAD_BYTES, Malformed, Opcode, Route, Unencodable, at_most, first, packed, qword, room, split,
+    BLOCK, Generation, Header, Malformed, Opcode, Route, Unencodable, at_most, first, packed, qword, room, split,
 };
 
-const BLOCK: usize = 64;
 /// RTS flag bits in H4: the source isn't contiguous, the source is in another process' device memory.
 const RTS_FLAGS: u64 = 0xff << 16;
 
@@ -114,13 +114,23 @@ impl<'a> RzvRts<'a> {
         Ok((header, blocks * BLOCK))
     }
 
+    /// Reads a packet of G4.
+    ///
+    /// # Errors
+    /// As [`RzvRts::decode_in`].
+    pub fn decode(header: &'a Header, payload: &'a [u8]) -> Result<Self, Malformed> {
+        Self::decode_in(Generation::G4, header, payload)
+    }
+
     /// Reads a packet.
     ///
     /// # Errors
     /// When it isn't an RZV_RTS, is of the non-contiguous or inter-process form, is too short, or its lengths disagree.
-    pub fn decode(header: &'a Header, payload: &'a [u8]) -> Result<Self, Malformed> {
-        let Opcode::RzvRts(flavour) = header.opcode() else { return Err(Malformed::Opcode(header.opcode().byte())) };
-        let (head, rest) = split(header.payload(payload)?, BLOCK)?;
+    pub fn decode_in(generation: Generation, header: &'a Header, payload: &'a [u8]) -> Result<Self, Malformed> {
+        let Opcode::RzvRts(flavour) = header.opcode_in(generation) else {
+            return Err(Malformed::Opcode(header.opcode().byte()));
+        };
+        let (head, rest) = split(header.payload_in(generation, payload)?, BLOCK)?;
         let h4 = header.word::<4>();
         if h4 & RTS_FLAGS != 0 {
             return Err(Malformed::Unsupported { name: "rendezvous flags", value: (h4 & RTS_FLAGS) >> 16 });
@@ -171,23 +181,21 @@ pub enum RzvOp {
 }
 
 impl RzvOp {
-    const fn code(self) -> u64 {
+    const fn op(self) -> DputOp {
         match self {
-            Self::Rzv => 0,
-            Self::NonContiguous => 6,
+            Self::Rzv => DputOp::Rzv,
+            Self::NonContiguous => DputOp::RzvNonContiguous,
         }
     }
 
-    fn from_code(code: u64) -> Result<Self, Malformed> {
-        match code {
-            0 => Ok(Self::Rzv),
-            6 => Ok(Self::NonContiguous),
-            value => Err(Malformed::Unsupported { name: "DPUT opcode", value }),
+    fn of(op: DputOp) -> Result<Self, Malformed> {
+        match op {
+            DputOp::Rzv => Ok(Self::Rzv),
+            DputOp::RzvNonContiguous => Ok(Self::NonContiguous),
+            other => Err(Malformed::Unsupported { name: "DPUT opcode", value: other.code() }),
         }
     }
 }
-
-const RZV_ETRUNC: u64 = 7;
 
 /// A piece of a message that the receiver asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -202,6 +210,29 @@ pub struct Iov {
     pub sbuf_device: u64,
     /// Kind of the source's device, as in the RTS.
     pub sbuf_iface: u32,
+}
+
+impl Iov {
+    /// Writes it as the first block of `out`.
+    pub(super) fn write(&self, out: &mut [u8]) {
+        let words: [u64; 8] =
+            [self.rbuf, self.sbuf, self.bytes, 0, self.sbuf_device, u64::from(self.sbuf_iface) << 32, 0, 0];
+        for (to, from) in out.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+            *to = from.to_le_bytes();
+        }
+    }
+
+    /// Reads the first block of `block`.
+    pub(super) fn read(block: &[u8]) -> Result<Self, Malformed> {
+        let block = first(block, BLOCK)?;
+        Ok(Self {
+            rbuf: qword(block, 0)?,
+            sbuf: qword(block, 1)?,
+            bytes: qword(block, 2)?,
+            sbuf_device: qword(block, 4)?,
+            sbuf_iface: (qword(block, 5)? >> 32) as u32,
+        })
+    }
 }
 
 /// What a receiver answers to an RTS.
@@ -240,54 +271,49 @@ impl RzvCts {
         let mut header = Header::new(route, Opcode::RzvCts);
         header.set_word::<5>(self.origin_counter);
         let Answer::Send { op, target_cookie, iov, second } = self.answer else {
-            header.set_word::<4>(RZV_ETRUNC);
+            header.set_word::<4>(DputOp::RzvTruncated.code());
             return Ok((header, 0));
         };
         let count = 1 + usize::from(second.is_some());
         let out = room(out, count * BLOCK)?;
         for (block, iov) in out.as_chunks_mut::<BLOCK>().0.iter_mut().zip([Some(iov), second].iter().flatten()) {
-            let words: [u64; 8] =
-                [iov.rbuf, iov.sbuf, iov.bytes, 0, iov.sbuf_device, u64::from(iov.sbuf_iface) << 32, 0, 0];
-            for (to, from) in block.as_chunks_mut::<8>().0.iter_mut().zip(words) {
-                *to = from.to_le_bytes();
-            }
+            iov.write(block);
         }
-        header.set_word::<4>(op.code() | (count as u64) << 48);
+        header.set_word::<4>(op.op().code() | (count as u64) << 48);
         header.set_word::<6>(target_cookie);
         header.set_payload_len(count * BLOCK);
         Ok((header, count * BLOCK))
+    }
+
+    /// Reads a packet of G4.
+    ///
+    /// # Errors
+    /// As [`RzvCts::decode_in`].
+    pub fn decode(header: &Header, payload: &[u8]) -> Result<Self, Malformed> {
+        Self::decode_in(Generation::G4, header, payload)
     }
 
     /// Reads a packet.
     ///
     /// # Errors
     /// When it isn't an RZV_CTS, answers something other than a plain rendezvous, or is too short.
-    pub fn decode(header: &Header, payload: &[u8]) -> Result<Self, Malformed> {
+    pub fn decode_in(generation: Generation, header: &Header, payload: &[u8]) -> Result<Self, Malformed> {
         if header.opcode() != Opcode::RzvCts {
             return Err(Malformed::Opcode(header.opcode().byte()));
         }
-        let payload = header.payload(payload)?;
+        let payload = header.payload_in(generation, payload)?;
         let (h4, origin_counter) = (header.word::<4>(), header.word::<5>());
-        if h4 & 0xff == RZV_ETRUNC {
-            return Ok(Self { origin_counter, answer: Answer::Truncated });
-        }
-        let op = RzvOp::from_code(h4 & 0xff)?;
-        let read = |block: &[u8]| -> Result<Iov, Malformed> {
-            Ok(Iov {
-                rbuf: qword(block, 0)?,
-                sbuf: qword(block, 1)?,
-                bytes: qword(block, 2)?,
-                sbuf_device: qword(block, 4)?,
-                sbuf_iface: (qword(block, 5)? >> 32) as u32,
-            })
+        let op = match DputOp::from_code(h4 & 0xff)? {
+            DputOp::RzvTruncated => return Ok(Self { origin_counter, answer: Answer::Truncated }),
+            op => RzvOp::of(op)?,
         };
         let (head, rest) = split(payload, BLOCK)?;
         let second = match h4 >> 48 {
             1 => None,
-            2 => Some(read(first(rest, BLOCK)?)?),
+            2 => Some(Iov::read(rest)?),
             value => return Err(Malformed::Field { name: "CTS vectors", value }),
         };
-        let answer = Answer::Send { op, target_cookie: header.word::<6>(), iov: read(head)?, second };
+        let answer = Answer::Send { op, target_cookie: header.word::<6>(), iov: Iov::read(head)?, second };
         Ok(Self { origin_counter, answer })
     }
 }
@@ -332,41 +358,30 @@ impl RzvData {
     /// # Errors
     /// When there is no data or more than a packet carries.
     pub fn encode(&self, route: &Route, padding: Padding) -> Result<Header, Unencodable> {
-        at_most("rendezvous data", usize::from(self.len), MAX_PAYLOAD_BYTES)?;
-        if self.len == 0 {
-            return Err(Unencodable::Field { name: "rendezvous data length", value: 0 });
-        }
-        let mut header = Header::new(route, Opcode::RzvData);
-        header.0[16] = u8::from(self.ack_req) << 7;
-        let len = u64::from(self.len);
-        // A receiver takes `last_bytes` of a packet that asks for an ACK, `bytes` of any other.
-        let last = if self.ack_req { len << 32 } else { 0 };
-        header.set_word::<4>(self.op.code() << 4 | u64::from(route.src_rx) << 8 | last | len << 48);
-        header.set_word::<5>(self.target_cookie);
-        // High half big-endian, low half little-endian: the SDMA engine adds its offset to the low one.
-        header.set_word::<6>(u64::from(((self.rbuf >> 32) as u32).swap_bytes()) | self.rbuf << 32);
-        header.set_payload_len(padding.pad(usize::from(self.len)));
-        Ok(header)
+        let Self { op, target_cookie, rbuf, len, ack_req } = *self;
+        let atomic = Atomic::RENDEZVOUS;
+        Dput { op: op.op(), atomic, name: target_cookie, place: rbuf, len, ack_req }.encode(route, padding)
+    }
+
+    /// Reads a packet of G4; gives its data too.
+    ///
+    /// # Errors
+    /// As [`RzvData::decode_in`].
+    pub fn decode<'a>(header: &Header, payload: &'a [u8]) -> Result<(Self, &'a [u8]), Malformed> {
+        Self::decode_in(Generation::G4, header, payload)
     }
 
     /// Reads a packet; gives its data too.
     ///
     /// # Errors
     /// When it isn't an RZV_DATA, is one of a put, get or atomic, has no data or fewer bytes than it says.
-    pub fn decode<'a>(header: &Header, payload: &'a [u8]) -> Result<(Self, &'a [u8]), Malformed> {
-        if header.opcode() != Opcode::RzvData {
-            return Err(Malformed::Opcode(header.opcode().byte()));
-        }
-        let payload = header.payload(payload)?;
-        let (h4, h6) = (header.word::<4>(), header.word::<6>());
-        let op = RzvOp::from_code(h4 >> 4 & 0xf)?;
-        let ack_req = header.ack_req();
-        let len = if ack_req { h4 >> 32 } else { h4 >> 48 } as u16;
-        if len == 0 || usize::from(len) > MAX_PAYLOAD_BYTES {
-            return Err(Malformed::Field { name: "rendezvous data length", value: u64::from(len) });
-        }
-        let data = first(payload, usize::from(len))?;
-        let rbuf = u64::from((h6 as u32).swap_bytes()) << 32 | h6 >> 32;
-        Ok((Self { op, target_cookie: header.word::<5>(), rbuf, len, ack_req }, data))
+    pub fn decode_in<'a>(
+        generation: Generation,
+        header: &Header,
+        payload: &'a [u8],
+    ) -> Result<(Self, &'a [u8]), Malformed> {
+        let (dput, data) = Dput::decode_in(generation, header, payload)?;
+        let Dput { op, name, place, len, ack_req, .. } = dput;
+        Ok((Self { op: RzvOp::of(op)?, target_cookie: name, rbuf: place, len, ack_req }, data))
     }
 }

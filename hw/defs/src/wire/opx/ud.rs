@@ -1,6 +1,6 @@
 //! UD: the reliability protocol's own packets, which have no PSN and no payload.
 
-use super::{Header, Malformed, Opcode, Route};
+use super::{Generation, Header, Malformed, Opcode, Route};
 use crate::units::{Lid, Psn};
 
 /// Names a flow: the packets from one receive context to another. The data's sender is `src` in ACK and NACK, too.
@@ -50,19 +50,36 @@ impl Ud {
     /// OPX peers abort on either.
     pub fn encode(&self, route: &Route) -> Header {
         let mut header = Header::new(route, Opcode::Ud);
-        header.set_small(match self.op {
-            UdOp::Ping => 2,
-            UdOp::Ack => 4,
-            UdOp::Nack => 6,
-        });
+        let op = match self.op {
+            UdOp::Ping => 1,
+            UdOp::Ack => 2,
+            UdOp::Nack => 3,
+        };
         let key = self.key;
-        // Receive contexts are stored big-endian with the sub-context in the first byte.
-        let suffix = u64::from(key.src_rx) << 40 | u64::from(key.dst_rx) << 56;
+        let (h6, suffix) = if route.generation == Generation::G1 {
+            header.set_small(Generation::G1, op);
+            let side = |lid: Lid, rx: u8| u64::from(lid.0 & 0xff_ffff) | u64::from(rx) << 24;
+            (side(key.slid, key.src_rx) | side(key.dlid, key.dst_rx) << 32, 0)
+        } else {
+            // The upper four bits.
+            header.set_small(route.generation, op << 1);
+            // Receive contexts are stored big-endian with the sub-context in the first byte.
+            let suffix = u64::from(key.src_rx) << 40 | u64::from(key.dst_rx) << 56;
+            (u64::from(key.slid.0) | u64::from(key.dlid.0) << 32, suffix)
+        };
         header.set_word::<3>(header.word::<3>() | suffix);
         header.set_word::<4>(u64::from(self.count.clamp(1, Self::longest_from(self.start))));
         header.set_word::<5>(u64::from(self.start.get()));
-        header.set_word::<6>(u64::from(key.slid.0) | u64::from(key.dlid.0) << 32);
+        header.set_word::<6>(h6);
         header
+    }
+
+    /// Reads a packet of G4.
+    ///
+    /// # Errors
+    /// As [`Ud::decode_in`].
+    pub fn decode(header: &Header, payload: &[u8]) -> Result<Self, Malformed> {
+        Self::decode_in(Generation::G4, header, payload)
     }
 
     /// Reads a packet.
@@ -70,21 +87,23 @@ impl Ud {
     /// # Errors
     /// When it isn't a UD packet, of no kind known, has a payload, names a sub-context, or its range is empty or goes past
     /// the highest PSN.
-    pub fn decode(header: &Header, payload: &[u8]) -> Result<Self, Malformed> {
+    pub fn decode_in(generation: Generation, header: &Header, payload: &[u8]) -> Result<Self, Malformed> {
         if header.opcode() != Opcode::Ud {
             return Err(Malformed::Opcode(header.opcode().byte()));
         }
-        if !header.payload(payload)?.is_empty() {
+        if !header.payload_in(generation, payload)?.is_empty() {
             return Err(Malformed::Field { name: "UD payload length", value: header.payload_len() as u64 });
         }
-        let op = match header.small() {
+        let g1 = generation == Generation::G1;
+        let small = header.small(generation);
+        let op = match if g1 { small << 1 } else { small } {
             2 => UdOp::Ping,
             4 => UdOp::Ack,
             6 => UdOp::Nack,
-            value => return Err(Malformed::Field { name: "UD opcode", value: u64::from(value) << 3 }),
+            _ => return Err(Malformed::Field { name: "UD opcode", value: u64::from(header.0[14]) }),
         };
         let (h3, h6) = (header.word::<3>(), header.word::<6>());
-        if h3 & 0x00ff_00ff_0000_0000 != 0 {
+        if !g1 && h3 & 0x00ff_00ff_0000_0000 != 0 {
             return Err(Malformed::Unsupported { name: "flow sub-context", value: h3 >> 32 });
         }
         let (count, start) = (header.word::<4>(), header.word::<5>());
@@ -95,12 +114,9 @@ impl Ud {
         if count == 0 || count > u64::from(Self::longest_from(start)) {
             return Err(Malformed::Field { name: "UD count", value: count });
         }
-        let key = FlowKey {
-            slid: Lid(h6 as u32),
-            dlid: Lid((h6 >> 32) as u32),
-            src_rx: (h3 >> 40) as u8,
-            dst_rx: (h3 >> 56) as u8,
-        };
+        let lid = |side: u64| Lid(if g1 { side as u32 & 0xff_ffff } else { side as u32 });
+        let (src_rx, dst_rx) = if g1 { (h6 >> 24, h6 >> 56) } else { (h3 >> 40, h3 >> 56) };
+        let key = FlowKey { slid: lid(h6), dlid: lid(h6 >> 32), src_rx: src_rx as u8, dst_rx: dst_rx as u8 };
         Ok(Self { op, key, start, count: count as u32 })
     }
 }
