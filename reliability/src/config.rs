@@ -26,7 +26,7 @@ pub struct Config {
     /// Sends the first packet to a peer alone: OPX up to 2.3 (G1, G2) acknowledges packets that it never had when the first one
     /// is lost and a later one comes.
     pub first_packet_alone: bool,
-    /// Tells senders at once of packets that come behind a gap, and says each unasked ACK twice, so that losses are repaired
+    /// Tells senders at once of packets that come behind a gap, and says all that was received in every unasked ACK, so that losses are repaired
     /// within one round trip. Off is what OPX does: it lets the sender ask, which costs `ping_interval` for each gap.
     pub selective_acks: bool,
     /// Pings sent in one `ping_interval` when the last ones sufficed (`RELIABILITY_MAX_UNCONGESTED_PINGS`).

@@ -11,6 +11,8 @@ const SPACE: u64 = Psn::SPACE as u64;
 /// While a gap is open, its sender is told of every so many packets that come behind it, and of so many at a time.
 const GAP_ACK_RATE: u64 = 8;
 const GAP_ACK_MOST: u64 = 64;
+/// No sender has packets outstanding that are further apart than this: OPX can't, and [`Config::window`] can't be more.
+const LONGEST_SPAN: u64 = 10239;
 
 /// A packet that came before its turn.
 #[derive(Debug)]
@@ -259,8 +261,16 @@ impl<Q> Receiver<Q> {
         }
         let before = flow.held.range(psn.saturating_sub(GAP_ACK_MOST)..psn).rev();
         let run = before.zip(1..).take_while(|((held, _), back)| **held == psn - back).count() as u64;
-        let peer = flow.peer;
+        let (peer, next) = (flow.peer, flow.next);
+        // What came before the gap, too, or it would look as if it were part of it.
+        self.pre_ack(config, counters, peer, self.all_before(next), next);
         self.pre_ack(config, counters, peer, psn - run, psn + 1);
+    }
+
+    /// The first PSN of an ACK that says everything: all before `next`, as far as their sender can have them outstanding. So it
+    /// doesn't matter when ACKs before it were lost.
+    fn all_before(&self, next: u64) -> u64 {
+        next.saturating_sub(LONGEST_SPAN).max(self.first)
     }
 
     /// ACKs without a ping, after packets `psn` to `next` were taken: at the pre-ACK rate, when asked for, or because a
@@ -284,8 +294,7 @@ impl<Q> Receiver<Q> {
         } else {
             return;
         };
-        // Once more what the ACK before this one said, in case it was lost.
-        let from = if config.selective_acks { from.saturating_sub(rate).max(self.first) } else { from };
+        let from = if config.selective_acks { self.all_before(next) } else { from };
         self.pre_ack(config, counters, peer, from, next);
     }
 

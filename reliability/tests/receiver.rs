@@ -256,22 +256,36 @@ fn a_gap_is_told_of_at_once_and_then_now_and_again() {
             answers(&mut core, T0)
         })
         .collect();
-    assert_eq!(told, [(UdOp::Ack, 5, 1), (UdOp::Ack, 5, 4), (UdOp::Ack, 5, 12), (UdOp::Ack, 5, 20)]);
+    // Each time with all that came before the gap.
+    let gap = [(5, 1), (5, 4), (5, 12), (5, 20)];
+    assert_eq!(told, gap.map(|(from, count)| [(UdOp::Ack, 0, 4), (UdOp::Ack, from, count)]).concat());
     // Another gap.
     assert_eq!(data(&mut core, 40), Verdict::Held);
-    assert_eq!(answers(&mut core, T0), [(UdOp::Ack, 40, 1)]);
+    assert_eq!(answers(&mut core, T0), [(UdOp::Ack, 0, 4), (UdOp::Ack, 40, 1)]);
     // The first is filled: all up to the second is acknowledged.
     assert_eq!(data(&mut core, 4), Verdict::Deliver);
     assert_eq!(answers(&mut core, T0), [(UdOp::Ack, 0, 30)]);
 }
 
 #[test]
-fn every_unasked_ack_says_the_one_before_it_again() {
+fn every_unasked_ack_says_everything() {
     let mut core = core(Config { pre_ack_rate: 4, ..Config::default() });
     let mut acks = Vec::new();
     for psn in 0..13 {
         data(&mut core, psn);
         acks.extend(answers(&mut core, T0));
     }
-    assert_eq!(acks, [(UdOp::Ack, 0, 5), (UdOp::Ack, 1, 8), (UdOp::Ack, 5, 8)]);
+    assert_eq!(acks, [(UdOp::Ack, 0, 5), (UdOp::Ack, 0, 9), (UdOp::Ack, 0, 13)]);
+    // As far back as a sender can have packets outstanding.
+    let mut core = Core::starting_at(Config::default(), ME, 1 << 20).unwrap();
+    for psn in 1 << 20..(1 << 20) + 20_001 {
+        data(&mut core, psn);
+        acks = answers(&mut core, T0);
+    }
+    assert_eq!(acks, []);
+    data(&mut core, (1 << 20) + 20_001);
+    for psn in (1 << 20) + 20_002..=(1 << 20) + 20_032 {
+        data(&mut core, psn);
+    }
+    assert_eq!(answers(&mut core, T0), [(UdOp::Ack, (1 << 20) + 20_033 - 10_239, 10_239)]);
 }
