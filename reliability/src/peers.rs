@@ -1,73 +1,105 @@
-//! Which flow belongs to which peer: a hash table whose hash a peer can't foresee, so that it can't make its flows collide.
+//! Which flow belongs to which peer: an open hash table of one word an entry, whose hash a peer can't foresee, so that it can't
+//! make its flows collide.
 
 use opx_defs::wire::opx::Origin;
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 
-/// Number of a flow in its half's list.
+/// Number of a flow in its half's list, below 2^24 - 1.
 pub(crate) type FlowId = u32;
+
+const ID_BITS: u32 = 24;
+const FEWEST: usize = 16;
 
 /// Flows by peer.
 #[derive(Debug)]
-pub(crate) struct Peers(HashMap<Peer, FlowId, Seed>);
+pub(crate) struct Peers {
+    /// LID, context and the flow's number plus one; 0 for none. A power of two of them, at most half in use.
+    table: Box<[u64]>,
+    used: usize,
+    seed: u64,
+}
+
+#[inline(always)]
+fn key(peer: Origin) -> u64 {
+    u64::from(peer.lid.0) << 8 | u64::from(peer.rx)
+}
 
 impl Peers {
+    /// Bytes that one flow takes at most.
+    #[cfg(test)]
+    pub(crate) const MOST_BYTES: usize = 4 * size_of::<u64>();
+
     pub(crate) fn new() -> Self {
-        Self(HashMap::with_hasher(Seed(RandomState::new().hash_one(0))))
+        Self { table: vec![0; FEWEST].into_boxed_slice(), used: 0, seed: RandomState::new().hash_one(0) }
     }
 
-    #[inline]
+    /// One multiplication, folded.
+    #[inline(always)]
+    fn hash(&self, key: u64) -> usize {
+        let wide = u128::from(self.seed ^ key) * 0x9e37_79b9_7f4a_7c15;
+        (wide as u64 ^ (wide >> 64) as u64) as usize
+    }
+
+    #[inline(always)]
     pub(crate) fn find(&self, peer: Origin) -> Option<FlowId> {
-        self.0.get(&Peer(peer)).copied()
-    }
-
-    pub(crate) fn insert(&mut self, peer: Origin, flow: FlowId) {
-        self.0.insert(Peer(peer), flow);
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Peer(Origin);
-
-impl Hash for Peer {
-    #[inline]
-    fn hash<H: Hasher>(&self, hasher: &mut H) {
-        hasher.write_u64(u64::from(self.0.lid.0) << 8 | u64::from(self.0.rx));
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Seed(u64);
-
-impl BuildHasher for Seed {
-    type Hasher = Folding;
-
-    #[inline]
-    fn build_hasher(&self) -> Folding {
-        Folding(self.0)
-    }
-}
-
-/// One multiplication, folded. std's own hash costs more than everything else that is done for a packet.
-#[derive(Debug)]
-struct Folding(u64);
-
-impl Hasher for Folding {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
+        let key = key(peer);
+        let mut at = self.hash(key);
+        loop {
+            // There is always a free entry: no more than half are in use.
+            let entry = *self.table.get(at & (self.table.len() - 1))?;
+            if entry >> ID_BITS == key && entry != 0 {
+                return Some((entry as u32 & ((1 << ID_BITS) - 1)).wrapping_sub(1));
+            }
+            if entry == 0 {
+                return None;
+            }
+            at = at.wrapping_add(1);
         }
     }
 
-    #[inline]
-    fn write_u64(&mut self, word: u64) {
-        let wide = u128::from(self.0 ^ word) * 0x9e37_79b9_7f4a_7c15;
-        self.0 = wide as u64 ^ (wide >> 64) as u64;
+    /// Adds a peer that isn't there.
+    pub(crate) fn insert(&mut self, peer: Origin, flow: FlowId) {
+        if (self.used + 1) * 2 > self.table.len() {
+            let larger = vec![0; self.table.len() * 2].into_boxed_slice();
+            for entry in std::mem::replace(&mut self.table, larger).into_iter().filter(|entry| *entry != 0) {
+                self.place(entry);
+            }
+        }
+        self.used += 1;
+        self.place(key(peer) << ID_BITS | u64::from(flow + 1));
     }
 
-    #[inline]
-    fn finish(&self) -> u64 {
-        self.0
+    fn place(&mut self, entry: u64) {
+        let (hash, mask) = (self.hash(entry >> ID_BITS), self.table.len() - 1);
+        for at in 0..=mask {
+            if let Some(free) = self.table.get_mut(hash.wrapping_add(at) & mask).filter(|entry| **entry == 0) {
+                *free = entry;
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opx_defs::units::Lid;
+
+    #[test]
+    fn every_peer_finds_its_flow() {
+        let mut peers = Peers::new();
+        let peer = |n: u32| Origin { lid: Lid(n.wrapping_mul(0x9e37_79b9)), rx: n as u8 };
+        for n in 0..10_000 {
+            assert_eq!(peers.find(peer(n)), None);
+            peers.insert(peer(n), n);
+        }
+        for n in 0..10_000 {
+            assert_eq!(peers.find(peer(n)), Some(n));
+        }
+        let nobody = Origin { lid: Lid(0), rx: 0 };
+        assert_eq!(peers.find(nobody), Some(0), "the first one");
+        assert_eq!(peers.find(Origin { rx: 1, ..nobody }), None);
+        assert!(peers.table.len() * 8 <= 10_000 * Peers::MOST_BYTES);
     }
 }

@@ -125,7 +125,7 @@ impl<Q> Receiver<Q> {
         Some(packet)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn on_data(
         &mut self,
         config: &Config,
@@ -141,9 +141,9 @@ impl<Q> Receiver<Q> {
             && self.ready.is_empty()
         {
             let psn = flow.next;
-            flow.next += 1;
+            flow.next = psn.wrapping_add(1);
             if psn & config.pre_ack_mask() == 0 || arrival.ack_req {
-                self.ack_unasked(config, counters, (arrival.origin, psn, psn + 1), arrival.ack_req);
+                self.ack_next(config, counters, arrival, psn);
             }
             return (Verdict::Deliver, None);
         }
@@ -151,6 +151,8 @@ impl<Q> Receiver<Q> {
     }
 
     /// A packet that is new, early, late or in the way.
+    #[cold]
+    #[inline(never)]
     fn on_other_data(
         &mut self,
         config: &Config,
@@ -273,6 +275,12 @@ impl<Q> Receiver<Q> {
         next.saturating_sub(LONGEST_SPAN).max(self.first)
     }
 
+    #[cold]
+    #[inline(never)]
+    fn ack_next(&mut self, config: &Config, counters: &mut Counters, arrival: Arrival, psn: u64) {
+        self.ack_unasked(config, counters, (arrival.origin, psn, psn + 1), arrival.ack_req);
+    }
+
     /// ACKs without a ping, after packets `psn` to `next` were taken: at the pre-ACK rate, when asked for, or because a
     /// gap was filled and the sender waits for nothing else.
     fn ack_unasked(
@@ -282,12 +290,13 @@ impl<Q> Receiver<Q> {
         (peer, psn, next): (Origin, u64, u64),
         ack_req: bool,
     ) {
+        // The rate is a power of two.
         let (rate, low) = (u64::from(config.pre_ack_rate), psn % SPACE);
         let from = if next - psn > 1 {
             // From where the last ACK at the rate ended.
-            let back = if rate == 0 || low == 0 { 0 } else { (low - 1) % rate };
+            let back = if rate == 0 || low == 0 { 0 } else { (low - 1) & (rate - 1) };
             psn.saturating_sub(back)
-        } else if rate != 0 && low != 0 && low.is_multiple_of(rate) {
+        } else if rate != 0 && low != 0 && low & (rate - 1) == 0 {
             (psn + 1).saturating_sub(rate)
         } else if ack_req {
             (psn + 1).saturating_sub(rate.min(low).max(1))
@@ -376,8 +385,7 @@ mod tests {
 
     #[test]
     fn an_idle_flow_is_small() {
-        // With at most 16/7 entries of 13 bytes in the table of peers.
-        let bytes = size_of::<RxFlow<u64>>() + (size_of::<(Origin, FlowId)>() + 1) * 16 / 7;
+        let bytes = size_of::<RxFlow<u64>>() + crate::peers::Peers::MOST_BYTES;
         assert!(bytes <= 128, "{bytes}");
     }
 }

@@ -65,19 +65,19 @@ impl<P> ReplayPool<P> {
         self.used
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_full(&self) -> bool {
         self.used as usize >= self.limit
     }
 
-    #[inline]
+    #[inline(always)]
     fn bucket(&self, key: u64) -> usize {
         // Fibonacci hashing: the PSNs of one flow spread evenly. Neither flow numbers nor PSNs are a peer's to choose.
         (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift) as usize
     }
 
     /// Adds a packet; the caller has asked [`ReplayPool::is_full`].
-    #[inline]
+    #[inline(always)]
     pub(crate) fn insert(&mut self, flow: FlowId, psn: Psn, sent: Instant, bytes: u32, packet: P) {
         let key = key(flow, psn);
         let bucket = self.bucket(key);
@@ -96,7 +96,7 @@ impl<P> ReplayPool<P> {
             }
             None => return,
         }
-        self.used += 1;
+        self.used = self.used.wrapping_add(1);
     }
 
     fn index(&self, key: u64) -> Option<usize> {

@@ -61,8 +61,8 @@ impl<P> Sender<P> {
             pings: VecDeque::new(),
             pings_left: 0,
             refill_at: Instant::ZERO,
-            replays: VecDeque::new(),
-            released: VecDeque::new(),
+            replays: VecDeque::with_capacity(config.max_replays_per_nack as usize),
+            released: VecDeque::with_capacity(config.replay_pool as usize),
             flows_busy: 0,
             link: Link::Up,
             downtime: Duration::ZERO,
@@ -85,7 +85,7 @@ impl<P> Sender<P> {
         self.flows.len()
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn send(
         &mut self,
         config: &Config,
@@ -124,6 +124,7 @@ impl<P> Sender<P> {
     }
 
     /// The first packet of a flow that had nothing outstanding.
+    #[inline(never)]
     fn start(&mut self, config: &Config, now: Instant, id: FlowId) {
         let progress_at = self.up_clock(now);
         let Some(flow) = self.flows.get_mut(id as usize) else { return };
