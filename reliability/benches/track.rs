@@ -35,9 +35,14 @@ fn arrival(n: u32, psn: Psn) -> Arrival {
     Arrival { origin: peer(n), psn, ack_req: false, early: false }
 }
 
-/// A core that sends to and receives from so many peers, each flow with one packet that stays outstanding.
+/// A core that sends to and receives from so many peers, each flow with one packet that stays outstanding. It has sent before.
 fn busy(flows: u32) -> Core {
     let mut core = core();
+    let before = Origin { lid: Lid(50_000), rx: 0 };
+    for n in 0..256 {
+        core.send(Point::ZERO, before, 8192, u64_of).expect("room");
+        ack(&mut core, Point::ZERO, before, Psn::new(n), 1);
+    }
     for n in 0..flows {
         core.send(Point::ZERO, peer(n), 8192, u64_of).expect("room");
         core.on_data(arrival(n, Psn::new(0)), || None);

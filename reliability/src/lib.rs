@@ -298,11 +298,7 @@ impl<P, Q> Reliability<P, Q> {
     /// [`Reliability::next_in_order`], before.
     #[inline]
     pub fn on_data(&mut self, arrival: Arrival, hold: impl FnOnce() -> Option<Q>) -> Verdict {
-        let (verdict, event) = self.receiver.on_data(&self.config, &mut self.counters, arrival, hold);
-        if let Some(event) = event {
-            self.events.push_back(event);
-        }
-        verdict
+        self.receiver.on_data(&self.config, &mut self.counters, arrival, hold, &mut self.events)
     }
 
     /// The next kept packet whose turn has come. Fetch all before the next [`Reliability::on_data`].

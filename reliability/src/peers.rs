@@ -44,12 +44,14 @@ impl Peers {
     #[inline(always)]
     pub(crate) fn find(&self, peer: Origin) -> Option<FlowId> {
         let key = key(peer);
+        let mask = self.table.len().wrapping_sub(1);
         let mut at = self.hash(key);
         loop {
             // There is always a free entry: no more than half are in use.
-            let entry = *self.table.get(at & (self.table.len() - 1))?;
-            if entry >> ID_BITS == key && entry != 0 {
-                return Some((entry as u32 & ((1 << ID_BITS) - 1)).wrapping_sub(1));
+            let entry = *self.table.get(at & mask)?;
+            if entry >> ID_BITS == key {
+                // Of a free entry, which looks as if it were LID 0's, nothing can be taken off.
+                return (entry as FlowId & ((1 << ID_BITS) - 1)).checked_sub(1);
             }
             if entry == 0 {
                 return None;

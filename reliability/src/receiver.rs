@@ -132,10 +132,12 @@ impl<Q> Receiver<Q> {
         counters: &mut Counters,
         arrival: Arrival,
         hold: impl FnOnce() -> Option<Q>,
-    ) -> (Verdict, Option<Event>) {
+        events: &mut VecDeque<Event>,
+    ) -> Verdict {
         let known = self.peers.find(arrival.origin);
         // What nearly every packet is: the next one of its flow, with nothing waiting.
-        if let Some(flow) = known.and_then(|id| self.flows.get_mut(id as usize))
+        if let Some(id) = known
+            && let Some(flow) = self.flows.get_mut(id as usize)
             && arrival.psn == psn24(flow.next)
             && flow.held.is_empty()
             && self.ready.is_empty()
@@ -145,9 +147,11 @@ impl<Q> Receiver<Q> {
             if psn & config.pre_ack_mask() == 0 || arrival.ack_req {
                 self.ack_next(config, counters, arrival, psn);
             }
-            return (Verdict::Deliver, None);
+            return Verdict::Deliver;
         }
-        self.on_other_data(config, counters, known, arrival, hold)
+        let (verdict, event) = self.on_other_data(config, counters, known, arrival, hold);
+        events.extend(event);
+        verdict
     }
 
     /// A packet that is new, early, late or in the way.

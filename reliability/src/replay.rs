@@ -38,7 +38,8 @@ pub(crate) struct ReplayPool<P> {
     free: u32,
     buckets: Box<[u32]>,
     shift: u32,
-    used: u32,
+    /// Entries that aren't in use.
+    room: u32,
 }
 
 fn key(flow: FlowId, psn: Psn) -> u64 {
@@ -56,24 +57,24 @@ impl<P> ReplayPool<P> {
             free: NONE,
             buckets: vec![NONE; buckets].into_boxed_slice(),
             shift: 64 - buckets.trailing_zeros(),
-            used: 0,
+            room: limit,
         }
     }
 
     /// Entries in use.
     pub(crate) fn used(&self) -> u32 {
-        self.used
+        (self.limit as u32).saturating_sub(self.room)
     }
 
     #[inline(always)]
     pub(crate) fn is_full(&self) -> bool {
-        self.used as usize >= self.limit
+        self.room == 0
     }
 
     #[inline(always)]
     fn bucket(&self, key: u64) -> usize {
         // Fibonacci hashing: the PSNs of one flow spread evenly. Neither flow numbers nor PSNs are a peer's to choose.
-        (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift) as usize
+        key.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_shr(self.shift) as usize
     }
 
     /// Adds a packet; the caller has asked [`ReplayPool::is_full`].
@@ -83,20 +84,15 @@ impl<P> ReplayPool<P> {
         let bucket = self.bucket(key);
         let Some(head) = self.buckets.get_mut(bucket) else { return };
         let entry = Entry { key, next: *head, sent, packet: Some(packet), bytes, run: 0, resends: 0, queued: false };
-        let len = self.entries.len();
-        match self.entries.get_mut(self.free as usize) {
-            Some(place) => {
-                *head = self.free;
-                self.free = place.next;
-                *place = entry;
-            }
-            None if len < self.limit => {
-                *head = len as u32;
-                self.entries.push(entry);
-            }
-            None => return,
+        if let Some(place) = self.entries.get_mut(self.free as usize) {
+            *head = self.free;
+            self.free = place.next;
+            *place = entry;
+        } else {
+            *head = self.entries.len() as u32;
+            self.entries.push(entry);
         }
-        self.used = self.used.wrapping_add(1);
+        self.room = self.room.wrapping_sub(1);
     }
 
     fn index(&self, key: u64) -> Option<usize> {
@@ -140,7 +136,7 @@ impl<P> ReplayPool<P> {
         let entry = self.entries.get_mut(at as usize)?;
         entry.next = std::mem::replace(&mut self.free, at);
         entry.key = u64::MAX;
-        self.used -= 1;
+        self.room += 1;
         Some(entry.packet.take())
     }
 }

@@ -3,7 +3,7 @@
 use crate::peers::{FlowId, Peers};
 use crate::replay::ReplayPool;
 use crate::timers::Timers;
-use crate::tx_flow::{Ping, Span, TxFlow};
+use crate::tx_flow::{Closed, Ping, Span, TxFlow};
 use crate::{Config, Counters, Event, SendError};
 use opx_defs::time::Instant;
 use opx_defs::units::Psn;
@@ -95,44 +95,61 @@ impl<P> Sender<P> {
         payload_bytes: u32,
         make: impl FnOnce(Psn) -> P,
     ) -> Result<Psn, SendError> {
-        let id = match self.peers.find(peer) {
+        // What nearly every packet is: one of a flow that has others outstanding, and room for more.
+        let known = self.peers.find(peer);
+        if let Some(id) = known
+            && let Some(flow) = self.flows.get_mut(id as usize)
+            && flow.closed == Closed::No
+            && flow.bytes <= config.max_outstanding_bytes
+            && (1..config.window).contains(&flow.span())
+            && !self.pool.is_full()
+        {
+            let psn = flow.next;
+            let bytes = payload_bytes.saturating_add(OPX_HEADER_BYTES as u32);
+            flow.next = psn.next();
+            flow.bytes = flow.bytes.saturating_add(bytes);
+            self.pool.insert(id, psn, now, bytes, make(psn));
+            return Ok(psn);
+        }
+        self.send_first(config, counters, now, (peer, known), payload_bytes, make)
+    }
+
+    /// Sends a packet of a flow that has none outstanding, or refuses to.
+    #[inline(never)]
+    fn send_first(
+        &mut self,
+        config: &Config,
+        counters: &mut Counters,
+        now: Instant,
+        (peer, known): (Origin, Option<FlowId>),
+        payload_bytes: u32,
+        make: impl FnOnce(Psn) -> P,
+    ) -> Result<Psn, SendError> {
+        let id = match known {
             Some(id) => id,
             None => self.add_flow(config, peer)?,
         };
-        let Some(flow) = self.flows.get_mut(id as usize) else {
-            return Err(SendError::TooManyPeers { limit: config.max_flows });
+        let progress_at = self.up_clock(now);
+        let Some(flow) = self.flows.get_mut(id as usize).filter(|flow| flow.is_empty()) else {
+            return Err(self.refuse(config, counters, id));
         };
-        let (psn, span) = (flow.next, flow.span());
-        if flow.throttled
-            || flow.dead
-            || flow.bytes > config.max_outstanding_bytes
-            || span >= config.window
-            || self.pool.is_full()
-            || self.link == Link::Lost
-            || (config.first_packet_alone && span > 0 && flow.base == self.first)
-        {
+        if flow.closed != Closed::No || self.pool.is_full() || self.link == Link::Lost {
             return Err(self.refuse(config, counters, id));
         }
+        let psn = flow.next;
         let bytes = payload_bytes.saturating_add(OPX_HEADER_BYTES as u32);
-        self.pool.insert(id, psn, now, bytes, make(psn));
-        flow.bytes = flow.bytes.saturating_add(bytes);
         flow.next = psn.next();
-        if span == 0 {
-            self.start(config, now, id);
-        }
-        Ok(psn)
-    }
-
-    /// The first packet of a flow that had nothing outstanding.
-    #[inline(never)]
-    fn start(&mut self, config: &Config, now: Instant, id: FlowId) {
-        let progress_at = self.up_clock(now);
-        let Some(flow) = self.flows.get_mut(id as usize) else { return };
+        flow.bytes = bytes;
         flow.progress_at = progress_at;
         flow.unanswered = 0;
         flow.asked = Ping::NONE;
+        if config.first_packet_alone && psn == self.first {
+            flow.closed = Closed::First;
+        }
+        self.pool.insert(id, psn, now, bytes, make(psn));
         self.flows_busy += 1;
         self.arm(config, id, now);
+        Ok(psn)
     }
 
     #[cold]
@@ -150,14 +167,14 @@ impl<P> Sender<P> {
     #[cold]
     fn refuse(&self, config: &Config, counters: &mut Counters, id: FlowId) -> SendError {
         let Some(flow) = self.flows.get(id as usize) else { return SendError::Window };
-        if flow.dead {
+        if flow.closed == Closed::Dead {
             return SendError::Unreachable { peer: flow.peer };
         }
         if self.link == Link::Lost {
             return SendError::LinkDown;
         }
         counters.throttled += 1;
-        if flow.throttled {
+        if flow.closed == Closed::Throttled {
             counters.throttled_nacks += 1;
             SendError::Throttled
         } else if flow.bytes > config.max_outstanding_bytes {

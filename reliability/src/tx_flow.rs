@@ -39,6 +39,18 @@ const MOST_REORDER_STEPS: u8 = 8;
 /// So many packets sent again in a row that were lost indeed make it narrower again.
 const STEADY: u8 = 16;
 
+/// Whether a flow takes new packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Closed {
+    No,
+    /// The first packet is on its way alone.
+    First,
+    /// A NACK came for packets that are still unacknowledged.
+    Throttled,
+    /// Given up.
+    Dead,
+}
+
 #[derive(Debug)]
 pub(crate) struct TxFlow {
     pub(crate) peer: Origin,
@@ -66,10 +78,8 @@ pub(crate) struct TxFlow {
     reorder_steps: u8,
     /// Packets sent again since that was last changed.
     steady: u8,
-    /// A NACK came for packets that are still unacknowledged.
-    pub(crate) throttled: bool,
-    /// Given up.
-    pub(crate) dead: bool,
+    /// Why nothing new may be sent, if anything.
+    pub(crate) closed: Closed,
     /// Waiting for its turn to ping.
     pub(crate) ping_queued: bool,
     /// The timer is for a gap that may be a loss by then.
@@ -93,8 +103,7 @@ impl TxFlow {
             unanswered: 0,
             reorder_steps: 0,
             steady: 0,
-            throttled: false,
-            dead: false,
+            closed: Closed::No,
             ping_queued: false,
             gap_timer: false,
         }
@@ -176,8 +185,13 @@ impl TxFlow {
             self.base = self.base.next();
             self.acked_ahead -= 1;
         }
-        if self.throttled && !self.base.is_before(self.recover) {
-            self.throttled = false;
+        let free = match self.closed {
+            Closed::No | Closed::Dead => false,
+            Closed::First => self.is_empty(),
+            Closed::Throttled => !self.base.is_before(self.recover),
+        };
+        if free {
+            self.closed = Closed::No;
         }
         fresh
     }
@@ -205,7 +219,9 @@ impl TxFlow {
             }
         }
         if missing > 0 {
-            self.throttled = true;
+            if self.closed == Closed::No {
+                self.closed = Closed::Throttled;
+            }
             let end = self.base.plus(to);
             if self.recover.is_before(end) || !self.base.is_before(self.recover) {
                 self.recover = end;
@@ -288,8 +304,7 @@ impl TxFlow {
         self.base = self.next;
         self.bytes = 0;
         self.acked_ahead = 0;
-        self.throttled = false;
-        self.dead = true;
+        self.closed = Closed::Dead;
     }
 }
 
