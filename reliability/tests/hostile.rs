@@ -137,3 +137,123 @@ proptest! {
         prop_assert_eq!(story(first, &deeds), story(first, &[]));
     }
 }
+
+fn ud(op: UdOp, start: u32, count: u32) -> Ud {
+    let evil_data = op == UdOp::Ping;
+    let (src, dst) = if evil_data { (EVIL, ME) } else { (ME, EVIL) };
+    let key = FlowKey { slid: src.lid, dlid: dst.lid, src_rx: src.rx, dst_rx: dst.rx };
+    Ud { op, key, start: Psn::new(start), count }
+}
+
+fn drain(core: &mut Core, now: Instant) -> usize {
+    std::iter::from_fn(|| core.poll_transmit(now).map(drop)).count()
+}
+
+#[test]
+fn acks_for_what_was_never_sent_and_from_the_wrong_half_do_nothing() {
+    let mut core = Core::new(Config::default(), ME).unwrap();
+    let now = Instant::ZERO;
+    for n in 0..10 {
+        core.send(now, EVIL, 10, |_| n).unwrap();
+    }
+    for op in [UdOp::Ack, UdOp::Nack] {
+        for (start, count) in [(10, 1), (0, 11), (9, 2), (0x80_0000, 1), (0x80_0001, 0x7f_ffff), (0xff_ffff, 1), (5, 0)] {
+            core.on_ud(now, EVIL, &ud(op, start, count));
+        }
+    }
+    assert_eq!((core.poll_released(), drain(&mut core, now)), (None, 0));
+    assert_eq!((core.counters().acks_ignored, core.counters().nacks_ignored), (7, 7));
+    assert_eq!(core.outstanding_bytes(EVIL), 660);
+}
+
+#[test]
+fn data_from_the_wrong_half_makes_no_flow_and_keeps_nothing() {
+    let mut core = Core::new(Config::default(), ME).unwrap();
+    for psn in [0x80_0000, 0xc0_0000, 0xff_ffff, 32_768] {
+        let arrival = Arrival { origin: EVIL, psn: Psn::new(psn), ack_req: true, early: true };
+        assert!(matches!(core.on_data(arrival, || panic!("kept")), Verdict::Dropped(_)), "{psn:#x}");
+    }
+    assert_eq!((core.flows(), core.held(), drain(&mut core, Instant::ZERO)), ((0, 0), 0, 0));
+}
+
+#[test]
+fn a_flood_of_nacks_is_answered_ever_more_slowly() {
+    let config = Config { give_up_after: Duration::from_secs(600), ..Config::default() };
+    let mut core = Core::new(config, ME).unwrap();
+    for n in 0..32 {
+        core.send(Instant::ZERO, EVIL, 8192, |_| n).unwrap();
+    }
+    let mut replays = 0;
+    // A million NACKs in a second.
+    for micros in 0..1_000_000 {
+        let now = Instant::ZERO + Duration::from_micros(micros);
+        core.on_ud(now, EVIL, &ud(UdOp::Nack, 0, 32));
+        core.on_timeout(now);
+        while let Some(transmit) = core.poll_transmit(now) {
+            replays += u64::from(matches!(transmit, Transmit::Replay { .. }));
+        }
+    }
+    // At most a packet each 640 µs: the least time between two of them, 10 µs, doubled six times.
+    assert!(replays < 32 * 1_600, "{replays} packets sent again");
+    assert_eq!(core.replays_in_use(), 32);
+}
+
+#[test]
+fn acks_of_single_packets_far_ahead_cost_no_scan() {
+    // Every second packet is acknowledged, then all of it again and again: what is known is passed in one step.
+    let config = Config { window: 8192, ..Config::default() };
+    let mut core = Core::new(config, ME).unwrap();
+    let now = Instant::ZERO;
+    for n in 0..8192 {
+        core.send(now, EVIL, 10, |_| n).unwrap();
+    }
+    for psn in (1..8192).rev() {
+        core.on_ud(now, EVIL, &ud(UdOp::Ack, psn, 1));
+        while core.poll_released().is_some() {}
+        drain(&mut core, now);
+    }
+    let start = std::time::Instant::now();
+    for _ in 0..200_000 {
+        core.on_ud(now, EVIL, &ud(UdOp::Ack, 1, 8191));
+    }
+    // No figure to hold: a walk over 8191 packets each time would take a minute. It is printed for who looks.
+    println!("{:?} for 200,000 ACKs", start.elapsed());
+    assert_eq!(core.counters().acks_ignored, 200_000);
+    assert_eq!((core.outstanding_bytes(EVIL), core.replays_in_use()), (66, 8192));
+}
+
+#[test]
+fn floods_of_flows_fill_their_table_and_nothing_else() {
+    let config = Config { max_flows: 100, max_held: 50, max_answers: 64, ..Config::default() };
+    let mut core = Core::new(config, ME).unwrap();
+    let now = Instant::ZERO;
+    let good = |psn| Arrival { origin: GOOD, psn: Psn::new(psn), ack_req: false, early: false };
+    assert_eq!(core.on_data(good(0), || None), Verdict::Deliver);
+    for n in 0..100_000u32 {
+        let origin = Origin { lid: Lid(0x1000 + n), rx: n as u8 };
+        for psn in [1, 2, 0] {
+            core.on_data(Arrival { origin, psn: Psn::new(psn), ack_req: true, early: false }, || Some(psn));
+            while core.next_in_order().is_some() {}
+        }
+        let key = FlowKey { slid: origin.lid, dlid: ME.lid, src_rx: origin.rx, dst_rx: ME.rx };
+        core.on_ud(now, origin, &Ud { op: UdOp::Ping, key, start: Psn::new(0), count: 1 });
+    }
+    assert_eq!(core.flows(), (0, 100));
+    assert!(core.held() <= 50);
+    assert!(drain(&mut core, now) <= 64);
+    // Who was known before goes on undisturbed.
+    assert_eq!(core.on_data(good(1), || None), Verdict::Deliver);
+    core.send(now, GOOD, 10, |_| 1).unwrap();
+}
+
+#[test]
+fn pings_at_any_rate_leave_a_bounded_number_of_answers() {
+    let mut core = Core::new(Config { max_answers: 64, ..Config::default() }, ME).unwrap();
+    let arrival = Arrival { origin: EVIL, psn: Psn::new(0), ack_req: false, early: false };
+    core.on_data(arrival, || None);
+    for n in 0..10_000 {
+        core.on_ud(Instant::ZERO, EVIL, &ud(UdOp::Ping, n % 3, 1 + n));
+    }
+    assert!(drain(&mut core, Instant::ZERO) <= 64);
+    assert!(core.counters().answers_dropped + core.counters().pings_merged > 6_000);
+}
