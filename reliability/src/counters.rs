@@ -55,4 +55,48 @@ pub struct Counters {
     pub ud_foreign: u64,
     /// Peers given up.
     pub peers_given_up: u64,
+    /// Links that were down for too long.
+    pub links_lost: u64,
+}
+
+impl Counters {
+    /// All of them by name: first those that OPX has, under its names (`fi_opx_debug_counters.h`), then our own.
+    ///
+    /// ```
+    /// let counters = opx_reliability::Counters { pings_sent: 3, ..Default::default() };
+    /// assert!(counters.named().contains(&("pings_sent", 3)));
+    /// ```
+    pub const fn named(&self) -> [(&'static str, u64); 28] {
+        [
+            ("acks_sent", self.acks_sent),
+            ("acks_preemptive_sent", self.acks_preemptive_sent),
+            ("acks_received", self.acks_received),
+            ("acks_ignored", self.acks_ignored),
+            ("nacks_sent", self.nacks_sent),
+            // OPX has them switched off, too.
+            ("nacks_preemptive_sent", 0),
+            ("nacks_received", self.nacks_received),
+            ("nacks_ignored", self.nacks_ignored),
+            ("pings_sent", self.pings_sent),
+            ("pings_received", self.pings_received),
+            ("uepkt_received", self.uepkt_received),
+            ("throttled_max_outstanding", self.throttled_max_outstanding),
+            ("throttled_nacks", self.throttled_nacks),
+            ("throttled", self.throttled),
+            ("rzv_data_ooo", self.rzv_data_ooo),
+            ("pings_ignored", self.pings_ignored),
+            ("pings_merged", self.pings_merged),
+            ("throttled_replay_pool", self.throttled_replay_pool),
+            ("replays_sent", self.replays_sent),
+            ("replays_unasked", self.replays_unasked),
+            ("duplicates_received", self.duplicates_received),
+            ("dropped_out_of_window", self.dropped_out_of_window),
+            ("dropped_no_room", self.dropped_no_room),
+            ("dropped_too_many_flows", self.dropped_too_many_flows),
+            ("answers_dropped", self.answers_dropped),
+            ("ud_foreign", self.ud_foreign),
+            ("peers_given_up", self.peers_given_up),
+            ("links_lost", self.links_lost),
+        ]
+    }
 }

@@ -444,6 +444,7 @@ impl<P> Sender<P> {
             self.downtime += now.since(since);
         }
         self.link = Link::Lost;
+        counters.links_lost += 1;
         events.push_back(Event::LinkLost);
         while let Some((_, id)) = self.timers.first() {
             self.timers.clear(id);

@@ -157,7 +157,8 @@ fn acks_for_what_was_never_sent_and_from_the_wrong_half_do_nothing() {
         core.send(now, EVIL, 10, |_| n).unwrap();
     }
     for op in [UdOp::Ack, UdOp::Nack] {
-        for (start, count) in [(10, 1), (0, 11), (9, 2), (0x80_0000, 1), (0x80_0001, 0x7f_ffff), (0xff_ffff, 1), (5, 0)] {
+        for (start, count) in [(10, 1), (0, 11), (9, 2), (0x80_0000, 1), (0x80_0001, 0x7f_ffff), (0xff_ffff, 1), (5, 0)]
+        {
             core.on_ud(now, EVIL, &ud(op, start, count));
         }
     }

@@ -437,3 +437,13 @@ fn settings_are_checked() {
     let error = Core::new(bad[1], ME).unwrap_err();
     assert_eq!(error.to_string(), "reliability setting window is 10240, it must be 1 to 10239");
 }
+
+#[test]
+fn counters_have_their_names() {
+    let mut core = sent(Config::default(), 0, 2);
+    answer(&mut core, T0, UdOp::Ack, 0, 1);
+    answer(&mut core, T0, UdOp::Nack, 0, 1);
+    let named: std::collections::BTreeMap<_, _> = core.counters().named().into_iter().collect();
+    assert_eq!(named.len(), 28, "no name twice");
+    assert_eq!((named["acks_received"], named["nacks_received"], named["nacks_ignored"]), (1, 1, 1));
+}

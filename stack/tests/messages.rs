@@ -160,6 +160,9 @@ fn a_spoilt_wire_changes_nothing_but_the_counts() {
     });
     assert!(bench.adapter.fault_counts().total() > 50);
     assert!(bench.a.reliability_counters().replays_sent > 10);
+    let counters = bench.a.counters();
+    let told_apart = counters.replay_rts + counters.replay_cts + counters.replay_rzv;
+    assert!(told_apart > 0 && told_apart < counters.retransmits, "{counters:?}");
     bench.run(|bench| bench.a.is_quiet() && bench.b.is_quiet());
 }
 

@@ -44,6 +44,12 @@ pub struct Counters {
     pub stale: u64,
     /// Packets sent again.
     pub retransmits: u64,
+    /// Of those, offers of rendezvous.
+    pub replay_rts: u64,
+    /// Of those, answers to offers.
+    pub replay_cts: u64,
+    /// Of those, data of rendezvous.
+    pub replay_rzv: u64,
     /// ACKs, NACKs and pings that found no credit; the protocol makes up for them.
     pub service_dropped: u64,
     /// Freezes of the chip, and links that went down, after which context and engine were put in order again.

@@ -10,7 +10,7 @@ use crate::slots::SlotId;
 use crate::table::Handle;
 use opx_bus::PciFunction;
 use opx_defs::time::Instant;
-use opx_defs::wire::opx::{Answer, Header, Iov, Origin, Padding, RzvCts, RzvData, RzvOp};
+use opx_defs::wire::opx::{Answer, Header, Iov, Opcode, Origin, Padding, RzvCts, RzvData, RzvOp};
 use opx_pio::{Head, PioError};
 use opx_reliability::{Event, SendError as Refused, Transmit};
 use opx_sdma::{Fragment, Outcome, SdmaError};
@@ -175,6 +175,12 @@ impl<B: PciFunction> Endpoint<B> {
                         self.slots.queue(slot);
                         self.outbox.push_back(slot);
                         self.counters.retransmits += 1;
+                        match Header(self.slots.sealed(slot).1).opcode_in(self.config.generation) {
+                            Opcode::RzvRts(_) => self.counters.replay_rts += 1,
+                            Opcode::RzvCts => self.counters.replay_cts += 1,
+                            Opcode::RzvData => self.counters.replay_rzv += 1,
+                            _ => {}
+                        }
                     }
                 }
                 Transmit::Ud { peer, ud } => {
