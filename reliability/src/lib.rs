@@ -243,7 +243,7 @@ impl<P, Q> Reliability<P, Q> {
             config,
             me,
             sender: Sender::new(&config, me, psn),
-            receiver: Receiver::new(me, first),
+            receiver: Receiver::new(&config, me, first),
             counters: Counters::default(),
             events: VecDeque::new(),
         })

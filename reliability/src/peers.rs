@@ -5,16 +5,18 @@ use opx_defs::wire::opx::Origin;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
-/// Number of a flow in its half's list, below 2^24 - 1.
+/// Number of a flow in its half's list, below 2^20.
 pub(crate) type FlowId = u32;
 
 const ID_BITS: u32 = 24;
+const NO_FLOW: FlowId = (1 << ID_BITS) - 1;
 const FEWEST: usize = 16;
+const FREE: u64 = u64::MAX;
 
 /// Flows by peer.
 #[derive(Debug)]
 pub(crate) struct Peers {
-    /// LID, context and the flow's number plus one; 0 for none. A power of two of them, at most half in use.
+    /// LID, context and the flow's number; [`FREE`] for none. A power of two of them, at most half in use.
     table: Box<[u64]>,
     used: usize,
     seed: u64,
@@ -31,7 +33,7 @@ impl Peers {
     pub(crate) const MOST_BYTES: usize = 4 * size_of::<u64>();
 
     pub(crate) fn new() -> Self {
-        Self { table: vec![0; FEWEST].into_boxed_slice(), used: 0, seed: RandomState::new().hash_one(0) }
+        Self { table: vec![FREE; FEWEST].into_boxed_slice(), used: 0, seed: RandomState::new().hash_one(0) }
     }
 
     /// One multiplication, folded.
@@ -41,6 +43,7 @@ impl Peers {
         (wide as u64 ^ (wide >> 64) as u64) as usize
     }
 
+    /// The flow of a peer, or a number that no flow has.
     #[inline(always)]
     pub(crate) fn find(&self, peer: Origin) -> Option<FlowId> {
         let key = key(peer);
@@ -50,10 +53,11 @@ impl Peers {
             // There is always a free entry: no more than half are in use.
             let entry = *self.table.get(at & mask)?;
             if entry >> ID_BITS == key {
-                // Of a free entry, which looks as if it were LID 0's, nothing can be taken off.
-                return (entry as FlowId & ((1 << ID_BITS) - 1)).checked_sub(1);
+                // One peer, of the highest LID and context that can be said, is found in a free entry: with a number that no
+                // flow has.
+                return Some(entry as FlowId & NO_FLOW);
             }
-            if entry == 0 {
+            if entry == FREE {
                 return None;
             }
             at = at.wrapping_add(1);
@@ -63,19 +67,19 @@ impl Peers {
     /// Adds a peer that isn't there.
     pub(crate) fn insert(&mut self, peer: Origin, flow: FlowId) {
         if (self.used + 1) * 2 > self.table.len() {
-            let larger = vec![0; self.table.len() * 2].into_boxed_slice();
-            for entry in std::mem::replace(&mut self.table, larger).into_iter().filter(|entry| *entry != 0) {
+            let larger = vec![FREE; self.table.len() * 2].into_boxed_slice();
+            for entry in std::mem::replace(&mut self.table, larger).into_iter().filter(|entry| *entry != FREE) {
                 self.place(entry);
             }
         }
         self.used += 1;
-        self.place(key(peer) << ID_BITS | u64::from(flow + 1));
+        self.place(key(peer) << ID_BITS | u64::from(flow));
     }
 
     fn place(&mut self, entry: u64) {
         let (hash, mask) = (self.hash(entry >> ID_BITS), self.table.len() - 1);
         for at in 0..=mask {
-            if let Some(free) = self.table.get_mut(hash.wrapping_add(at) & mask).filter(|entry| **entry == 0) {
+            if let Some(free) = self.table.get_mut(hash.wrapping_add(at) & mask).filter(|entry| **entry == FREE) {
                 *free = entry;
                 return;
             }
@@ -102,6 +106,10 @@ mod tests {
         let nobody = Origin { lid: Lid(0), rx: 0 };
         assert_eq!(peers.find(nobody), Some(0), "the first one");
         assert_eq!(peers.find(Origin { rx: 1, ..nobody }), None);
+        let highest = Origin { lid: Lid(u32::MAX), rx: u8::MAX };
+        assert_eq!(peers.find(highest), Some(NO_FLOW));
+        peers.insert(highest, 3);
+        assert_eq!(peers.find(highest), Some(3));
         assert!(peers.table.len() * 8 <= 10_000 * Peers::MOST_BYTES);
     }
 }

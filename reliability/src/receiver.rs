@@ -48,6 +48,8 @@ struct RxFlow<Q> {
 pub(crate) struct Receiver<Q> {
     me: Origin,
     first: u64,
+    /// PSNs with none of these bits set are acknowledged unasked.
+    pre_ack_mask: u64,
     peers: Peers,
     flows: Vec<RxFlow<Q>>,
     /// Packets kept, the ones in `ready` included.
@@ -71,10 +73,11 @@ fn full_psn(next: u64, psn: Psn) -> Option<u64> {
 }
 
 impl<Q> Receiver<Q> {
-    pub(crate) fn new(me: Origin, first: u64) -> Self {
+    pub(crate) fn new(config: &Config, me: Origin, first: u64) -> Self {
         Self {
             me,
             first,
+            pre_ack_mask: config.pre_ack_mask(),
             peers: Peers::new(),
             flows: Vec::new(),
             held: 0,
@@ -139,13 +142,14 @@ impl<Q> Receiver<Q> {
         if let Some(id) = known
             && let Some(flow) = self.flows.get_mut(id as usize)
             && arrival.psn == psn24(flow.next)
-            && flow.held.is_empty()
-            && self.ready.is_empty()
+            && flow.held.len() | self.ready.len() == 0
         {
             let psn = flow.next;
             flow.next = psn.wrapping_add(1);
-            if psn & config.pre_ack_mask() == 0 || arrival.ack_req {
-                self.ack_next(config, counters, arrival, psn);
+            if psn & self.pre_ack_mask == 0 {
+                self.ack_next(config, counters, (arrival.origin, psn), arrival.ack_req);
+            } else if arrival.ack_req {
+                self.ack_next(config, counters, (arrival.origin, psn), true);
             }
             return Verdict::Deliver;
         }
@@ -166,6 +170,7 @@ impl<Q> Receiver<Q> {
         hold: impl FnOnce() -> Option<Q>,
     ) -> (Verdict, Option<Event>) {
         let Arrival { origin, psn, ack_req, early } = arrival;
+        let known = known.filter(|id| (*id as usize) < self.flows.len());
         let next = known.and_then(|id| self.flows.get(id as usize)).map_or(self.first, |flow| flow.next);
         let full = match full_psn(next, psn) {
             Some(full) if full < next => {
@@ -281,8 +286,8 @@ impl<Q> Receiver<Q> {
 
     #[cold]
     #[inline(never)]
-    fn ack_next(&mut self, config: &Config, counters: &mut Counters, arrival: Arrival, psn: u64) {
-        self.ack_unasked(config, counters, (arrival.origin, psn, psn + 1), arrival.ack_req);
+    fn ack_next(&mut self, config: &Config, counters: &mut Counters, (peer, psn): (Origin, u64), ack_req: bool) {
+        self.ack_unasked(config, counters, (peer, psn, psn + 1), ack_req);
     }
 
     /// ACKs without a ping, after packets `psn` to `next` were taken: at the pre-ACK rate, when asked for, or because a
@@ -313,7 +318,7 @@ impl<Q> Receiver<Q> {
 
     /// A ping about the flow from `peer`.
     pub(crate) fn on_ping(&mut self, config: &Config, counters: &mut Counters, now: Instant, peer: Origin, ud: &Ud) {
-        let Some(id) = self.peers.find(peer) else {
+        let Some(id) = self.peers.find(peer).filter(|id| (*id as usize) < self.flows.len()) else {
             return self.answer(config, counters, peer, UdOp::Nack, psn24(self.first), 1);
         };
         let Some(flow) = self.flows.get_mut(id as usize) else { return };

@@ -32,8 +32,7 @@ pub(crate) struct Entry<P> {
 
 #[derive(Debug)]
 pub(crate) struct ReplayPool<P> {
-    entries: Vec<Entry<P>>,
-    limit: usize,
+    entries: Box<[Entry<P>]>,
     /// The first entry of each list of free ones and of each bucket.
     free: u32,
     buckets: Box<[u32]>,
@@ -50,11 +49,20 @@ impl<P> ReplayPool<P> {
     /// A pool of `limit` entries, which is more than 0.
     pub(crate) fn new(limit: u32) -> Self {
         let buckets = (limit as usize).next_power_of_two().max(2);
+        // All of it now: later nothing is allocated any more.
+        let free = |next: u32| Entry {
+            key: u64::MAX,
+            next: if next < limit { next } else { NONE },
+            sent: Instant::ZERO,
+            packet: None,
+            bytes: 0,
+            run: 0,
+            resends: 0,
+            queued: false,
+        };
         Self {
-            // All of it now: later nothing is allocated any more.
-            entries: Vec::with_capacity(limit as usize),
-            limit: limit as usize,
-            free: NONE,
+            entries: (1..=limit).map(free).collect(),
+            free: 0,
             buckets: vec![NONE; buckets].into_boxed_slice(),
             shift: 64 - buckets.trailing_zeros(),
             room: limit,
@@ -63,12 +71,13 @@ impl<P> ReplayPool<P> {
 
     /// Entries in use.
     pub(crate) fn used(&self) -> u32 {
-        (self.limit as u32).saturating_sub(self.room)
+        (self.entries.len() as u32).saturating_sub(self.room)
     }
 
     #[inline(always)]
-    pub(crate) fn is_full(&self) -> bool {
-        self.room == 0
+    pub(crate) fn has_room(&self) -> bool {
+        // Not by the count: the same comparison is made to get at the entry.
+        (self.free as usize) < self.entries.len()
     }
 
     #[inline(always)]
@@ -77,22 +86,28 @@ impl<P> ReplayPool<P> {
         key.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_shr(self.shift) as usize
     }
 
-    /// Adds a packet; the caller has asked [`ReplayPool::is_full`].
+    /// Adds the packet that `make` gives; doesn't ask for it when there is no room.
     #[inline(always)]
-    pub(crate) fn insert(&mut self, flow: FlowId, psn: Psn, sent: Instant, bytes: u32, packet: P) {
+    pub(crate) fn insert(
+        &mut self,
+        flow: FlowId,
+        psn: Psn,
+        sent: Instant,
+        bytes: u32,
+        make: impl FnOnce(Psn) -> P,
+    ) -> bool {
         let key = key(flow, psn);
         let bucket = self.bucket(key);
-        let Some(head) = self.buckets.get_mut(bucket) else { return };
-        let entry = Entry { key, next: *head, sent, packet: Some(packet), bytes, run: 0, resends: 0, queued: false };
-        if let Some(place) = self.entries.get_mut(self.free as usize) {
-            *head = self.free;
-            self.free = place.next;
-            *place = entry;
-        } else {
-            *head = self.entries.len() as u32;
-            self.entries.push(entry);
-        }
+        // There is no free entry when `free` is none.
+        let (Some(head), Some(place)) = (self.buckets.get_mut(bucket), self.entries.get_mut(self.free as usize)) else {
+            return false;
+        };
+        let next = std::mem::replace(head, std::mem::replace(&mut self.free, place.next));
+        // The rest is as it was made: an entry that is given back is put right then.
+        (place.key, place.next, place.sent, place.bytes) = (key, next, sent, bytes);
+        place.packet = Some(make(psn));
         self.room = self.room.wrapping_sub(1);
+        true
     }
 
     fn index(&self, key: u64) -> Option<usize> {
@@ -135,7 +150,7 @@ impl<P> ReplayPool<P> {
         }
         let entry = self.entries.get_mut(at as usize)?;
         entry.next = std::mem::replace(&mut self.free, at);
-        entry.key = u64::MAX;
+        (entry.key, entry.run, entry.resends, entry.queued) = (u64::MAX, 0, 0, false);
         self.room += 1;
         Some(entry.packet.take())
     }
@@ -155,12 +170,11 @@ mod tests {
                 let (psn, key) = (Psn::new(psn), (flow, psn));
                 if !add {
                     prop_assert_eq!(pool.remove(flow, psn).flatten(), model.remove(&key));
-                } else if !pool.is_full() && !model.contains_key(&key) {
-                    pool.insert(flow, psn, Instant::ZERO, 1, n);
+                } else if !model.contains_key(&key) && pool.insert(flow, psn, Instant::ZERO, 1, |_| n) {
                     model.insert(key, n);
                 }
                 prop_assert_eq!(pool.used() as usize, model.len());
-                prop_assert_eq!(pool.is_full(), model.len() == 16);
+                prop_assert_eq!(pool.has_room(), model.len() < 16);
                 for flow in 0..4 {
                     for psn in 0..30 {
                         let got = pool.get(flow, Psn::new(psn)).and_then(|entry| entry.packet);
@@ -168,7 +182,6 @@ mod tests {
                     }
                 }
             }
-            prop_assert!(pool.entries.capacity() == 16);
         }
     }
 }

@@ -99,16 +99,17 @@ impl<P> Sender<P> {
         let known = self.peers.find(peer);
         if let Some(id) = known
             && let Some(flow) = self.flows.get_mut(id as usize)
-            && flow.closed == Closed::No
+            // Not 0, and below the window; no window when the flow is closed.
+            && flow.span().wrapping_sub(1) < flow.room
             && flow.bytes <= config.max_outstanding_bytes
-            && (1..config.window).contains(&flow.span())
-            && !self.pool.is_full()
+            && self.pool.has_room()
         {
             let psn = flow.next;
-            let bytes = payload_bytes.saturating_add(OPX_HEADER_BYTES as u32);
+            // A packet is 10 KiB at most, and the limit of bytes far from the end of the integer.
+            let bytes = payload_bytes.wrapping_add(OPX_HEADER_BYTES as u32);
             flow.next = psn.next();
-            flow.bytes = flow.bytes.saturating_add(bytes);
-            self.pool.insert(id, psn, now, bytes, make(psn));
+            flow.bytes = flow.bytes.wrapping_add(bytes);
+            self.pool.insert(id, psn, now, bytes, make);
             return Ok(psn);
         }
         self.send_first(config, counters, now, (peer, known), payload_bytes, make)
@@ -125,7 +126,7 @@ impl<P> Sender<P> {
         payload_bytes: u32,
         make: impl FnOnce(Psn) -> P,
     ) -> Result<Psn, SendError> {
-        let id = match known {
+        let id = match known.filter(|id| (*id as usize) < self.flows.len()) {
             Some(id) => id,
             None => self.add_flow(config, peer)?,
         };
@@ -133,7 +134,7 @@ impl<P> Sender<P> {
         let Some(flow) = self.flows.get_mut(id as usize).filter(|flow| flow.is_empty()) else {
             return Err(self.refuse(config, counters, id));
         };
-        if flow.closed != Closed::No || self.pool.is_full() || self.link == Link::Lost {
+        if flow.closed() != Closed::No || !self.pool.has_room() || self.link == Link::Lost {
             return Err(self.refuse(config, counters, id));
         }
         let psn = flow.next;
@@ -143,10 +144,8 @@ impl<P> Sender<P> {
         flow.progress_at = progress_at;
         flow.unanswered = 0;
         flow.asked = Ping::NONE;
-        if config.first_packet_alone && psn == self.first {
-            flow.closed = Closed::First;
-        }
-        self.pool.insert(id, psn, now, bytes, make(psn));
+        flow.set_closed(if config.first_packet_alone && psn == self.first { Closed::First } else { Closed::No });
+        self.pool.insert(id, psn, now, bytes, make);
         self.flows_busy += 1;
         self.arm(config, id, now);
         Ok(psn)
@@ -158,7 +157,7 @@ impl<P> Sender<P> {
         if id >= config.max_flows {
             return Err(SendError::TooManyPeers { limit: config.max_flows });
         }
-        self.flows.push(TxFlow::new(peer, self.first));
+        self.flows.push(TxFlow::new(peer, self.first, config.window));
         self.timers.add_flow();
         self.peers.insert(peer, id);
         Ok(id)
@@ -167,20 +166,20 @@ impl<P> Sender<P> {
     #[cold]
     fn refuse(&self, config: &Config, counters: &mut Counters, id: FlowId) -> SendError {
         let Some(flow) = self.flows.get(id as usize) else { return SendError::Window };
-        if flow.closed == Closed::Dead {
+        if flow.closed() == Closed::Dead {
             return SendError::Unreachable { peer: flow.peer };
         }
         if self.link == Link::Lost {
             return SendError::LinkDown;
         }
         counters.throttled += 1;
-        if flow.closed == Closed::Throttled {
+        if flow.closed() == Closed::Throttled {
             counters.throttled_nacks += 1;
             SendError::Throttled
         } else if flow.bytes > config.max_outstanding_bytes {
             counters.throttled_max_outstanding += 1;
             SendError::OutstandingBytes
-        } else if self.pool.is_full() {
+        } else if !self.pool.has_room() {
             counters.throttled_replay_pool += 1;
             SendError::ReplayPool
         } else {

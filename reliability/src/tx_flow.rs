@@ -58,6 +58,10 @@ pub(crate) struct TxFlow {
     pub(crate) next: Psn,
     /// The oldest PSN outstanding; `next` if there is none.
     pub(crate) base: Psn,
+    /// Packets that may be outstanding before another one is sent, less one; 0 when the flow is closed.
+    pub(crate) room: u32,
+    /// The most of them.
+    window: u16,
     /// Bytes of the packets that aren't acknowledged.
     pub(crate) bytes: u32,
     /// Packets that are acknowledged, with earlier ones that aren't.
@@ -79,7 +83,7 @@ pub(crate) struct TxFlow {
     /// Packets sent again since that was last changed.
     steady: u8,
     /// Why nothing new may be sent, if anything.
-    pub(crate) closed: Closed,
+    closed: Closed,
     /// Waiting for its turn to ping.
     pub(crate) ping_queued: bool,
     /// The timer is for a gap that may be a loss by then.
@@ -87,11 +91,14 @@ pub(crate) struct TxFlow {
 }
 
 impl TxFlow {
-    pub(crate) fn new(peer: Origin, first: Psn) -> Self {
+    pub(crate) fn new(peer: Origin, first: Psn, window: u32) -> Self {
         Self {
             peer,
             next: first,
             base: first,
+            room: window.saturating_sub(1),
+            // Below 10240.
+            window: window as u16,
             bytes: 0,
             acked_ahead: 0,
             high: first,
@@ -107,6 +114,15 @@ impl TxFlow {
             ping_queued: false,
             gap_timer: false,
         }
+    }
+
+    pub(crate) fn closed(&self) -> Closed {
+        self.closed
+    }
+
+    pub(crate) fn set_closed(&mut self, closed: Closed) {
+        self.closed = closed;
+        self.room = if closed == Closed::No { u32::from(self.window).saturating_sub(1) } else { 0 };
     }
 
     #[inline]
@@ -191,7 +207,7 @@ impl TxFlow {
             Closed::Throttled => !self.base.is_before(self.recover),
         };
         if free {
-            self.closed = Closed::No;
+            self.set_closed(Closed::No);
         }
         fresh
     }
@@ -220,7 +236,7 @@ impl TxFlow {
         }
         if missing > 0 {
             if self.closed == Closed::No {
-                self.closed = Closed::Throttled;
+                self.set_closed(Closed::Throttled);
             }
             let end = self.base.plus(to);
             if self.recover.is_before(end) || !self.base.is_before(self.recover) {
@@ -304,7 +320,7 @@ impl TxFlow {
         self.base = self.next;
         self.bytes = 0;
         self.acked_ahead = 0;
-        self.closed = Closed::Dead;
+        self.set_closed(Closed::Dead);
     }
 }
 
