@@ -46,6 +46,8 @@ impl Settings {
             max_uncongested_pings: pick(&[128, 1], self.pings),
             max_answers: pick(&[4096, 2], self.answers),
             max_flows: 8,
+            replay_pool: pick(&[256, 3, 60], self.window / 4),
+            selective_acks: self.answers < 128,
             ..Config::default()
         }
     }

@@ -231,7 +231,7 @@ impl Rig {
             }
             Kind::MpFirst { tag: t, message, len } => {
                 let data = &data[..usize::from(len % 2000) * 4];
-                MpFirst { tag: tag(t), cq_data: None, message_len: message, data }.encode(&route, &mut out)
+                MpFirst { tag: tag(t), cq_data: None, message_len: message, head: &[], data }.encode(&route, &mut out)
             }
             Kind::MpNth { offset, len } => {
                 MpNth::of(Psn::new(0), offset.into(), &data[..usize::from(len % 8000)]).encode(&route, &mut out)
