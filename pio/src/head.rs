@@ -14,7 +14,7 @@ use zerocopy::{Immutable, IntoBytes, transmute_ref};
 /// # use opx_defs::wire::opx::{Inject, Route};
 /// # let route = Route {
 /// #     slid: Lid(1), dlid: Lid(2), primary_lid: Lid(1), src_rx: 5, dst_rx: 7,
-/// #     sc: Sc(0), sl: Sl(0), pkey: Pkey(0x8001), job_key: JobKey(1), qp_prefix: 0x80,
+/// #     sc: Sc(0), sl: Sl(0), pkey: Pkey(0x8001), job_key: JobKey(1), qp_prefix: 0x80, generation: Default::default(),
 /// # };
 /// let header = Inject { tag: Some(9), cq_data: None, data: b"hello" }.encode(&route).unwrap();
 /// let mut head = opx_pio::Head::new(header.pbc(Vl(0)), &header);

@@ -7,6 +7,7 @@ use crate::table::Handle;
 use opx_bus::{BusError, DmaBlock, PciFunction, SharedMem};
 use opx_defs::units::{Dwords, Iova};
 use opx_defs::wire::OPX_HEADER_BYTES;
+use opx_defs::wire::opx::Header;
 use opx_defs::wire::pbc::Pbc;
 
 const PBC_BYTES: usize = 8;
@@ -86,6 +87,13 @@ impl Slots {
         self.memory.write(self.at(id), &pbc.0.to_le_bytes());
         self.memory.write(self.at(id) + PBC_BYTES, header);
         self.states[id.0 as usize].payload = payload;
+    }
+
+    /// A sealed packet's header.
+    pub(crate) fn header(&self, id: SlotId) -> Header {
+        let mut header = [0; OPX_HEADER_BYTES];
+        self.memory.read(self.at(id) + PBC_BYTES, &mut header);
+        Header(header)
     }
 
     /// Bytes of a sealed packet's payload.

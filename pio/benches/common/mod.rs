@@ -60,6 +60,7 @@ impl Bench {
             pkey: Pkey(0x8001),
             job_key: JobKey(1),
             qp_prefix: 0x80,
+            generation: Default::default(),
         };
         let header = Inject { tag: Some(1), cq_data: None, data: b"12345678" }.encode(&route)?;
         let mut long = header;

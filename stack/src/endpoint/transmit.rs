@@ -175,7 +175,7 @@ impl<B: PciFunction> Endpoint<B> {
                         self.slots.queue(slot);
                         self.outbox.push_back(slot);
                         self.counters.retransmits += 1;
-                        match Header(self.slots.sealed(slot).1).opcode_in(self.config.generation) {
+                        match self.slots.header(slot).opcode_in(self.config.generation) {
                             Opcode::RzvRts(_) => self.counters.replay_rts += 1,
                             Opcode::RzvCts => self.counters.replay_cts += 1,
                             Opcode::RzvData => self.counters.replay_rzv += 1,
