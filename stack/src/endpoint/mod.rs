@@ -421,7 +421,8 @@ impl<B: PciFunction> Endpoint<B> {
         if let Some(why) = why {
             return Err(EndpointError::Gone { adapter: bus.name().to_owned(), why });
         }
-        if self.hfi.link_state().is_up() {
+        let link_is_up = self.hfi.link_state().is_up();
+        if link_is_up {
             self.reliability.link_up(now);
         } else {
             self.reliability.link_down(now);
@@ -433,7 +434,7 @@ impl<B: PciFunction> Endpoint<B> {
         if self.hfi.freezes() != self.freezes {
             return Ok(());
         }
-        let stuck = self.sdma.pending() > 0 && self.sdma_done.0 == self.sdma_done.1;
+        let stuck = link_is_up && self.sdma.pending() > 0 && self.sdma_done.0 == self.sdma_done.1;
         self.sdma_done.1 = self.sdma_done.0;
         if stuck && let Err(halted) = self.sdma.check() {
             log::warn!("{}: {halted}", self.hfi.bus().name());

@@ -315,6 +315,8 @@ impl<B: PciFunction> Endpoint<B> {
             }
             // A link that takes nothing, and an adapter that is gone, are seen to where those are looked after.
             Err(PioError::NoCredit { .. } | PioError::Stalled { .. } | PioError::Gone { .. }) => Ok(false),
+            // All contexts of an adapter whose link went down need one, and can't have it before the link is up.
+            Err(halted) if halted.needs_restart() && !self.hfi.link_state().is_up() => Ok(false),
             Err(halted) if halted.needs_restart() => {
                 log::warn!("{}: {halted}", self.hfi.bus().name());
                 self.count_halt(&format!("send context {}", self.pio.context().number()), &halted.to_string())?;
