@@ -434,13 +434,20 @@ impl<B: PciFunction> Endpoint<B> {
         if self.hfi.freezes() != self.freezes {
             return Ok(());
         }
+        // A sender that has credit left hears of a halt only when it asks.
+        let halted = self.pio.check().err().filter(|halted| link_is_up && halted.needs_restart());
+        if let Some(halted) = &halted {
+            log::warn!("{}: {halted}", self.hfi.bus().name());
+            self.count_halt(&format!("send context {}", self.pio.context().number()), &halted.to_string())?;
+            self.pio.restart()?;
+        }
         let stuck = link_is_up && self.sdma.pending() > 0 && self.sdma_done.0 == self.sdma_done.1;
         self.sdma_done.1 = self.sdma_done.0;
         if stuck && let Err(halted) = self.sdma.check() {
             log::warn!("{}: {halted}", self.hfi.bus().name());
             self.count_halt(&format!("SDMA engine {}", self.sdma.engine().number()), &halted.to_string())?;
             self.sdma.restart()?;
-        } else if !stuck {
+        } else if !stuck && halted.is_none() {
             self.halts_in_a_row = 0;
         }
         Ok(())
