@@ -169,6 +169,12 @@ impl Chip {
         }
     }
 
+    /// Whether software is in the middle of storing a PIO packet.
+    #[cfg(feature = "server")]
+    pub fn in_pio_packet(&self) -> bool {
+        self.txe.in_pio_packet()
+    }
+
     /// Reads any bytes of BAR 0; each register they touch is read once.
     pub fn read_bytes(&mut self, offset: u64, data: &mut [u8]) {
         let mut at = offset;

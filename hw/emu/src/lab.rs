@@ -386,6 +386,12 @@ impl Adapter {
         }
     }
 
+    /// Whether software is in the middle of storing a PIO packet.
+    #[cfg(feature = "server")]
+    pub(crate) fn in_pio_packet(&self) -> bool {
+        self.unit.lock().in_pio_packet()
+    }
+
     /// Reads config space.
     pub fn config_read(&self, offset: u16, data: &mut [u8]) {
         if self.is_removed() {

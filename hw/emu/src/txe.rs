@@ -71,6 +71,8 @@ pub struct Txe {
     counters32: [u64; 7],
     counters64: [u64; 30],
     contexts: Vec<SendContext>,
+    /// The context that software stored into last.
+    last_stored: usize,
     engines: Vec<Engine>,
     /// Senders with packets, in the order of their turns.
     ready: VecDeque<Sender>,
@@ -131,6 +133,7 @@ impl Txe {
             counters32: [0; 7],
             counters64: [0; 30],
             contexts: (0..config.send_contexts).map(|number| SendContext::new(SendCtxt(number))).collect(),
+            last_stored: 0,
             engines: (0..config.sdma_engines).map(|number| Engine::new(SdmaEngine(number))).collect(),
             ready: VecDeque::new(),
             egress_pending: false,
@@ -350,6 +353,12 @@ impl Txe {
         self.store(board, offset, block);
     }
 
+    /// Whether a packet has been begun in the context that was stored into last, and isn't complete.
+    #[cfg(feature = "server")]
+    pub fn in_pio_packet(&self) -> bool {
+        self.contexts.get(self.last_stored).is_some_and(SendContext::in_packet)
+    }
+
     fn store(&mut self, board: &mut Board, offset: BarOff, qwords: &[u64]) {
         let sop = offset.0 >= PIO_SOP;
         let at = offset.0 & (PIO_SOP - PIO - 1);
@@ -358,6 +367,7 @@ impl Txe {
         let Some(context) = self.contexts.get_mut(number) else {
             return self.pio_errors.raise(board, csr::SEND_PIO_ERR_STATUS::PIO_WRITE_BAD_CTXT_ERR.mask());
         };
+        self.last_stored = number;
         if board.frozen {
             return;
         }

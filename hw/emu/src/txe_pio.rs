@@ -325,6 +325,12 @@ impl SendContext {
         });
     }
 
+    /// Whether a packet has been begun and isn't complete.
+    #[cfg(feature = "server")]
+    pub fn in_packet(&self) -> bool {
+        self.blocks.get(self.fill).is_some_and(|block| !block.in_use && block.written != 0)
+    }
+
     /// The packet that goes next.
     pub fn front(&self) -> Option<&Outgoing> {
         self.queue.front().filter(|queued| queued.fault != Some(PioFault::Stall)).map(|queued| &queued.packet)
