@@ -18,6 +18,7 @@ use std::mem::MaybeUninit;
 use std::ops::RangeInclusive;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -56,6 +57,8 @@ pub(super) struct Client {
     socket: OwnedFd,
     limit: Duration,
     stream: Mutex<Stream>,
+    /// Some of a packet's blocks are gathered.
+    gathered: AtomicBool,
     gone: OnceLock<String>,
 }
 
@@ -63,6 +66,22 @@ pub(super) struct Client {
 struct Stream {
     next_id: u16,
     buffer: Vec<u8>,
+    /// Messages with the blocks of packets that aren't complete.
+    gathered: Vec<u8>,
+    /// Blocks that they lack.
+    missing: u32,
+}
+
+/// Bytes of gathered blocks that are sent at the latest: a packet of 10 KiB fits.
+const GATHERED: usize = 1 << 14;
+
+impl Stream {
+    /// The header of the next request.
+    fn header(&mut self, command: Command, len: usize, posted: bool) -> Header {
+        let id = self.next_id;
+        self.next_id = id.wrapping_add(1);
+        Header::request(id, command, len, posted)
+    }
 }
 
 impl Client {
@@ -80,8 +99,14 @@ impl Client {
                 result => break result?,
             }
         }
-        let stream = Stream { next_id: 0, buffer: vec![0; MAX_REPLY + 1] };
-        Ok(Self { socket, limit, stream: Mutex::new(stream), gone: OnceLock::new() })
+        let stream = Stream {
+            next_id: 0,
+            buffer: vec![0; MAX_REPLY + 1],
+            gathered: Vec::with_capacity(2 * GATHERED),
+            missing: 0,
+        };
+        let gathered = AtomicBool::new(false);
+        Ok(Self { socket, limit, stream: Mutex::new(stream), gathered, gone: OnceLock::new() })
     }
 
     /// Changes the bound on requests.
@@ -158,6 +183,49 @@ impl Client {
         }
     }
 
+    /// As [`Client::post`], but the message may wait for the other blocks of its packet, so that a packet is one system call:
+    /// the adapter does nothing with a part of it. Any other message, and [`Client::flush`], takes along what is gathered.
+    /// `begins`: the blocks of the packet that begins with this one.
+    pub fn post_block(&self, command: Command, body: &[&[u8]], begins: Option<u32>) {
+        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        let len = body.iter().map(|part| part.len()).sum();
+        let header = stream.header(command, len, true);
+        stream.gathered.extend_from_slice(&header.to_bytes());
+        body.iter().for_each(|part| stream.gathered.extend_from_slice(part));
+        stream.missing = stream.missing.saturating_add(begins.unwrap_or(0)).saturating_sub(1);
+        let wait = stream.missing != 0 && stream.gathered.len() < GATHERED;
+        self.gathered.store(wait, Ordering::Release);
+        if !wait && let Err(failure) = self.send_gathered(&mut stream, command, Instant::now() + self.limit) {
+            self.fail(failure);
+        }
+    }
+
+    /// Sends what is gathered.
+    #[inline]
+    pub fn flush(&self) {
+        if self.gathered.load(Ordering::Acquire) {
+            let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+            let deadline = Instant::now() + self.limit;
+            if let Err(failure) = self.send_gathered(&mut stream, Command::RegionWrite, deadline) {
+                self.fail(failure);
+            }
+        }
+    }
+
+    fn send_gathered(&self, stream: &mut Stream, command: Command, deadline: Instant) -> Result<(), Failure> {
+        self.gathered.store(false, Ordering::Release);
+        stream.missing = 0;
+        if stream.gathered.is_empty() {
+            return Ok(());
+        }
+        let sent = match self.gone() {
+            Some(why) => Err(Failure::Earlier(why.to_owned())),
+            None => self.send_parts(command, &mut [IoSlice::new(&stream.gathered)], &[], deadline),
+        };
+        stream.gathered.clear();
+        sent
+    }
+
     fn send(
         &self,
         stream: &mut Stream,
@@ -170,16 +238,26 @@ impl Client {
         if let Some(why) = self.gone() {
             return Err(Failure::Earlier(why.to_owned()));
         }
-        let id = stream.next_id;
-        stream.next_id = id.wrapping_add(1);
-        let len = body.iter().map(|part| part.len()).sum();
-        let header = Header::request(id, command, len, posted).to_bytes();
-        let mut parts = [IoSlice::new(&header), IoSlice::new(&[]), IoSlice::new(&[]), IoSlice::new(&[])];
+        self.send_gathered(stream, command, deadline)?;
+        let header = stream.header(command, body.iter().map(|part| part.len()).sum(), posted);
+        let bytes = header.to_bytes();
+        let mut parts = [IoSlice::new(&bytes), IoSlice::new(&[]), IoSlice::new(&[]), IoSlice::new(&[])];
         for (slot, part) in parts.iter_mut().skip(1).zip(body) {
             *slot = IoSlice::new(part);
         }
-        let (mut parts, mut fds) = (&mut parts[..], fds);
-        let mut left = HEADER_LEN + len;
+        self.send_parts(command, &mut parts, fds, deadline)?;
+        Ok(header.id)
+    }
+
+    /// Sends bytes, and descriptors with the first of them.
+    fn send_parts(
+        &self,
+        command: Command,
+        mut parts: &mut [IoSlice<'_>],
+        mut fds: &[BorrowedFd<'_>],
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let mut left: usize = parts.iter().map(|part| part.len()).sum();
         loop {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
             let mut control = SendAncillaryBuffer::new(&mut space);
@@ -190,7 +268,7 @@ impl Client {
                 Ok(sent) => {
                     left = left.saturating_sub(sent);
                     if left == 0 {
-                        return Ok(id);
+                        return Ok(());
                     }
                     IoSlice::advance_slices(&mut parts, sent);
                     // The descriptors went with the first byte.

@@ -17,6 +17,7 @@ use opx_bus::shared_mem::{HUGE_PAGE, PAGE};
 use opx_bus::{ALL_ONES, BusError, DmaBlock, Irq, PciFunction, SharedMem};
 use opx_defs::time::Instant;
 use opx_defs::units::{BarOff, Iova};
+use opx_defs::wire::pbc::Pbc;
 use rustix::io::Errno;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -29,6 +30,8 @@ use vfio_bindings::bindings::vfio::{
     VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_MSIX_IRQ_INDEX,
 };
 
+/// Where the view of the PIO window begins that starts a packet (`pio.c:sc_alloc`, SOP_DISTANCE).
+const PIO_SOP: u32 = 0x300_0000;
 /// READ and WRITE in the flags of DMA_MAP.
 const DMA_READ_WRITE: u32 = 3;
 
@@ -314,7 +317,9 @@ impl PciFunction for VfioUserBus {
             for (bytes, qword) in data.chunks_exact_mut(8).zip(block) {
                 bytes.copy_from_slice(&qword.to_le_bytes());
             }
-            self.shared.client.post(Command::RegionWrite, &[&request, &data]);
+            // The first block of a packet begins with the PBC, which tells how many there are.
+            let begins = (offset.0 >= PIO_SOP).then(|| Pbc(block[0]).length().blocks().0.into());
+            self.shared.client.post_block(Command::RegionWrite, &[&request, &data], begins);
         }
     }
 
@@ -398,14 +403,17 @@ impl PciFunction for VfioUserBus {
     }
 
     fn now(&self) -> Instant {
+        self.shared.client.flush();
         self.shared.clock.now()
     }
 
     fn pause(&self, duration: Duration) {
+        self.shared.client.flush();
         self.shared.clock.pause(duration);
     }
 
     fn relax(&self) {
+        self.shared.client.flush();
         self.shared.clock.relax();
     }
 
@@ -413,6 +421,7 @@ impl PciFunction for VfioUserBus {
         // A server that dies raises no interrupt: look after it now and then.
         const SLICE: Duration = Duration::from_millis(100);
         let shared = &self.shared;
+        shared.client.flush();
         let start = std::time::Instant::now();
         loop {
             let left = limit.saturating_sub(start.elapsed());
