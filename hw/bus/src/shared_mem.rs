@@ -207,6 +207,15 @@ impl SharedMem {
         unsafe { AtomicU64::from_ptr(self.at(offset)) }
     }
 
+    /// `count` cells of 8 bytes from `offset`, a multiple of 8, on.
+    #[inline]
+    fn cells(&self, offset: usize, count: usize) -> &[AtomicU64] {
+        self.check(offset, count.saturating_mul(8));
+        assert!(offset.is_multiple_of(8), "unaligned access at {offset:#x}");
+        // SAFETY: in range and aligned (the mapping is page aligned); lives as long as `self`; all accesses are atomic.
+        unsafe { std::slice::from_raw_parts(self.inner.map.as_mut_ptr().add(offset).cast(), count) }
+    }
+
     #[inline]
     fn byte(&self, offset: usize) -> &AtomicU8 {
         self.check(offset, 1);
@@ -251,12 +260,15 @@ impl SharedMem {
             *byte = self.byte(offset + i).load(Ordering::Relaxed);
         }
         let mut at = offset + head;
-        let mut words = rest.chunks_exact_mut(8);
-        for word in &mut words {
-            word.copy_from_slice(&self.cell(at).load(Ordering::Relaxed).to_ne_bytes());
-            at += 8;
+        let (words, last) = rest.as_chunks_mut::<8>();
+        let count = words.len();
+        if count != 0 {
+            for (word, cell) in words.iter_mut().zip(self.cells(at, count)) {
+                *word = cell.load(Ordering::Relaxed).to_ne_bytes();
+            }
+            at += count * 8;
         }
-        for byte in words.into_remainder() {
+        for byte in last {
             *byte = self.byte(at).load(Ordering::Relaxed);
             at += 1;
         }
@@ -277,14 +289,14 @@ impl SharedMem {
             self.byte(offset + i).store(*byte, Ordering::Relaxed);
         }
         let mut at = offset + head;
-        let mut words = rest.chunks_exact(8);
-        for word in &mut words {
-            let mut bytes = [0; 8];
-            bytes.copy_from_slice(word);
-            self.cell(at).store(u64::from_ne_bytes(bytes), Ordering::Relaxed);
-            at += 8;
+        let (words, last) = rest.as_chunks::<8>();
+        if !words.is_empty() {
+            for (word, cell) in words.iter().zip(self.cells(at, words.len())) {
+                cell.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
+            }
+            at += words.len() * 8;
         }
-        for byte in words.remainder() {
+        for byte in last {
             self.byte(at).store(*byte, Ordering::Relaxed);
             at += 1;
         }

@@ -1,6 +1,7 @@
 //! How descriptors become a packet: the bytes they name, and header edits (AHG).
 
 use crate::dma::DmaSpace;
+use crate::packet::ICRC_BYTES;
 use crate::txe_sdma::Done;
 use opx_defs::csr::{self, SEND_DMA_ENG_ERR_STATUS as ERR};
 use opx_defs::sdma::{DESC_MAX_BYTES, SdmaDesc};
@@ -96,6 +97,8 @@ impl Assembly {
         if old + more > DESC_MAX_BYTES as usize {
             return Err(ERR::SDMA_TOO_LONG_ERR);
         }
+        // The ICRC will follow.
+        self.bytes.reserve(more + ICRC_BYTES);
         self.bytes.resize(old + more, 0);
         if let Some(place) = self.bytes.get_mut(old..).filter(|place| !place.is_empty()) {
             dma.read(desc.addr(), place).map_err(|_| ERR::SDMA_MEM_READ_ERR)?;

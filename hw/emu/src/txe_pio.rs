@@ -305,6 +305,7 @@ impl SendContext {
     fn take(&mut self, pbc: Pbc, needed: usize, vl_supported: bool) {
         let depth = self.blocks.len();
         let bytes = pbc.length().bytes() as usize;
+        // Without the PBC, there is room for the ICRC.
         let mut body = Vec::with_capacity(needed * 64);
         for i in 0..needed {
             if let Some(block) = self.blocks.get_mut((self.fill + i) % depth) {
