@@ -133,6 +133,32 @@ fn registers_and_config_space_are_read_and_written() {
 }
 
 #[test]
+fn the_blocks_of_a_packet_keep_their_place_and_half_a_packet_is_not_kept_for_ever() {
+    let fake = Fake::serve(Config::default());
+    let bus = open(&fake).unwrap();
+    // 32 dwords: two blocks.
+    let first = [32, 1, 2, 3, 4, 5, 6, 7];
+    bus.write_block(BarOff(0x300_0000), &first);
+    bus.write_block(BarOff(0x200_0040), &[8; 8]);
+    bus.write64(BarOff(0x100), 9);
+    bus.write_block(BarOff(0x300_0080), &first);
+    assert_eq!(bus.read64(BarOff(0x100)), 9);
+    let offsets = |count: usize| {
+        let posted = fake.requests(fake::WRITE);
+        assert_eq!(posted.len(), count);
+        posted.iter().map(|(_, _, body)| u32::from_le_bytes(*body.first_chunk().unwrap())).collect::<Vec<_>>()
+    };
+    assert_eq!(offsets(4), [0x300_0000, 0x200_0040, 0x100, 0x300_0080]);
+    bus.write_block(BarOff(0x300_00c0), &first);
+    let start = std::time::Instant::now();
+    while fake.requests(fake::WRITE).len() < 5 && start.elapsed() < Duration::from_secs(10) {
+        bus.now();
+        std::thread::yield_now();
+    }
+    assert_eq!(offsets(5).last(), Some(&0x300_00c0));
+}
+
+#[test]
 fn a_register_read_that_goes_wrong_is_the_end() {
     for quirk in [
         Quirk::Error(22),
