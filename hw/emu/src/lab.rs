@@ -317,6 +317,23 @@ impl Adapter {
         self.unit.with(self.bench.now(), act)
     }
 
+    /// Reads from the chip as it is now: what is due happens first. A chip's thread that has to wait for a processor doesn't
+    /// show in registers that software polls (`chip.c:wait_for_freeze_status` gives up after 20 ms).
+    fn look<T>(&self, act: impl FnOnce(&mut Chip) -> T) -> T {
+        /// Events for one access; what else is due is left to the thread.
+        const MOST: usize = 32;
+        let Clock::Real(clock) = &self.bench.clock else { return self.with(act) };
+        let now = clock.now();
+        self.unit.with(now, |chip| {
+            for _ in 0..MOST {
+                if !chip.step(now) {
+                    break;
+                }
+            }
+            act(chip)
+        })
+    }
+
     /// Whether it was taken out of its slot.
     #[inline]
     pub(crate) fn is_removed(&self) -> bool {
@@ -385,7 +402,7 @@ impl Adapter {
         if self.is_removed() {
             return data.fill(0xff);
         }
-        self.with(|chip| chip.read_bytes(offset, data));
+        self.look(|chip| chip.read_bytes(offset, data));
     }
 
     /// Writes BAR 0 in any width.
@@ -446,7 +463,7 @@ impl Adapter {
 
     /// Reads a register.
     pub(crate) fn read64(&self, offset: BarOff) -> u64 {
-        if self.is_removed() { ALL_ONES } else { self.with(|chip| chip.read64(offset)) }
+        if self.is_removed() { ALL_ONES } else { self.look(|chip| chip.read64(offset)) }
     }
 
     /// Writes a register.
