@@ -8,13 +8,15 @@
 //! | `plug` | puts it back |
 //! | `remove ADAPTER` | takes an adapter out of its slot, for good |
 //! | `faults ADAPTER [loss=P] [dup=P] [reorder=P] [corrupt=P] [seed=N]` | spoils packets that arrive at an adapter, 0 or 1; what isn't named is 0 |
+//! | `forge ADAPTER [pkey=P] [jkey=P] [slid=P] [dlid=P] [seed=N]` | lets copies with a wrong key or LID arrive before packets on data lanes; what isn't named is 0 |
+//! | `pace ADAPTER [rate=N] [credit=N]` | megabits a second, and bytes on their way at most, of what comes to an adapter, until the cable is pulled; what isn't named is as usual |
 //! | `inject ADAPTER FAULT [unit=N] [after=N]` | lets an adapter have a fault of docs/faults.md at the packet of a unit that follows so many others |
 //! | `counts ADAPTER` | packets, faults and drops so far |
 //! | `unmodelled ADAPTER` | how many registers were accessed that aren't modelled |
 
 use crate::cli::percent;
 use opx_bus::PacketFaults;
-use opx_emu::{Adapter, DropReason, Fault, Lab};
+use opx_emu::{Adapter, DropReason, Fault, Forgeries, Lab, Pace};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -102,10 +104,16 @@ impl Bench {
                 Ok(String::new())
             }
             ("faults", [adapter, settings @ ..]) => self.faults(adapter, settings),
+            ("forge", [adapter, settings @ ..]) => self.forge(adapter, settings),
+            ("pace", [adapter, settings @ ..]) => self.pace(adapter, settings),
             ("inject", [adapter, fault, settings @ ..]) => self.inject(adapter, fault, settings),
             ("counts", [adapter]) => Ok(counts(self.adapter(adapter)?)),
             ("unmodelled", [adapter]) => Ok(self.adapter(adapter)?.unmodelled().len().to_string()),
-            _ => Err("no such command: pull, plug, remove N, faults N [loss=P]..., inject N FAULT..., counts N, unmodelled N".to_owned()),
+            _ => {
+                let commands = "pull, plug, remove N, faults N [loss=P]..., forge N [pkey=P]..., pace N [rate=N]..., \
+                                inject N FAULT..., counts N, unmodelled N";
+                Err(format!("no such command: {commands}"))
+            }
         }
     }
 
@@ -133,6 +141,41 @@ impl Bench {
         }
     }
 
+    fn forge(&self, adapter: &str, settings: &[&str]) -> Result<String, String> {
+        let adapter = self.adapter(adapter)?;
+        let (mut shares, mut seed) = (Forgeries::default(), 1);
+        for setting in settings {
+            let (name, value) = setting.split_once('=').ok_or_else(|| format!("{setting} isn't NAME=VALUE"))?;
+            let share = || percent(value).map_err(|problem| format!("{setting}: {problem}"));
+            match name {
+                "pkey" => shares.partition_key = share()?,
+                "jkey" => shares.job_key = share()?,
+                "slid" => shares.source_lid = share()?,
+                "dlid" => shares.destination_lid = share()?,
+                "seed" => seed = value.parse().map_err(|_| format!("{setting}: not a number"))?,
+                _ => return Err(format!("{name}: no such forgery; pkey, jkey, slid, dlid, seed")),
+            }
+        }
+        adapter.set_forgeries(shares, seed);
+        Ok(String::new())
+    }
+
+    fn pace(&self, adapter: &str, settings: &[&str]) -> Result<String, String> {
+        let adapter = self.adapter(adapter)?;
+        let mut pace = Pace::default();
+        for setting in settings {
+            let (name, value) = setting.split_once('=').ok_or_else(|| format!("{setting} isn't NAME=VALUE"))?;
+            let number = value.parse().ok().filter(|number| *number > 0);
+            let number: u32 = number.ok_or_else(|| format!("{setting}: not a number above 0"))?;
+            match name {
+                "rate" => pace.megabits = number,
+                "credit" => pace.credit = number as usize,
+                _ => return Err(format!("{name}: no such setting; rate, credit")),
+            }
+        }
+        if adapter.set_pace(pace) { Ok(String::new()) } else { Err("no cable is plugged in".to_owned()) }
+    }
+
     fn faults(&self, adapter: &str, settings: &[&str]) -> Result<String, String> {
         let adapter = self.adapter(adapter)?;
         let (mut faults, mut seed) = (PacketFaults::default(), 1);
@@ -154,15 +197,22 @@ impl Bench {
 }
 
 fn counts(adapter: &Adapter) -> String {
-    let (counts, faults) = (adapter.counts(), adapter.fault_counts());
+    let (counts, faults, forged) = (adapter.counts(), adapter.fault_counts(), adapter.forgery_counts());
     let mut line = format!(
-        "sent={} received={} lost={} doubled={} reordered={} corrupted={} dma_faults={} resets={}",
+        "sent={} received={} lost={} doubled={} reordered={} corrupted={} pkey={} jkey={} slid={} dlid={} \
+         link_full={} credit_short={} dma_faults={} resets={}",
         counts.packets_sent,
         counts.packets_received,
         faults.lost,
         faults.doubled,
         faults.reordered,
         faults.corrupted,
+        forged.partition_key,
+        forged.job_key,
+        forged.source_lid,
+        forged.destination_lid,
+        counts.link_full,
+        counts.credit_short,
         counts.dma_faults,
         counts.resets
     );
@@ -192,9 +242,12 @@ mod tests {
             answers.read_line(&mut answer).unwrap();
             answer.trim().to_owned()
         };
-        for line in ["plug", "pull", "pull", "plug", "faults 0 loss=1 seed=3", "faults 1", "unmodelled 1", "remove 1"] {
+        for line in ["plug", "pull", "pull", "plug", "faults 0 loss=1 seed=3", "faults 1", "unmodelled 1"] {
             assert!(ask(line).starts_with("ok"), "{line}");
         }
+        assert_eq!(ask("forge 0 pkey=1 jkey=2 slid=3 dlid=4 seed=5"), "ok");
+        assert_eq!(ask("pace 0 rate=10 credit=4096"), "ok");
+        assert_eq!(ask("remove 1"), "ok");
         assert!(ask("counts 0").starts_with("ok sent=0 received=0 lost=0"));
         assert_eq!(ask("inject 0 egress-config-parity unit=0 after=1000000"), "ok");
         for line in [
@@ -208,6 +261,11 @@ mod tests {
             "faults 0 loss=200",
             "faults 0 wind=1",
             "faults 0 loss",
+            "forge 0 pkey=200",
+            "forge 0 lid=1",
+            "pace 0 rate=0",
+            "pace 0 speed=1",
+            "pace 0",
             "pull 3",
             "remove 2",
         ] {

@@ -9,6 +9,7 @@ use crate::dcc::Dcc;
 use crate::event::Event;
 use crate::faults::{HOLD_TIME, WireFaults};
 use crate::inject::ChipFault;
+use crate::forge::{Forger, Forgeries, ForgeryCounts};
 use crate::lcb::Lcb;
 use crate::misc::Misc;
 use crate::packet::Packet;
@@ -18,7 +19,7 @@ use crate::rxe::Rxe;
 use crate::stats::{Counts, DropReason};
 use crate::txe::Txe;
 use crate::unmodelled::UnmodelledMap;
-use crate::wire::{Doorbell, Item, Lane};
+use crate::wire::{Doorbell, Item, Lane, Pace};
 use opx_bus::chance::FaultCounts;
 use opx_bus::{ALL_ONES, PacketFaults};
 use opx_defs::csr::{self, Field};
@@ -45,6 +46,7 @@ pub struct Chip {
     dc8051: Dc8051,
     rxe: Rxe,
     txe: Txe,
+    forger: Forger,
     faults: WireFaults,
     pub(crate) unmodelled: UnmodelledMap,
 }
@@ -63,6 +65,7 @@ impl Chip {
             dcc: Dcc::default(),
             lcb: Lcb::default(),
             dc8051: Dc8051::default(),
+            forger: Forger::default(),
             faults: WireFaults::default(),
             unmodelled: UnmodelledMap::default(),
         }
@@ -309,6 +312,22 @@ impl Chip {
         self.faults.counts()
     }
 
+    /// Forges copies of arriving packets from now on.
+    pub fn set_forgeries(&mut self, shares: Forgeries, seed: u64) {
+        self.forger.set(shares, seed);
+    }
+
+    /// How many packets were forged.
+    pub fn forgery_counts(&self) -> ForgeryCounts {
+        self.forger.counts()
+    }
+
+    /// Sets the pace of the cable's lane to this chip; `false` when no cable is plugged in.
+    pub fn set_pace(&mut self, pace: Pace) -> bool {
+        let into = self.board.wires.cable.as_ref().map(|cable| &cable.into);
+        into.inspect(|lane| lane.set_pace(pace)).is_some()
+    }
+
     /// Statistics of the model.
     pub fn counts(&self) -> Counts {
         let board = &self.board;
@@ -406,8 +425,9 @@ impl Chip {
         }
     }
 
-    /// A packet came off the wire: the wire's faults come first, then the port's checks.
+    /// A packet came off the wire: forged copies of it come first, then the wire's faults, then the port's checks.
     fn on_wire_packet(&mut self, packet: Packet) {
+        self.forger.copies(&packet).into_iter().for_each(|copy| self.deliver(copy));
         if self.faults.is_idle() {
             self.deliver(packet);
             return;

@@ -5,13 +5,14 @@ use crate::bus::EmuBus;
 use crate::chip::Chip;
 use crate::config::Config;
 use crate::dma::MapError;
+use crate::forge::{Forgeries, ForgeryCounts};
 use crate::inject::Fault;
 use crate::msix::VECTORS;
 use crate::packet::Packet;
 use crate::qsfp::QsfpModule;
 use crate::stats::Counts;
 use crate::unmodelled::Unmodelled;
-use crate::wire::{Doorbell, Lane};
+use crate::wire::{Doorbell, Lane, Pace};
 use opx_bus::chance::FaultCounts;
 use opx_bus::clock::RealClock;
 use opx_bus::iova::IovaAllocator;
@@ -375,6 +376,22 @@ impl Adapter {
     /// How often each fault was dealt.
     pub fn fault_counts(&self) -> FaultCounts {
         self.with(|chip| chip.fault_counts())
+    }
+
+    /// Lets forged copies of arriving packets arrive before them from now on.
+    pub fn set_forgeries(&self, shares: Forgeries, seed: u64) {
+        self.with(|chip| chip.set_forgeries(shares, seed));
+    }
+
+    /// How many packets were forged.
+    pub fn forgery_counts(&self) -> ForgeryCounts {
+        self.with(|chip| chip.forgery_counts())
+    }
+
+    /// Sets how fast packets come to this adapter, and how many may be on their way, until the cable is pulled; `false` when
+    /// none is plugged in.
+    pub fn set_pace(&self, pace: Pace) -> bool {
+        self.with(|chip| chip.set_pace(pace))
     }
 
     /// Accesses to registers that aren't modelled.

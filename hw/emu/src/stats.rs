@@ -75,6 +75,8 @@ pub struct Counts {
     pub flow_packets: u64,
     /// Packets of them whose header was suppressed.
     pub headers_suppressed: u64,
+    /// Packets stored by PIO that left their context, or what software knows of it, no credit for another of their length.
+    pub credit_short: u64,
     /// Times the link was full and a packet had to wait.
     pub link_full: u64,
     /// Accesses to host memory that failed.

@@ -227,6 +227,9 @@ impl SendContext {
         if let Err(error) = self.try_store(index, sop, first, qwords).and_then(|()| self.assemble(vl_supported)) {
             return self.fail(board, error);
         }
+        if self.queue.len() > before && self.is_short() {
+            board.counts.credit_short += 1;
+        }
         for packet in before..self.queue.len() {
             if let Some(fault) = board.plans.pio.due(self.number.0) {
                 self.suffer(board, packet, fault);
@@ -249,6 +252,14 @@ impl SendContext {
                 }
             }
         }
+    }
+
+    /// Whether software has no credit left for another packet of the last one's length.
+    fn is_short(&self) -> bool {
+        let held: usize = self.queue.iter().map(|queued| usize::from(queued.blocks)).sum();
+        let untold = usize::from(self.free.wrapping_sub(self.returned) % CREDIT_MODULUS);
+        let last = self.queue.back().map_or(0, |queued| usize::from(queued.blocks));
+        held + untold + last > self.blocks.len()
     }
 
     fn try_store(&mut self, index: usize, sop: bool, first: usize, qwords: &[u64]) -> Result<(), csr::Field> {

@@ -83,6 +83,40 @@ impl Doorbell {
     }
 }
 
+/// How fast packets cross a lane, and how many may be on it.
+///
+/// ```
+/// use opx_emu::{Config, Lab, Pace, Pacing};
+///
+/// let lab = Lab::new(Pacing::Virtual);
+/// let (a, b) = (lab.add(Config::default()), lab.add(Config::default()));
+/// let slow = Pace { megabits: 10, credit: 4096 };
+/// assert!(!b.set_pace(slow));
+/// lab.cable(&a, &b);
+/// assert!(b.set_pace(slow));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Megabits a second; 0 counts as 1.
+    pub megabits: u32,
+    /// What the receiver can take in before it returns credit, bytes. A packet goes onto an empty lane in any case.
+    pub credit: usize,
+}
+
+impl Default for Pace {
+    /// 100 Gb/s and the credit of a whole receive buffer.
+    fn default() -> Self {
+        Self { megabits: 100_000, credit: LINK_CREDIT_BYTES }
+    }
+}
+
+impl Pace {
+    /// Time that so many bytes are on the wire.
+    fn serialisation(self, bytes: usize) -> Duration {
+        Duration::from_nanos((bytes as u64 * 8000).div_ceil(self.megabits.max(1).into()))
+    }
+}
+
 /// One thing on a lane.
 #[derive(Debug)]
 pub enum Item {
@@ -95,6 +129,7 @@ pub enum Item {
 #[derive(Debug, Default)]
 struct Queue {
     items: VecDeque<(Instant, Item)>,
+    pace: Pace,
     bytes: usize,
     messages: usize,
     free_at: Instant,
@@ -136,17 +171,22 @@ impl Lane {
         }
     }
 
+    /// Sets the pace of what is sent from now on.
+    pub fn set_pace(&self, pace: Pace) {
+        self.lock().pace = pace;
+    }
+
     /// Puts a packet on the lane; gives it back when the receiver has no room. [`Lane::take_room`] then tells when it has.
     pub fn send(&self, now: Instant, packet: Packet) -> Result<(), Packet> {
         let mut queue = self.lock();
         let credit = credit(&packet);
         // An empty lane takes any packet, so that no limit can wedge it.
-        if queue.bytes != 0 && queue.bytes + credit > LINK_CREDIT_BYTES {
+        if queue.bytes != 0 && queue.bytes + credit > queue.pace.credit {
             queue.sender_waits = true;
             return Err(packet);
         }
         queue.bytes += credit;
-        let done = queue.free_at.max(now) + serialisation(packet.bytes.len());
+        let done = queue.free_at.max(now) + queue.pace.serialisation(packet.bytes.len());
         queue.free_at = done;
         self.push(&mut queue, done + FLIGHT, Item::Packet(packet));
         drop(queue);
@@ -189,7 +229,7 @@ impl Lane {
         let head = queue.items.front().map_or(u64::MAX, |(at, _)| at.as_nanos());
         self.head_at.store(head, Ordering::Release);
         // Half of the credit is returned at once: a sender that waited doesn't wake for each packet.
-        let room = queue.sender_waits && queue.bytes <= LINK_CREDIT_BYTES / 2;
+        let room = queue.sender_waits && queue.bytes <= queue.pace.credit / 2;
         if room {
             queue.sender_waits = false;
         }
@@ -244,11 +284,6 @@ fn credit(packet: &Packet) -> usize {
     packet.bytes.len().max(1).next_multiple_of(64)
 }
 
-/// Time on the wire at 100 Gb/s: 12.5 bytes a nanosecond.
-fn serialisation(bytes: usize) -> Duration {
-    Duration::from_nanos((bytes as u64 * 2).div_ceil(25))
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
@@ -276,6 +311,19 @@ mod tests {
         assert!(lane.take_room());
         assert!(!lane.take_room());
         assert_eq!(lane.next_due(), None);
+    }
+
+    #[test]
+    fn a_narrow_lane_is_slow_and_soon_full() {
+        let lane = Lane::new(Arc::default(), Arc::default());
+        lane.set_pace(Pace { megabits: 8, credit: 100 });
+        lane.send(Instant::ZERO, packet(1000)).unwrap();
+        assert!(lane.send(Instant::ZERO, packet(1)).is_err());
+        // A byte takes a microsecond.
+        assert_eq!(lane.receive(Instant::FAR).unwrap().0, Instant::from_nanos(1_000_100));
+        assert!(lane.take_room());
+        lane.set_pace(Pace { megabits: 0, credit: 0 });
+        lane.send(Instant::FAR, packet(1)).unwrap();
     }
 
     #[test]

@@ -158,6 +158,17 @@ fn report(out: &mut impl Write, served: &[(Adapter, SocketServer)]) -> io::Resul
             "  faults dealt: lost {}, doubled {}, reordered {}, corrupted {}",
             faults.lost, faults.doubled, faults.reordered, faults.corrupted
         )?;
+        let forged = adapter.forgery_counts();
+        writeln!(
+            out,
+            "  forged: partition key {}, job key {}, SLID {}, DLID {}; link full {}, short of PIO credit {}",
+            forged.partition_key,
+            forged.job_key,
+            forged.source_lid,
+            forged.destination_lid,
+            counts.link_full,
+            counts.credit_short
+        )?;
         for reason in DropReason::ALL.into_iter().filter(|reason| counts.dropped(*reason) > 0) {
             writeln!(out, "  dropped {reason:?}: {}", counts.dropped(reason))?;
         }

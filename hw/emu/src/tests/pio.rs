@@ -51,6 +51,23 @@ fn a_packet_arrives_whole() {
 }
 
 #[test]
+fn credit_that_runs_short_is_counted() {
+    let mut rig = rig(16);
+    rig.write(csr::SEND_CTXT_CREDIT_CTRL.at(CTXT), 0);
+    // Six blocks each, and no credit comes back before the first has left: the third doesn't fit any more.
+    let packet = Kdeth::eager(TO, bytes(300, 1));
+    let mut at = 0;
+    for short in [0, 1] {
+        at = rig.pio(CTXT, 16, at, packet.pbc(), &packet.body());
+        assert_eq!(rig.chip.counts().credit_short, short);
+    }
+    // They leave, and at a threshold of 0 their credit comes back at once.
+    rig.settle();
+    rig.pio(CTXT, 16, at, packet.pbc(), &packet.body());
+    assert_eq!(rig.chip.counts().credit_short, 1);
+}
+
+#[test]
 fn packets_wrap_at_every_place_of_the_buffer() {
     const DEPTH: usize = 7;
     let mut rig = rig(DEPTH as u64);

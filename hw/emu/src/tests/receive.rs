@@ -1,6 +1,7 @@
 //! Receive: header queue, eager and expected buffers, checks, interrupts.
 
 use super::rig::{BASE, EAGERS, ENTRIES, ENTRY, EXPECTED, Kdeth, PLAIN, Rig, bytes};
+use crate::forge::Forgeries;
 use crate::packet::Packet;
 use crate::stats::DropReason;
 use crate::wire::LINK_CREDIT_BYTES;
@@ -189,6 +190,24 @@ fn keys_are_checked() {
         assert_eq!(r.entries() != before, taken, "{pkey:#x}");
     }
     assert_eq!(r.dropped(DropReason::PartitionKey), 3);
+}
+
+#[test]
+fn forged_copies_meet_the_checks_that_there_are() {
+    let mut r = Receiver::new(PLAIN);
+    let all = Forgeries { partition_key: 100.0, job_key: 100.0, source_lid: 100.0, destination_lid: 0.0 };
+    r.rig.chip.set_forgeries(all, 1);
+    // Without keys the port takes all of them.
+    r.send(&small(1));
+    assert_eq!(r.entries(), 4);
+    r.rig.write(csr::RCV_KEY_CTRL.at(TO), 1 << 33);
+    r.rig.write(csr::RCV_CTRL.off(), 1 | 1 << 2);
+    r.rig.write(csr::RCV_PARTITION_KEY.at(0), 0x8001);
+    r.send(&small(2));
+    // The chip doesn't look at the SLID.
+    assert_eq!(r.entries(), 6);
+    assert_eq!((r.dropped(DropReason::PartitionKey), r.dropped(DropReason::JobKey)), (1, 1));
+    assert_eq!(r.rig.chip.forgery_counts().source_lid, 2);
 }
 
 #[test]
