@@ -2,14 +2,17 @@
 //! adapters' counts.
 
 pub use crate::stock::stock_software;
-use opx_tests::guest::{Emulator, Environment, Guest, GuestError};
+use opx_tests::guest::{
+    Emulator, EmulatorOptions, End, Environment, Guest, GuestError, GuestOptions, Initrd, Iommu, Kernel, Run,
+};
 use std::time::Duration;
 
 /// Shell functions that the scenarios' scripts begin with.
 pub const SHELL: &str = include_str!("hfi1.sh");
 
-/// Longest time for a scenario. The longest takes about a minute on two processors.
-const LIMIT: Duration = Duration::from_secs(300);
+/// Longest time until the guest says what is awaited, or ends. It is for guests that hang: the longest scenario takes about a
+/// minute on two processors, and busy ones are given their time.
+pub const LIMIT: Duration = Duration::from_secs(900);
 
 /// Warnings, since the first module was loaded, that say nothing against the adapter, and why.
 const ALLOWED: &[(&str, &str)] = &[
@@ -29,20 +32,108 @@ const ALLOWED: &[(&str, &str)] = &[
     ("SubnSet(OPA_PortInfo) smlid", "the driver tells each change of the manager's LID as a warning"),
 ];
 
-/// Waits for the scenario's end and judges its status, the kernel's log, and what the adapters lack. Gives the adapters'
-/// reports. `expected`: what this scenario brings about in the kernel's log.
-pub fn judge(
-    environment: &Environment,
-    mut guest: Guest,
-    emulator: Emulator,
-    expected: &[&str],
-) -> Result<Vec<String>, GuestError> {
-    judge_guest(environment, &mut guest, expected)?;
-    judge_adapters(emulator)
+/// What a scenario with two cabled adapters in one guest is made of.
+pub struct Setup<'a> {
+    /// The guest's kernel.
+    pub kernel: Kernel,
+    /// What the adapters say they are made of.
+    pub icode: &'a str,
+    /// What translates their addresses.
+    pub iommu: Iommu,
+    /// Parameters of the driver.
+    pub module: &'a str,
+    /// Programs besides the usual ones.
+    pub programs: &'a [&'a str],
+    /// Assignments before the script.
+    pub variables: String,
+    /// The script.
+    pub script: &'a str,
+    /// How the guest ends.
+    pub end: End,
+}
+
+impl Default for Setup<'_> {
+    fn default() -> Self {
+        Self {
+            kernel: Kernel::Trixie,
+            icode: "silicon",
+            iommu: Iommu::None,
+            module: "",
+            programs: &[],
+            variables: String::new(),
+            script: "",
+            end: End::PowerOff,
+        }
+    }
+}
+
+/// A guest with two adapters, whose cable is plugged in.
+pub struct Cabled {
+    environment: Environment,
+    /// The adapters.
+    pub emulator: Emulator,
+    /// The guest.
+    pub guest: Guest,
+}
+
+impl Cabled {
+    /// Starts the guest, and plugs the cable in when its script asks for it.
+    pub fn start(run: &Run, setup: &Setup<'_>) -> Result<Self, GuestError> {
+        let environment = Environment::get(setup.kernel)?;
+        let script = [SHELL, &setup.variables, setup.script].concat();
+        let mut initrd = Initrd::new(&environment, &script)?;
+        stock_software(&mut initrd, setup.module)?;
+        for program in setup.programs {
+            initrd.program(program)?;
+        }
+        let initrd = initrd.build(setup.end);
+        let arguments = ["--icode", setup.icode].map(str::to_owned).to_vec();
+        let emulator = Emulator::start(run, &EmulatorOptions { adapters: 2, arguments })?;
+        let adapters = emulator.sockets().to_vec();
+        // The fabric manager alone takes 740 MB.
+        let options = GuestOptions { adapters, memory: 3072, iommu: setup.iommu, ..GuestOptions::default() };
+        let guest = Guest::start(run, &environment, &initrd, &options)?;
+        let mut cabled = Self { environment, emulator, guest };
+        cabled.answer("plug", |emulator| emulator.ask("plug").map(drop))?;
+        Ok(cabled)
+    }
+
+    /// Does what the script asks for next, which must be this.
+    pub fn answer(
+        &mut self,
+        asked: &str,
+        act: impl FnOnce(&Emulator) -> Result<(), GuestError>,
+    ) -> Result<(), GuestError> {
+        let line = self.guest.wait_for("opx-ask: ", LIMIT)?;
+        if line.trim_start_matches("opx-ask: ") != asked {
+            return Err(GuestError::Judged(format!("the script says {line:?} where it should ask for {asked}")));
+        }
+        act(&self.emulator)?;
+        self.guest.send("done")
+    }
+
+    /// Waits for the guest's end and judges it; see [`judge_guest`].
+    pub fn judge(&mut self, expected: &[&str]) -> Result<(), GuestError> {
+        self.judge_until(expected, None)
+    }
+
+    /// The same; what the kernel says from the first line with `last` on isn't judged.
+    pub fn judge_until(&mut self, expected: &[&str], last: Option<&str>) -> Result<(), GuestError> {
+        judge_log(&self.environment, &mut self.guest, expected, last)
+    }
 }
 
 /// Waits for the end of a guest's scenario and judges its status and the kernel's log.
 pub fn judge_guest(environment: &Environment, guest: &mut Guest, expected: &[&str]) -> Result<(), GuestError> {
+    judge_log(environment, guest, expected, None)
+}
+
+fn judge_log(
+    environment: &Environment,
+    guest: &mut Guest,
+    expected: &[&str],
+    last: Option<&str>,
+) -> Result<(), GuestError> {
     let status = guest.finish(LIMIT)?;
     let judged = |what: String| {
         let (release, log) = (environment.image().release(), guest.console().display());
@@ -54,7 +145,8 @@ pub fn judge_guest(environment: &Environment, guest: &mut Guest, expected: &[&st
     let warnings = guest.kernel_warnings();
     let foreign =
         |line: &&String| !ALLOWED.iter().map(|(known, _)| known).chain(expected).any(|known| line.contains(known));
-    match warnings.iter().find(foreign) {
+    let mut before = warnings.iter().take_while(|line| last.is_none_or(|last| !line.contains(last)));
+    match before.find(foreign) {
         Some(line) => judged(format!("the kernel complains: {line}")),
         None => Ok(()),
     }

@@ -1,9 +1,7 @@
 //! Two cabled adapters under Linux's own driver and fabric manager, then PSM2 and verbs between them.
 
-use crate::hfi1;
-use opx_tests::guest::{
-    Emulator, EmulatorOptions, End, Environment, Guest, GuestError, GuestOptions, Initrd, Iommu, Kernel, Run,
-};
+use crate::hfi1::{self, Cabled, Setup};
+use opx_tests::guest::{End, GuestError, Iommu, Kernel, Run};
 
 /// Silicon, on the kernel where all of it works.
 pub fn silicon(run: &Run) -> Result<(), GuestError> {
@@ -25,10 +23,12 @@ pub fn backports(run: &Run) -> Result<(), GuestError> {
     hfi1::both_counted(&report, VERBS_COUNTS)
 }
 
-/// Silicon behind an IOMMU that translates: verbs only. With PSM2 the older kernel maps a wrong page for the returned
-/// credits, and the process dies of a corrupted page table.
+/// Silicon behind an IOMMU that translates. Of the buffer for returned credits, hfi1_file_mmap gives dma_mmap_coherent an
+/// address inside where its beginning is expected, and PSM2 gets some other page: seen were one that makes no sense, and one
+/// of an adapter's registers. So what the adapters lack isn't judged, nor what the kernel says of the killed process. Later
+/// kernels, 6.12.117 among them, have this mended.
 pub fn translated(run: &Run) -> Result<(), GuestError> {
-    let report = cable(run, Kernel::Trixie, "silicon", Psm2::Left, Iommu::Translating)?;
+    let report = cable(run, Kernel::Trixie, "silicon", Psm2::Breaks, Iommu::Translating)?;
     hfi1::both_counted(&report, VERBS_COUNTS)
 }
 
@@ -41,27 +41,25 @@ const PSM2_COUNTS: &[&str] = &["packets sent", "sent by SDMA", "placed by TID", 
 enum Psm2 {
     Works,
     Aborts,
-    /// It isn't tried.
-    Left,
+    /// The kernel kills it, or it waits for ever once a context's first credits are used up.
+    Breaks,
 }
 
 fn cable(run: &Run, kernel: Kernel, icode: &str, psm2: Psm2, iommu: Iommu) -> Result<Vec<String>, GuestError> {
-    let environment = Environment::get(kernel)?;
-    let psm2 = match psm2 {
+    let variables = match psm2 {
         Psm2::Works => "PSM2=works\n",
         Psm2::Aborts => "PSM2=aborts\n",
-        Psm2::Left => "PSM2=left\n",
+        Psm2::Breaks => "PSM2=breaks\n",
     };
-    let end = if icode == "simulator" { End::Reset } else { End::PowerOff };
-    let script = [hfi1::SHELL, psm2, include_str!("hfi1_cable.sh")].concat();
-    let mut initrd = Initrd::new(&environment, &script)?;
-    hfi1::stock_software(&mut initrd, "")?;
-    // The driver crashes when the link comes up before it has registered its InfiniBand device (ib_cache_event_task).
-    let arguments = ["--cable", "--icode", icode, "--link-time", "2"].map(str::to_owned).to_vec();
-    let emulator = Emulator::start(run, &EmulatorOptions { adapters: 2, arguments })?;
-    // The fabric manager alone takes 740 MB.
-    let options =
-        GuestOptions { adapters: emulator.sockets().to_vec(), memory: 3072, iommu, ..GuestOptions::default() };
-    let guest = Guest::start(run, &environment, &initrd.build(end), &options)?;
-    hfi1::judge(&environment, guest, emulator, &[])
+    let orderly = icode != "simulator" && !matches!(psm2, Psm2::Breaks);
+    let end = if orderly { End::PowerOff } else { End::Reset };
+    let script = include_str!("hfi1_cable.sh");
+    let setup = Setup { kernel, icode, iommu, variables: variables.to_owned(), script, end, ..Setup::default() };
+    let mut cabled = Cabled::start(run, &setup)?;
+    if matches!(psm2, Psm2::Breaks) {
+        cabled.judge_until(&[], Some("fi_pingpong: Corrupted page table"))?;
+        return cabled.emulator.end();
+    }
+    cabled.judge(&[])?;
+    hfi1::judge_adapters(cabled.emulator)
 }

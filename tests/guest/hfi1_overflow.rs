@@ -2,10 +2,8 @@
 //! driver has it, and RC and PSM2 bring every byte across.
 
 use crate::counters::{Counters, told};
-use crate::hfi1;
-use opx_tests::guest::{
-    Emulator, EmulatorOptions, End, Environment, Guest, GuestError, GuestOptions, Initrd, Kernel, Run,
-};
+use crate::hfi1::{self, Cabled, Setup};
+use opx_tests::guest::{GuestError, Run};
 
 /// The fewest that the driver takes: more than 32 header entries, in steps of 32, and eight eager buffers of 16 KiB.
 const SMALL: &str = "rcvhdrcnt=64 eager_buffer_size=131072";
@@ -53,17 +51,11 @@ impl Outcome {
 }
 
 fn overflow(run: &Run, module: &str) -> Result<Vec<Outcome>, GuestError> {
-    let environment = Environment::get(Kernel::Trixie)?;
-    let names = format!("NAMES='{}'\n", [NO_HEADER, NO_EAGER, STALLS, SEQUENCE_NAKS].join(" "));
-    let script = [hfi1::SHELL, &names, include_str!("hfi1_overflow.sh")].concat();
-    let mut initrd = Initrd::new(&environment, &script)?;
-    hfi1::stock_software(&mut initrd, module)?;
-    let arguments = ["--cable", "--link-time", "2"].map(str::to_owned).to_vec();
-    let emulator = Emulator::start(run, &EmulatorOptions { adapters: 2, arguments })?;
-    let options = GuestOptions { adapters: emulator.sockets().to_vec(), memory: 3072, ..GuestOptions::default() };
-    let mut guest = Guest::start(run, &environment, &initrd.build(End::PowerOff), &options)?;
-    hfi1::judge_guest(&environment, &mut guest, &[])?;
-    let counters = Counters::read(&guest.lines());
+    let variables = format!("NAMES='{}'\n", [NO_HEADER, NO_EAGER, STALLS, SEQUENCE_NAKS].join(" "));
+    let setup = Setup { variables, script: include_str!("hfi1_overflow.sh"), module, ..Setup::default() };
+    let mut cabled = Cabled::start(run, &setup)?;
+    cabled.judge(&[])?;
+    let counters = Counters::read(&cabled.guest.lines());
     let mut outcomes = Vec::new();
     for adapter in 0..2 {
         let count = |name| counters.at("end", adapter, name);
@@ -73,13 +65,13 @@ fn overflow(run: &Run, module: &str) -> Result<Vec<Outcome>, GuestError> {
             stalls: count(STALLS)?,
             naks: count(SEQUENCE_NAKS)?,
         };
-        let dropped = emulator.ask(&format!("counts {adapter}"))?;
+        let dropped = cabled.emulator.ask(&format!("counts {adapter}"))?;
         println!("hfi1_{adapter}: {outcome:?}; the adapter: {dropped}");
         let agreed =
             outcome.no_header == told(&dropped, "HeaderQueueFull") && outcome.no_eager == told(&dropped, "EagerFull");
         outcome.expect(&format!("the kernel counts what the adapter dropped, {dropped}"), agreed)?;
         outcomes.push(outcome);
     }
-    hfi1::judge_adapters(emulator)?;
+    hfi1::judge_adapters(cabled.emulator)?;
     Ok(outcomes)
 }

@@ -1,5 +1,5 @@
 # Two cabled ports with few receive buffers, so that these run full under traffic.
-wait_for 30 INIT both "2: INIT"
+connect
 manage
 stop_manager
 check "psm2 65536" psm2 65536 50
@@ -9,11 +9,11 @@ check "rc 262144" rc 262144
 
 # Both ways at once.
 echo "opx: start rc both ways"
-timeout 120 ibv_rc_pingpong -p 18516 -d hfi1_1 -n 100 -s 262144 -c & first=$!
-timeout 120 ibv_rc_pingpong -p 18517 -d hfi1_0 -n 100 -s 262144 -c & second=$!
-wait_for 20 "two listeners" sh -c "[ \$(netstat -ltn | grep -c ':1851[67] ') = 2 ]"
-timeout 120 ibv_rc_pingpong -p 18516 -d hfi1_0 -n 100 -s 262144 -c 127.0.0.1 & third=$!
-timeout 120 ibv_rc_pingpong -p 18517 -d hfi1_1 -n 100 -s 262144 -c 127.0.0.1 & fourth=$!
+timeout $LIMIT ibv_rc_pingpong -p 18516 -d hfi1_1 -n 100 -s 262144 -c & first=$!
+timeout $LIMIT ibv_rc_pingpong -p 18517 -d hfi1_0 -n 100 -s 262144 -c & second=$!
+wait_for "two listeners" sh -c "[ \$(netstat -ltn | grep -c ':1851[67] ') = 2 ]"
+timeout $LIMIT ibv_rc_pingpong -p 18516 -d hfi1_0 -n 100 -s 262144 -c 127.0.0.1 & third=$!
+timeout $LIMIT ibv_rc_pingpong -p 18517 -d hfi1_1 -n 100 -s 262144 -c 127.0.0.1 & fourth=$!
 for one in $first $second $third $fourth; do
     wait "$one" || fail "rc both ways: $?"
 done

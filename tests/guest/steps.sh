@@ -1,3 +1,5 @@
+# Seconds: see wait_for.
+LIMIT=300
 adapter=0000:01:00.0
 device=/sys/bus/pci/devices/$adapter
 
@@ -15,12 +17,12 @@ show() {
     echo "exit $1: $2"
 }
 
-# wait_for SECONDS WHAT COMMAND...: until the command succeeds.
+# wait_for WHAT COMMAND...: until the command succeeds. The limit is for what hangs; a slow machine is given its time.
 wait_for() {
-    left=$(($1 * 10)); what=$2; shift 2
+    what=$1; shift
+    end=$(($(cut -d . -f 1 /proc/uptime) + LIMIT))
     until "$@"; do
-        left=$((left - 1))
-        [ "$left" -gt 0 ] || { echo "opx: no $what in time"; cat /tmp/err; exit 1; }
+        [ "$(cut -d . -f 1 /proc/uptime)" -lt "$end" ] || { echo "opx: no $what in time"; cat /tmp/err; exit 1; }
         sleep 0.1
     done
 }

@@ -1,21 +1,16 @@
 //! Two guests with an adapter each, and a cable between them: the fabric manager in one manages both, PSM2 and verbs go
 //! from one to the other.
 
-use crate::hfi1;
+use crate::hfi1::{self, LIMIT};
 use opx_tests::guest::{
     Emulator, EmulatorOptions, End, Environment, Guest, GuestError, GuestOptions, Initrd, Kernel, Run,
 };
 use std::path::Path;
-use std::time::Duration;
-
-/// Longest time until the first guest asks for the next thing.
-const LIMIT: Duration = Duration::from_secs(240);
 
 /// The scenario.
 pub fn run(run: &Run) -> Result<(), GuestError> {
     let environment = Environment::get(Kernel::Trixie)?;
-    let arguments = ["--cable", "--link-time", "4"].map(str::to_owned).to_vec();
-    let emulator = Emulator::start(run, &EmulatorOptions { adapters: 2, arguments })?;
+    let emulator = Emulator::start(run, &EmulatorOptions { adapters: 2, arguments: Vec::new() })?;
     let network = run.socket("network");
     let start = |here: usize| {
         let variables = format!("HERE={here}\n");
@@ -33,6 +28,12 @@ pub fn run(run: &Run) -> Result<(), GuestError> {
         Guest::start(run, &environment, &initrd.build(End::PowerOff), &options)
     };
     let (mut first, mut second) = (start(1)?, start(2)?);
+    for guest in [&mut first, &mut second] {
+        guest.wait_for("opx-ask: plug", LIMIT)?;
+    }
+    emulator.ask("plug")?;
+    first.send("done")?;
+    second.send("done")?;
     loop {
         let asked = first.wait_for("opx-ask: ", LIMIT)?;
         match asked.trim_start_matches("opx-ask: ") {

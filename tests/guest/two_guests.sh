@@ -4,8 +4,8 @@ both() { [ "$(port hfi1_0)" = "$1" ]; }
 
 # pair SERVER CLIENT PORT: as in one guest, but the client is the other guest's.
 pair() {
-    timeout 180 sh -c "exec $1" & server=$!
-    wait_for 20 "a listener on $3" sh -c "netstat -ltn | grep -q ':$3 '"
+    timeout $LIMIT sh -c "exec $1" & server=$!
+    wait_for "a listener on $3" sh -c "netstat -ltn | grep -q ':$3 '"
     ask "client $2"
     wait $server
 }
@@ -26,7 +26,7 @@ ud() {
 # The tools exchange their addresses by TCP.
 SERVER=10.0.0.1
 check "network" sh -c "ip address add 10.0.0.$HERE/24 dev eth0 && ip link set eth0 up"
-wait_for 60 INIT both "2: INIT"
+connect
 if [ "$HERE" = 1 ]; then
     manage
     check opainfo has "PortState: *Active" 1 opainfo
@@ -38,11 +38,11 @@ if [ "$HERE" = 1 ]; then
     check ud ud 2048
     ask "end"
 else
-    wait_for 120 ACTIVE both "4: ACTIVE"
+    wait_for ACTIVE both "4: ACTIVE"
     check opainfo has "PortState: *Active" 1 opainfo
     check saquery has "NodeInfo\|node_guid" 2 saquery
     echo "opx-ready"
     while read -r client && [ "$client" != "end" ]; do
-        check "$client" timeout 180 $client
+        check "$client" timeout $LIMIT $client
     done
 fi

@@ -1,12 +1,12 @@
 # Our own driver on the adapter behind stock vfio-pci. Linux's hfi1 driver has it at first.
-wait_for 60 "hfi1 device" [ -e /sys/class/infiniband/hfi1_0 ]
+wait_for "hfi1 device" [ -e /sys/class/infiniband/hfi1_0 ]
 step hfi1 opx-loopback --adapter $adapter
 echo $adapter >/sys/bus/pci/drivers/hfi1/unbind
 step unbound opx-loopback --adapter $adapter
 
 bind vfio-pci
 group=/dev/vfio/$(basename "$(readlink $device/iommu_group)")
-wait_for 10 "file of the IOMMU group" [ -c "$group" ]
+wait_for "file of the IOMMU group" [ -c "$group" ]
 step list opx-probe list --json
 step info opx-probe info --adapter $adapter --json
 step csr opx-probe csr 'CCE_REVISION*' --adapter $adapter --json
@@ -21,7 +21,7 @@ step memlock su -s /busybox/sh user -c "ulimit -l 64; exec opx-loopback --adapte
 # A user with enough lockable memory needs no other right; who comes second is told who is there.
 su -s /busybox/sh user -c "ulimit -l 131072; exec opx-loopback --adapter $adapter --firmware /firmware --json" \
     >/tmp/first.out 2>/tmp/first.err </dev/null & first=$!
-wait_for 10 "opx-loopback with the adapter" holds $first "$group"
+wait_for "opx-loopback with the adapter" holds $first "$group"
 echo "opx: holder $first"
 step busy opx-loopback --adapter $adapter
 wait $first

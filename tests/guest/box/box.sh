@@ -1,7 +1,7 @@
 # Brings both ports to ACTIVE with the stock fabric manager, then gives a shell or runs the command.
 port() { cat "/sys/class/infiniband/$1/ports/1/state"; }
 mkdir -p /var/usr/lib/opa-fm /var/lib/opa-fm /var/crash/opafm /usr/lib/opa-fm
-left=600
+left=3000
 until [ "$(port hfi1_0)" = "2: INIT" ] && [ "$(port hfi1_1)" = "2: INIT" ]; do
     left=$((left - 1)); [ "$left" -gt 0 ] || { echo "opx-box: no INIT"; exit 1; }
     sleep 0.1

@@ -84,7 +84,7 @@ fn run(args: &Args) -> Result<ExitCode, GuestError> {
     }
     let base = args.logs.clone().unwrap_or_else(std::env::temp_dir);
     let run = Run::new(&base, &format!("opx-box-{}", std::process::id()))?;
-    let arguments = ["--cable", "--link-time", "2"].map(str::to_owned).to_vec();
+    let arguments = ["--cable", "--link-time", "3"].map(str::to_owned).to_vec();
     let emulator = Emulator::start(&run, &EmulatorOptions { adapters: 2, arguments })?;
     let options = GuestOptions { adapters: emulator.sockets().to_vec(), memory: 3072, ..GuestOptions::default() };
     let image = initrd.build(End::PowerOff);
@@ -106,7 +106,7 @@ fn run(args: &Args) -> Result<ExitCode, GuestError> {
 
 /// Prints what the command prints, and gives its exit status.
 fn relay(guest: &mut Guest, limit: Duration) -> Result<ExitCode, GuestError> {
-    const UP: Duration = Duration::from_secs(180);
+    const UP: Duration = Duration::from_secs(600);
     guest.wait_for("opx-box: begin", UP)?;
     let deadline = std::time::Instant::now() + limit;
     let mut out = std::io::stdout();

@@ -13,7 +13,7 @@ use std::time::Duration;
 /// Longest time to build it from nothing.
 const BUILD_LIMIT: Duration = Duration::from_secs(900);
 /// Longest time until it serves, and until it ends.
-const START_LIMIT: Duration = Duration::from_secs(20);
+const START_LIMIT: Duration = Duration::from_secs(120);
 
 /// What is served.
 #[derive(Debug, Clone)]

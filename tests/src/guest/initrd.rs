@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Longest time to list a program's libraries.
-const LIST_LIMIT: Duration = Duration::from_secs(20);
+const LIST_LIMIT: Duration = Duration::from_secs(120);
 
 /// How a guest ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -93,7 +93,7 @@ impl Lines {
         from: usize,
         what: &str,
         limit: Duration,
-        wanted: impl Fn(&str) -> bool,
+        mut wanted: impl FnMut(&str) -> bool,
     ) -> Result<(usize, String), GuestError> {
         let end = Instant::now() + limit;
         let (mut at, mut state) = (from, self.lock());

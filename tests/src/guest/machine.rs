@@ -12,7 +12,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 /// Longest time from the exit status to the end of QEMU.
-const END_LIMIT: Duration = Duration::from_secs(60);
+const END_LIMIT: Duration = Duration::from_secs(300);
 
 /// What translates the adapters' addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +113,22 @@ impl Guest {
         Ok(line)
     }
 
+    /// Waits until so many lines have had `marker`, whether or not they were waited for already.
+    ///
+    /// # Errors
+    /// As those of [`Guest::wait_for`].
+    pub fn wait_for_count(&self, marker: &str, count: usize, limit: Duration) -> Result<(), GuestError> {
+        let (mut found, what) = (0, format!("{count} lines {marker:?}"));
+        let (_, line) = self.log.wait(0, &what, limit, |line| {
+            found += usize::from(line.contains(marker));
+            found >= count || line.starts_with("opx-exit: ")
+        })?;
+        if line.contains(marker) {
+            return Ok(());
+        }
+        Err(GuestError::Ended { what, log: self.log.path().to_owned(), last: self.log.last() })
+    }
+
     /// Sends a line to the scenario's standard input.
     ///
     /// # Errors
@@ -197,6 +213,8 @@ fn arguments(environment: &Environment, initrd: &Path, options: &GuestOptions, s
     let mut kernel = "console=ttyS0 panic=-1 nokaslr mitigations=off rodata=off tsc=reliable no_timer_check \
                       lsm=capability log_buf_len=4M "
         .to_owned();
+    // A busy machine may not run QEMU for a while. What the kernel takes for a lockup is only that for ten times as long.
+    kernel += "watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=210 sysctl.kernel.hung_task_timeout_secs=600 ";
     kernel += if std::env::var_os("OPX_GUEST_VERBOSE").is_some() { "loglevel=8 " } else { "quiet " };
     if options.iommu == Iommu::Translating {
         // QEMU refuses to assign a device behind an IOMMU without caching mode.
