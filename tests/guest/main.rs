@@ -4,8 +4,10 @@
 mod counters;
 mod hfi1;
 mod hfi1_cable;
+mod hfi1_credits;
 mod hfi1_events;
 mod hfi1_faults;
+mod hfi1_forged;
 mod hfi1_loopback;
 mod hfi1_overflow;
 mod programs;
@@ -26,8 +28,10 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("hfi1_cable", hfi1_cable::silicon),
     ("hfi1_cable_backports", hfi1_cable::backports),
     ("hfi1_cable_iommu", hfi1_cable::translated),
+    ("hfi1_credits", hfi1_credits::run),
     ("hfi1_events", hfi1_events::run),
     ("hfi1_faults", hfi1_faults::run),
+    ("hfi1_forged", hfi1_forged::run),
     ("hfi1_functional", hfi1_cable::functional),
     ("hfi1_loopback", hfi1_loopback::silicon),
     ("hfi1_loopback_functional", hfi1_loopback::functional),
