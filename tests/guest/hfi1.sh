@@ -7,8 +7,7 @@ now() { cut -d ' ' -f 1 /proc/uptime; }
 
 # fail WHY...
 fail() {
-    echo "opx: $*"
-    dmesg | tail -n 60
+    { echo "opx: $*"; dmesg | tail -n 60; } >&2
     exit 1
 }
 
@@ -93,9 +92,22 @@ ud() {
     pair "ibv_ud_pingpong -d hfi1_0 -n 100 -s $1" "ibv_ud_pingpong -d hfi1_1 -n 100 -s $1 127.0.0.1" 18515
 }
 
-# counters MOMENT NAME...: the kernel's counters, for the host. Those whose names match a pattern are added up.
+# counters MOMENT NAME...: the kernel's counters, for the host, while nothing is sent: the driver repeats traps to a manager
+# that has ended. Those whose names match a pattern are added up.
 counters() {
     moment=$1; shift
+    wait_for "counters at rest" at_rest "$@"
+    sed "s/^/opx-counter: $moment /" /tmp/counted
+}
+
+# at_rest NAME...: two looks find the same.
+at_rest() {
+    count "$@" >/tmp/counted
+    count "$@" >/tmp/counted_again
+    cmp -s /tmp/counted /tmp/counted_again
+}
+
+count() {
     for adapter in hfi1_0 hfi1_1; do
         for name; do
             sum=
@@ -104,7 +116,7 @@ counters() {
                 [ -f "$file" ] && sum=$((sum + $(cat "$file")))
             done
             [ -n "$sum" ] || fail "no counter $name"
-            echo "opx-counter: $moment $adapter $name $sum"
+            echo "$adapter $name $sum"
         done
     done
 }
