@@ -14,7 +14,7 @@ use opx_emu::server::SocketServer;
 use opx_emu::{Config, Lab, Pacing};
 use opx_hw::vfio_user::VfioUserBus;
 use opx_hw::{Hfi, RecvConfig, RecvContext};
-use opx_pio::PioSender;
+use opx_pio::{Head, PioSender};
 use opx_sdma::{Fragment, SdmaQueue};
 use opx_tests::rig::Rig;
 use rustix::time::{ClockId, clock_gettime};
@@ -82,11 +82,11 @@ impl<B: PciFunction> Loop<B> {
     /// Sends `count` PIO packets and takes them all.
     fn small(&mut self, count: u32) {
         let (mut sent, mut taken) = (0, 0);
-        let pbc = self.small.pbc(Vl(0));
+        let head = Head::new(self.small.pbc(Vl(0)), &self.small);
         while taken < count {
             let free = SMALL_BURST - (sent - taken);
             for _ in 0..free.min(count - sent) {
-                if self.pio.send(pbc, self.small.as_bytes(), SMALL, |_, block| block.fill(7)).is_err() {
+                if self.pio.send(&head, &[7; SMALL]).is_err() {
                     break;
                 }
                 sent += 1;
@@ -104,7 +104,7 @@ impl<B: PciFunction> Loop<B> {
             let free = BURST - (sent - taken.min(done));
             for _ in 0..free.min(count - sent) {
                 let iova = self.memory.iova((sent % BURST) as usize * SLOT);
-                if self.sdma.submit(&[Fragment { iova, len }], sent).is_err() {
+                if self.sdma.submit(&[Fragment::raw(iova, len)], sent).is_err() {
                     break;
                 }
                 sent += 1;

@@ -261,7 +261,7 @@ mod tests {
 
     fn memfd(len: usize) -> (SharedMem, File) {
         let memory = SharedMem::new(len).unwrap();
-        let file = File::from(memory.fd().0.try_clone_to_owned().unwrap());
+        let file = File::from(memory.fd().unwrap().0.try_clone_to_owned().unwrap());
         (memory, file)
     }
 
