@@ -216,13 +216,22 @@ impl<B: PciFunction> Inner<B> {
             count(&self.counts.interrupts);
         }
         let mut frozen = false;
+        // What was raised is cleared by now: nobody else will see to it, even if one of them can't be handled.
+        let mut failed = None;
         for (word, raised) in (0u16..).zip(raised) {
             for bit in (0..64).filter(|bit| raised & 1 << bit != 0) {
-                frozen |= self.service(Source(word * 64 + bit))?;
+                match self.service(Source(word * 64 + bit)) {
+                    Ok(froze) => frozen |= froze,
+                    Err(error) if error.is_gone() => return Err(error),
+                    Err(error) => failed = failed.or(Some(error)),
+                }
             }
         }
         if frozen {
             self.freeze_and_unfreeze(Cause::Error)?;
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         Ok(Serviced { any, frozen, link: lock(&self.shown).0 })
     }

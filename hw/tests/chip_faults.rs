@@ -190,6 +190,25 @@ fn an_interrupt_that_gets_lost_is_found_by_who_looks_now_and_then() {
     assert!(hfi.irq().unwrap().take().unwrap());
 }
 
+/// An event that can't be handled doesn't keep others from being handled: the chip isn't left frozen.
+#[test]
+fn a_freeze_is_ended_although_the_8051_is_mute() {
+    let bench = Bench::new(Icode::Silicon);
+    let hfi = bench.active();
+    let mut path = Path::new(&hfi);
+    quiet(&hfi);
+    // The link's end can't be handled without the 8051, and it is looked at before the chip is unfrozen.
+    for (after, fault) in [ChipFault::Dc8051Mute, ChipFault::PioStateMachine, ChipFault::LinkSignalLost].iter().enumerate() {
+        assert!(bench.adapter.inject(Fault::Chip(*fault), 0, after as u64));
+    }
+    (1..=3).for_each(|mark| path.send(mark));
+    hfi.bus().pause(Duration::from_micros(100));
+    let error = hfi.service_interrupts().unwrap_err();
+    assert!(!error.is_gone(), "{error}");
+    assert_eq!(hfi.freezes(), 1);
+    assert_eq!(hfi.bus().read64(csr::CCE_STATUS.off()), 0, "nobody left it frozen");
+}
+
 #[test]
 fn an_interrupt_without_cause_does_nothing() {
     let bench = Bench::new(Icode::FunctionalSimulator);
