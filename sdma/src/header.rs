@@ -67,9 +67,11 @@ impl HeaderStore {
         }
     }
 
-    /// What a packet was to store isn't, because the packet isn't queued.
-    pub fn unstore(&mut self, entry: &HeaderEntry) {
-        self.set_dwords(entry.index, 0);
+    /// What packets were to store isn't, because they aren't queued; a bit for each entry.
+    pub fn unstore(&mut self, entries: u32) {
+        for (_, dwords) in self.dwords.iter_mut().enumerate().filter(|(entry, _)| entries >> entry & 1 != 0) {
+            *dwords = 0;
+        }
     }
 
     /// The engine was stopped: what it has stored isn't known.

@@ -193,7 +193,7 @@ impl<B: PciFunction, T> SdmaQueue<B, T> {
         // A copy: it counts only when the whole run is in.
         let mut ring = self.ring;
         let mut count = 0u64;
-        let (mut last, mut desc, mut storing) = (u32::MAX, SdmaDesc::default(), None);
+        let (mut last, mut desc, mut storing) = (u32::MAX, SdmaDesc::default(), 0);
         for packet in packets {
             let stored = |entry: &HeaderEntry| headers.owns(entry).then(|| headers.dwords(entry));
             let problem = packet.problem(stored);
@@ -203,7 +203,7 @@ impl<B: PciFunction, T> SdmaQueue<B, T> {
                 return Err((self.take_back(written.saturating_add(needed), problem, storing), token));
             }
             if let Header::Stored(entry) = packet.header {
-                storing = Some(entry);
+                storing |= 1 << entry.index();
             }
             (last, desc) = write(&mut ring, writer, headers, packet, false);
             count = count.wrapping_add(1);
@@ -220,12 +220,10 @@ impl<B: PciFunction, T> SdmaQueue<B, T> {
         Ok(())
     }
 
-    /// A run doesn't get in: what was written of it is forgotten.
+    /// A run doesn't get in: what was written of it is forgotten. `storing` has a bit for each entry that it stores into.
     #[cold]
-    fn take_back(&mut self, needed: u32, problem: Option<&'static str>, storing: Option<&HeaderEntry>) -> SdmaError {
-        if let Some(entry) = storing {
-            self.headers.unstore(entry);
-        }
+    fn take_back(&mut self, needed: u32, problem: Option<&'static str>, storing: u32) -> SdmaError {
+        self.headers.unstore(storing);
         match problem {
             Some(why) => self.bad_packet(why),
             None => self.no_room(needed),

@@ -183,3 +183,23 @@ fn entries_are_used_again_by_others() {
     assert!(queue.submit(Packet::edited(&entry, &edit, &payload), 1).is_err(), "the header is an earlier owner's");
     stores(&mut rig, &mut queue, &entry);
 }
+
+/// What a run was to store before it was refused isn't there afterwards, in none of the entries.
+#[test]
+fn a_run_that_is_refused_has_stored_nothing() {
+    let rig = Rig::new();
+    let mut queue = Queue::new(rig.hfi.sdma_engine(64).unwrap());
+    let entries = [queue.open_header().unwrap(), queue.open_header().unwrap()];
+    let first = rig.packet(7, 2000);
+    rig.memory.write(0, &first);
+    let of = |range| Fragment::of(&rig.memory, range).unwrap();
+    let whole = [of(0..64), of(64..first.len())];
+    let storing = entries.each_ref().map(|entry| Packet::new(&whole).storing(entry));
+    let (error, _) = queue.submit_run(storing.into_iter().chain([Packet::new(&[])]), 1).unwrap_err();
+    assert!(matches!(error, SdmaError::BadPacket { .. }), "{error}");
+    let edit = [HeaderEdit::new(9, 0, 16, 1).unwrap()];
+    for entry in &entries {
+        let (error, _) = queue.submit(Packet::edited(entry, &edit, &whole[1..]), 2).unwrap_err();
+        assert!(error.to_string().contains("no header is stored"), "{error}");
+    }
+}
