@@ -18,9 +18,9 @@ use opx_defs::time::Instant;
 use opx_defs::units::{Blocks, Lid, SdmaEngine, SendCtxt};
 use opx_defs::wire::opx::{Eager, Header, Immediate, Inject, Origin, Route, RzvRts};
 use opx_hw::{ContextError, Hfi, RecvConfig, RecvContext};
-use opx_pio::{PioCounters, PioSender};
+use opx_pio::{PioCounters, PioError, PioSender};
 use opx_reliability::Reliability;
-use opx_sdma::{SdmaCounters, SdmaQueue};
+use opx_sdma::{SdmaCounters, SdmaError, SdmaQueue};
 use std::collections::VecDeque;
 
 /// What an endpoint has counted.
@@ -324,7 +324,9 @@ impl<B: PciFunction> Endpoint<B> {
     /// is the business of the adapter's owner.
     fn recover(&mut self) -> Result<bool, EndpointError> {
         let freezes = self.hfi.freezes();
-        let recovered = self.recv.recover().and_then(|()| self.sdma.restart()).and_then(|()| self.pio.restart());
+        // The receive context doesn't need the link, so it is in order before the others: once is enough.
+        let received = if self.recv.is_stale() { self.recv.recover() } else { Ok(()) };
+        let recovered = received.and_then(|()| self.sdma.restart()).and_then(|()| self.pio.restart());
         match recovered {
             Ok(()) => {
                 self.freezes = freezes;
@@ -427,26 +429,34 @@ impl<B: PciFunction> Endpoint<B> {
         } else {
             self.reliability.link_down(now);
         }
-        // The adapter's own interrupt: link events and errors, for whichever endpoint looks first.
-        if self.hfi.irq().is_none_or(|irq| irq.take().unwrap_or(true)) {
-            self.service_adapter()?;
+        // What the adapter has to report, link events and errors, for whichever endpoint looks first: whether its interrupt
+        // came or not, because one may get lost, and the chip sends no other before this one was seen to.
+        if let Some(irq) = self.hfi.irq() {
+            let _ = irq.take();
         }
+        self.service_adapter()?;
         if self.hfi.freezes() != self.freezes {
             return Ok(());
         }
         // A sender that has credit left hears of a halt only when it asks.
-        let halted = self.pio.check().err().filter(|halted| link_is_up && halted.needs_restart());
+        // One that froze meanwhile, by another's doing, is left to `recover`.
+        let is_halted = |error: &PioError| error.needs_restart() && !matches!(error, PioError::Frozen { .. });
+        let halted = self.pio.check().err().filter(|error| link_is_up && is_halted(error));
         if let Some(halted) = &halted {
             log::warn!("{}: {halted}", self.hfi.bus().name());
             self.count_halt(&format!("send context {}", self.pio.context().number()), &halted.to_string())?;
-            self.pio.restart()?;
+            unless_frozen(self.pio.restart())?;
         }
         let stuck = link_is_up && self.sdma.pending() > 0 && self.sdma_done.0 == self.sdma_done.1;
         self.sdma_done.1 = self.sdma_done.0;
-        if stuck && let Err(halted) = self.sdma.check() {
+        let checked = if stuck { self.sdma.check() } else { Ok(()) };
+        if let Err(SdmaError::Frozen { .. }) = checked {
+            return Ok(());
+        }
+        if let Err(halted) = checked {
             log::warn!("{}: {halted}", self.hfi.bus().name());
             self.count_halt(&format!("SDMA engine {}", self.sdma.engine().number()), &halted.to_string())?;
-            self.sdma.restart()?;
+            unless_frozen(self.sdma.restart())?;
         } else if !stuck && halted.is_none() {
             self.halts_in_a_row = 0;
         }
@@ -477,6 +487,15 @@ impl<B: PciFunction> Endpoint<B> {
             times: self.halts_in_a_row,
             last: last.to_owned(),
         })
+    }
+}
+
+/// What came of putting an engine in order. When the chip froze or its link went down just then, that is no error:
+/// `recover` does it once they are up again.
+fn unless_frozen(restarted: Result<(), ContextError>) -> Result<(), EndpointError> {
+    match restarted {
+        Ok(()) | Err(ContextError::Frozen { .. } | ContextError::LinkDown { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The way out: packets into slots, slots to the adapter, replays, acknowledgements.
 
-use super::Endpoint;
+use super::{Endpoint, unless_frozen};
 use crate::Address;
 use crate::completion::{Completion, OperationError};
 use crate::config::MAX_PAYLOAD;
@@ -315,12 +315,14 @@ impl<B: PciFunction> Endpoint<B> {
             }
             // A link that takes nothing, and an adapter that is gone, are seen to where those are looked after.
             Err(PioError::NoCredit { .. } | PioError::Stalled { .. } | PioError::Gone { .. }) => Ok(false),
+            // Since this packet's turn began: the next progress recovers all of the endpoint.
+            Err(PioError::Frozen { .. }) => Ok(false),
             // All contexts of an adapter whose link went down need one, and can't have it before the link is up.
             Err(halted) if halted.needs_restart() && !self.hfi.link_state().is_up() => Ok(false),
             Err(halted) if halted.needs_restart() => {
                 log::warn!("{}: {halted}", self.hfi.bus().name());
                 self.count_halt(&format!("send context {}", self.pio.context().number()), &halted.to_string())?;
-                self.pio.restart()?;
+                unless_frozen(self.pio.restart())?;
                 Ok(false)
             }
             Err(error) => {
