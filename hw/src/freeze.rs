@@ -73,6 +73,15 @@ impl Frozen {
     }
 }
 
+/// Whether packets may come in.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Port {
+    /// The link has been up far enough.
+    open: bool,
+    /// A freeze is being dealt with.
+    frozen: bool,
+}
+
 /// Why the chip freezes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
@@ -117,9 +126,7 @@ impl<B: PciFunction> Inner<B> {
             self.regs.write_at(&csr::SEND_DMA_CTRL, engine, 0);
         }
         // chip.c:rxe_freeze.
-        let port = csr::RCV_CTRL::RCV_PORT_ENABLE;
-        let receiving = self.regs.read(&csr::RCV_CTRL)?;
-        self.regs.write(&csr::RCV_CTRL, receiving & !port.mask());
+        self.freeze_port(true)?;
         for ctxt in 0..self.info.sizes.recv_contexts {
             let enable = csr::RCV_CTXT_CTRL::ENABLE;
             let ctrl = self.regs.read_at(&csr::RCV_CTXT_CTRL, ctxt)?;
@@ -129,9 +136,26 @@ impl<B: PciFunction> Inner<B> {
         }
         self.regs.write(&csr::CCE_CTRL, csr::CCE_CTRL::SPC_UNFREEZE.mask());
         self.wait_frozen("no block frozen", |status| status & ALL_FROZE == 0)?;
-        // chip.c:rxe_kernel_unfreeze. A port that was closed, since the link is down, stays so.
-        self.regs.write(&csr::RCV_CTRL, receiving);
-        Ok(())
+        // chip.c:rxe_kernel_unfreeze. A port that is closed, since the link is down, stays so.
+        self.freeze_port(false)
+    }
+
+    /// Opens or closes the port for packets that arrive; during a freeze it stays closed until that is over.
+    pub fn open_port(&self, open: bool) -> Result<(), Gone> {
+        let mut port = lock(&self.port);
+        port.open = open;
+        self.set_port(*port)
+    }
+
+    fn freeze_port(&self, frozen: bool) -> Result<(), Gone> {
+        let mut port = lock(&self.port);
+        port.frozen = frozen;
+        self.set_port(*port)
+    }
+
+    fn set_port(&self, port: Port) -> Result<(), Gone> {
+        let enable = u64::from(port.open && !port.frozen);
+        self.regs.modify(&csr::RCV_CTRL, |control| csr::RCV_CTRL::RCV_PORT_ENABLE.set(control, enable))
     }
 
     fn wait_frozen(&self, wanted: &'static str, ready: impl Fn(u64) -> bool) -> Result<(), Gone> {
@@ -169,5 +193,32 @@ impl<B: PciFunction> Inner<B> {
     pub fn sending_epoch(&self) -> Result<u32, ContextError> {
         let epoch = self.running_epoch()?;
         if self.frozen.is_link_down() { Err(ContextError::LinkDown { adapter: self.adapter() }) } else { Ok(epoch) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Hfi, LinkMode, Options};
+    use opx_emu::{Config, Icode, Lab, Pacing};
+
+    /// An error's freeze is dealt with by one thread while another works on the link.
+    #[test]
+    fn a_port_that_changes_during_a_freeze_stays_changed() {
+        let adapter = Lab::new(Pacing::Virtual).add(Config { icode: Icode::FunctionalSimulator, ..Config::default() });
+        let hfi = Hfi::open(adapter.bus(), Options::default()).unwrap();
+        hfi.link_up(LinkMode::Loopback).unwrap();
+        let inner = &hfi.inner;
+        let is_open = || csr::RCV_CTRL::RCV_PORT_ENABLE.is_set(inner.regs.read(&csr::RCV_CTRL).unwrap());
+        assert!(is_open());
+        for open in [false, true] {
+            inner.freeze_port(true).unwrap();
+            inner.open_port(open).unwrap();
+            assert!(!is_open());
+            inner.freeze_port(false).unwrap();
+            assert_eq!(is_open(), open);
+        }
+        inner.freeze_and_unfreeze(Cause::Error).unwrap();
+        assert!(is_open());
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::asic::Asic;
 use crate::error::{ContextError, LinkError, OpenError};
-use crate::freeze::Frozen;
+use crate::freeze::{Frozen, Port};
 use crate::info::Info;
 use crate::interrupts::{Counts, InterruptMask, Serviced};
 use crate::link::{Link, LinkInfo, LinkState};
@@ -82,6 +82,8 @@ pub(crate) struct Inner<B: PciFunction> {
     pub frozen: Frozen,
     /// One freeze is dealt with at a time. Taken after `link`, never before it.
     pub freezing: Mutex<()>,
+    /// Whether packets may come in; who changes RCV_CTRL holds it. Taken after `link` and `freezing`.
+    pub port: Mutex<Port>,
     /// One line of 64 bytes for each send context's credit-return word.
     pub credit_memory: DmaBlock,
     /// Where receive contexts that are being disabled write their tail.

@@ -37,8 +37,3 @@ pub(crate) fn set_pkeys<B: PciFunction>(regs: &Regs<B>, pkey: Pkey, full_managem
     }
     regs.modify(&csr::RCV_CTRL, |v| v | csr::RCV_CTRL::RCV_PARTITION_KEY_ENABLE.mask())
 }
-
-/// Opens or closes the port for packets that arrive.
-pub(crate) fn set_port<B: PciFunction>(regs: &Regs<B>, open: bool) -> Result<(), Gone> {
-    regs.modify(&csr::RCV_CTRL, |v| csr::RCV_CTRL::RCV_PORT_ENABLE.set(v, open.into()))
-}

@@ -5,7 +5,7 @@
 //! its interrupt.
 
 use crate::dc8051::{Dc8051, Messages};
-use crate::error::{ChipError, CommandError, LinkError};
+use crate::error::{ChipError, CommandError, Gone, LinkError};
 use crate::firmware::Firmware;
 use crate::freeze::Cause;
 use crate::hfi::{Hfi, Inner, lock};
@@ -51,7 +51,7 @@ pub enum DownReason {
     Local,
     /// The chip reached its critical temperature.
     Overheated,
-    /// The 8051 gave another code.
+    /// The 8051 gave another code; 0 when it gave none.
     Other(u8),
 }
 
@@ -340,7 +340,7 @@ impl<B: PciFunction> Inner<B> {
         if link.state != LinkState::Offline {
             self.go_offline(link, 0)?;
         }
-        init_rx::set_pkeys(&self.regs, self.options.pkey, false)?;
+        self.set_pkeys(false)?;
         link.neighbor_normal = false;
         if let Some(firmware) = &link.firmware {
             firmware.reset_fabric_serdes(&self.regs, self.asic)?;
@@ -402,7 +402,7 @@ impl<B: PciFunction> Inner<B> {
         let up = |state| state == chip::PLS_LINKUP;
         link.dc8051.wait_physical_state(&self.regs, limit::LINK_STATE, "PORT 0x50 (link up)", up)?;
         self.wait_logical_state(chip::LSTATE_INIT, "LINK_STATE INIT")?;
-        init_rx::set_port(&self.regs, true)?;
+        self.open_port(true)?;
         if link.without_verify_cap {
             // The values that a VerifyCap frame would have told are this side's own.
             self.set_allocation_unit(chip::CM_VAU)?;
@@ -416,7 +416,7 @@ impl<B: PciFunction> Inner<B> {
         let neighbor_is_hfi = csr::DC_DC8051_STS_REMOTE_NODE_TYPE::VAL.get(node_type) == 0;
         let managed = neighbor_is_hfi
             || link.dc8051.read_config(&self.regs, chip::REMOTE_LNI_INFO)? >> chip::MGMT_ALLOWED_SHIFT & 1 != 0;
-        init_rx::set_pkeys(&self.regs, self.options.pkey, managed)?;
+        self.set_pkeys(managed)?;
         let lanes = self.linkup_lanes(link)?;
         self.set_vl15_credits(link.vl15_credits)?;
         let (lid, peer_lid) = self.choose_lids(link, neighbor_guid)?;
@@ -482,7 +482,27 @@ impl<B: PciFunction> Inner<B> {
     fn went_down(&self, link: &mut Link) -> Result<(), LinkError> {
         self.counts.link_downs.fetch_add(1, Ordering::Relaxed);
         self.go_offline(link, 0)?;
-        let reason = match u64::from(link.dc8051.read_config(&self.regs, chip::LINK_DOWN_REASON)? & 0xff) {
+        // Whatever the 8051 says, or doesn't say, of the reason: what was half-sent has to go.
+        let reason = self.read_down_reason(link);
+        self.open_port(false)?;
+        init_tx::reset_link_credits(&self.regs)?;
+        self.freeze_and_unfreeze(Cause::LinkDown)?;
+        let reason = reason.unwrap_or_else(|error| {
+            log::warn!("{error}");
+            DownReason::Other(0)
+        });
+        self.enter(link, LinkState::Down(reason));
+        Ok(())
+    }
+
+    fn set_pkeys(&self, full_management: bool) -> Result<(), Gone> {
+        let _port = lock(&self.port);
+        init_rx::set_pkeys(&self.regs, self.options.pkey, full_management)
+    }
+
+    /// `chip.c:read_link_down_reason`.
+    fn read_down_reason(&self, link: &Link) -> Result<DownReason, ChipError> {
+        Ok(match u64::from(link.dc8051.read_config(&self.regs, chip::LINK_DOWN_REASON)? & 0xff) {
             chip::LDR_LINK_TRANSFER_ACTIVE_LOW => DownReason::SignalLost,
             chip::LDR_RECEIVED_LINKDOWN_IDLE_MSG => {
                 let quality = link.dc8051.read_config(&self.regs, chip::LINK_QUALITY_INFO)?;
@@ -490,12 +510,7 @@ impl<B: PciFunction> Inner<B> {
             }
             chip::LDR_RECEIVED_HOST_OFFLINE_REQ => DownReason::Local,
             code => DownReason::Other(code as u8),
-        };
-        init_rx::set_port(&self.regs, false)?;
-        init_tx::reset_link_credits(&self.regs)?;
-        self.freeze_and_unfreeze(Cause::LinkDown)?;
-        self.enter(link, LinkState::Down(reason));
-        Ok(())
+        })
     }
 
     /// Prepares a port that isn't in use, or in another way, for the next try.

@@ -198,7 +198,9 @@ fn a_freeze_is_ended_although_the_8051_is_mute() {
     let mut path = Path::new(&hfi);
     quiet(&hfi);
     // The link's end can't be handled without the 8051, and it is looked at before the chip is unfrozen.
-    for (after, fault) in [ChipFault::Dc8051Mute, ChipFault::PioStateMachine, ChipFault::LinkSignalLost].iter().enumerate() {
+    for (after, fault) in
+        [ChipFault::Dc8051Mute, ChipFault::PioStateMachine, ChipFault::LinkSignalLost].iter().enumerate()
+    {
         assert!(bench.adapter.inject(Fault::Chip(*fault), 0, after as u64));
     }
     (1..=3).for_each(|mark| path.send(mark));

@@ -4,11 +4,11 @@ mod common;
 
 use common::Bench;
 use opx_bus::fault::{Fault, Faulty};
-use opx_bus::{ALL_ONES, PciFunction};
+use opx_bus::{ALL_ONES, PciFunction, poll};
 use opx_defs::csr::{self, Csr, Field};
-use opx_defs::units::Blocks;
-use opx_emu::{EmuBus, Icode};
-use opx_hw::{ContextError, Hfi, LinkError, LinkMode, OpenError, RecvConfig};
+use opx_defs::units::{Blocks, RcvCtxt};
+use opx_emu::{ChipFault, EmuBus, Icode};
+use opx_hw::{ContextError, DownReason, Hfi, LinkError, LinkMode, LinkState, OpenError, RecvConfig};
 use std::time::Duration;
 
 const BOTH: [Icode; 2] = [Icode::Silicon, Icode::FunctionalSimulator];
@@ -67,6 +67,29 @@ fn an_adapter_that_goes_away_at_any_read_is_told() {
         // Closing doesn't mind.
         everything(&bench, Faulty::new(bench.bus(), vec![Fault::GoneAfterReads { after: reads }])).unwrap();
     }
+}
+
+/// Why a link went down can't be read: it is down all the same, and what was half-sent is frozen out.
+#[test]
+fn a_link_goes_down_although_its_reason_cannot_be_read() {
+    let bench = Bench::new(Icode::FunctionalSimulator);
+    let bus = Faulty::new(bench.bus(), Vec::new());
+    let hfi = Hfi::open(bus.clone(), bench.options()).unwrap();
+    hfi.link_up(LinkMode::Loopback).unwrap();
+    while hfi.service_interrupts().unwrap().any {}
+    let send = hfi.send_context(Blocks(64)).unwrap();
+    let offset = csr::DC_DC8051_CFG_RAM_ACCESS_STATUS.off();
+    let mask = csr::DC_DC8051_CFG_RAM_ACCESS_STATUS::ACCESS_COMPLETED.mask();
+    bus.add(Fault::Stuck { offset, mask, value: 0 });
+    assert!(bench.adapter.inject(opx_emu::Fault::Chip(ChipFault::LinkSignalLost), 0, 0));
+    let header = common::header(hfi.lid(), hfi.lid(), RcvCtxt(1), hfi.options().job_key, 64);
+    common::send_pio(&send, 0, &common::packet(&header, &[0; 64]));
+    let down = poll::until(&bus, Duration::from_secs(60), || {
+        let link = hfi.service_interrupts().unwrap().link;
+        matches!(link, LinkState::Down(_)).then_some(link)
+    });
+    assert_eq!(down.unwrap(), LinkState::Down(DownReason::Other(0)));
+    assert!(send.is_stale() && hfi.freezes() == 1);
 }
 
 #[test]
