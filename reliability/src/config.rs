@@ -29,9 +29,9 @@ pub struct Config {
     /// Tells senders at once of packets that come behind a gap, and says all that was received in every unasked ACK, so that losses are repaired
     /// within one round trip. Off is what OPX does: it lets the sender ask, which costs `ping_interval` for each gap.
     pub selective_acks: bool,
-    /// Pings sent in one `ping_interval` when the last ones sufficed (`RELIABILITY_MAX_UNCONGESTED_PINGS`).
+    /// Pings sent in one `ping_interval` while they find room (`RELIABILITY_MAX_UNCONGESTED_PINGS`).
     pub max_uncongested_pings: u32,
-    /// Pings sent in one `ping_interval` when they didn't (`RELIABILITY_MAX_CONGESTED_PINGS`).
+    /// Pings sent in one `ping_interval` once one found none, until none waits (`RELIABILITY_MAX_CONGESTED_PINGS`).
     pub max_congested_pings: u32,
     /// Packets sent again for one NACK (`OPX_RELIABILITY_TX_MAX_REPLAYS`).
     pub max_replays_per_nack: u32,

@@ -165,7 +165,8 @@ pub enum DropReason {
     TooManyFlows,
 }
 
-/// A packet to be sent now. Any of them may be lost by the caller (no credits, say): later pings repair it.
+/// A packet to be sent now. Any of them may be lost by the caller (no credits, say): later pings repair it; see
+/// [`Reliability::ping_lost`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Transmit<'a, P> {
     /// A packet that was sent before, to be sent again as it is.
@@ -342,6 +343,29 @@ impl<P, Q> Reliability<P, Q> {
         let (peer, psn, packet) = self.sender.next_replay()?;
         self.counters.replays_sent += 1;
         Some(Transmit::Replay { peer, psn, packet })
+    }
+
+    /// Tells that a ping that [`Reliability::poll_transmit`] gave couldn't be sent: the adapter has no room. No more of them
+    /// are given in this interval, and [`Config::max_congested_pings`] in each of the next until none waits.
+    ///
+    /// ```
+    /// # use opx_defs::{time::Instant, units::{Lid, Psn}, wire::opx::Origin};
+    /// # use opx_reliability::{Config, Reliability};
+    /// let mut core: Reliability<Psn, ()> = Reliability::new(Config::default(), Origin { lid: Lid(1), rx: 5 })?;
+    /// for n in 0..100 {
+    ///     core.send(Instant::ZERO, Origin { lid: Lid(2 + n), rx: 7 }, 64, |psn| psn).unwrap();
+    /// }
+    /// let now = core.poll_timeout().unwrap();
+    /// core.on_timeout(now);
+    /// assert!(core.poll_transmit(now).is_some());
+    /// core.ping_lost();
+    /// assert!(core.poll_transmit(now).is_none());
+    /// let then = core.poll_timeout().unwrap();
+    /// assert_eq!(std::iter::from_fn(|| core.poll_transmit(then).map(drop)).count(), 4);
+    /// # Ok::<(), opx_reliability::ConfigError>(())
+    /// ```
+    pub fn ping_lost(&mut self) {
+        self.sender.ping_lost();
     }
 
     /// The next packet that was acknowledged (or whose peer was given up). An ACK can be faster than the engine that sends

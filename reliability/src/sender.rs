@@ -39,6 +39,8 @@ pub(crate) struct Sender<P> {
     pings: VecDeque<FlowId>,
     pings_left: u32,
     refill_at: Instant,
+    /// A ping couldn't be sent, and there were always others waiting since.
+    congested: bool,
     /// Packets to be sent again.
     replays: VecDeque<(FlowId, Psn)>,
     pub(crate) released: VecDeque<P>,
@@ -61,6 +63,7 @@ impl<P> Sender<P> {
             pings: VecDeque::new(),
             pings_left: 0,
             refill_at: Instant::ZERO,
+            congested: false,
             replays: VecDeque::with_capacity(config.max_replays_per_nack as usize),
             released: VecDeque::with_capacity(config.replay_pool as usize),
             flows_busy: 0,
@@ -339,13 +342,14 @@ impl<P> Sender<P> {
     /// The next ping whose turn has come.
     pub(crate) fn next_ping(&mut self, config: &Config, now: Instant) -> Option<(Origin, Ud)> {
         if now >= self.refill_at {
-            // OPX does the same: once a round doesn't get through, few pings a tick until one does.
-            let congested = self.pings_left == 0 && !self.pings.is_empty() && self.refill_at != Instant::ZERO;
-            self.pings_left = if congested { config.max_congested_pings } else { config.max_uncongested_pings };
+            self.pings_left = if self.congested { config.max_congested_pings } else { config.max_uncongested_pings };
             self.refill_at = now + config.ping_interval;
         }
         while self.pings_left > 0 {
-            let id = self.pings.pop_front()?;
+            let Some(id) = self.pings.pop_front() else {
+                self.congested = false;
+                return None;
+            };
             let Some(flow) = self.flows.get_mut(id as usize) else { continue };
             flow.ping_queued = false;
             if flow.is_empty() {
@@ -363,6 +367,13 @@ impl<P> Sender<P> {
             return Some((peer, Ud { op: UdOp::Ping, key, start, count }));
         }
         None
+    }
+
+    /// A ping of this moment couldn't be sent: no more of them now, and few at a time until none waits
+    /// (`fi_opx_reliability.c:fi_reliability_service_ping_remote`).
+    pub(crate) fn ping_lost(&mut self) {
+        self.congested = true;
+        self.pings_left = 0;
     }
 
     /// The next thing that only time brings. Packets that could be sent now aren't: those are fetched without a timer.

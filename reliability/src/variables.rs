@@ -85,14 +85,14 @@ impl Variable {
         ),
         variable(
             "FI_OPX_RELIABILITY_MAX_UNCONGESTED_PINGS",
-            "pings in one interval while they get through",
+            "pings in one interval while the adapter has room for them",
             1..=65535,
             |config, value| config.max_uncongested_pings = value as u32,
             |config| config.max_uncongested_pings.into(),
         ),
         variable(
             "FI_OPX_RELIABILITY_MAX_CONGESTED_PINGS",
-            "pings in one interval while they don't",
+            "pings in one interval once it had none, until no ping waits",
             1..=65535,
             |config, value| config.max_congested_pings = value as u32,
             |config| config.max_congested_pings.into(),

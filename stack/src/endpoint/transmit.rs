@@ -10,7 +10,7 @@ use crate::slots::SlotId;
 use crate::table::Handle;
 use opx_bus::PciFunction;
 use opx_defs::time::Instant;
-use opx_defs::wire::opx::{Answer, Header, Iov, Opcode, Origin, Padding, RzvCts, RzvData, RzvOp};
+use opx_defs::wire::opx::{Answer, Header, Iov, Opcode, Origin, Padding, RzvCts, RzvData, RzvOp, UdOp};
 use opx_pio::{Head, PioError};
 use opx_reliability::{Event, SendError as Refused, Transmit};
 use opx_sdma::{Fragment, Outcome, SdmaError};
@@ -187,6 +187,9 @@ impl<B: PciFunction> Endpoint<B> {
                     let header = ud.encode(&self.route(peer.into()));
                     if self.pio.send(&Head::new(header.pbc(self.config.vl), &header), &[]).is_err() {
                         self.counters.service_dropped += 1;
+                        if ud.op == UdOp::Ping {
+                            self.reliability.ping_lost();
+                        }
                     }
                 }
             }
