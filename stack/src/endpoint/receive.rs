@@ -63,16 +63,17 @@ impl<B: PciFunction> Endpoint<B> {
 
     /// One good packet from the wire.
     fn take_packet(&mut self, now: Instant, header: Header, payload: &[u8]) {
-        if header.opcode() == Opcode::Ud {
-            match Ud::decode_in(self.config.generation, &header, payload) {
-                Ok(ud) => self.reliability.on_ud(now, header.origin_in(self.config.generation), &ud),
-                Err(_) => self.counters.malformed += 1,
-            }
-            return;
-        }
         let origin = header.origin_in(self.config.generation);
+        // Whoever it says that it is, an answer or a packet of a flow, it has left from there.
         if header.validate_in(self.config.generation).is_err() || lid16(origin.lid) != header.slid() {
             self.counters.malformed += 1;
+            return;
+        }
+        if header.opcode() == Opcode::Ud {
+            match Ud::decode_in(self.config.generation, &header, payload) {
+                Ok(ud) => self.reliability.on_ud(now, origin, &ud),
+                Err(_) => self.counters.malformed += 1,
+            }
             return;
         }
         if self.has_no_room_for(&header, payload) {
