@@ -384,7 +384,7 @@ impl<P> Sender<P> {
                 let refill = (self.pings_left == 0 && !self.pings.is_empty()).then_some(self.refill_at);
                 timer.into_iter().chain(refill).min()
             }
-            Link::Down { since } => (self.flows_busy > 0).then(|| since + config.link_down_wait),
+            Link::Down { since } => Some(since + config.link_down_wait),
             Link::Lost => None,
         }
     }

@@ -279,6 +279,24 @@ fn a_link_that_stays_down_fails_what_is_outstanding() {
 }
 
 #[test]
+fn a_link_that_stays_down_refuses_what_is_new_and_spoils_no_flow() {
+    let config = Config { link_down_wait: Duration::from_secs(3), ..Config::default() };
+    let mut core = sent(config, 0, 1);
+    answer(&mut core, T0, UdOp::Ack, 0, 1);
+    assert_eq!(released(&mut core), [0]);
+    // Nothing is outstanding when the link goes down.
+    core.link_down(T0);
+    let limit = core.poll_timeout().unwrap();
+    assert_eq!(limit, T0 + config.link_down_wait);
+    core.on_timeout(limit);
+    assert_eq!((core.poll_event(), core.poll_event()), (Some(Event::LinkLost), None));
+    assert_eq!(core.poll_timeout(), None);
+    assert_eq!(core.send(limit, PEER, 1, |_| unreachable!()), Err(SendError::LinkDown));
+    core.link_up(limit);
+    assert_eq!(core.send(limit, PEER, 1, |psn| psn.get()), Ok(Psn::new(1)));
+}
+
+#[test]
 fn the_wrap_is_passed_with_a_gap_open() {
     let mut core = sent(Config::default(), 0xff_fff0, 32);
     answer(&mut core, T0 + micros(2), UdOp::Ack, 0, 8);

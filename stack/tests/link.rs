@@ -34,13 +34,21 @@ fn sends_fail_when_the_link_stays_down_and_the_endpoint_can_be_closed() {
     };
     let config = Config { health_interval: Duration::from_millis(1), reliability, ..Config::default() };
     let mut a = Endpoint::open(&hfis[0], config.clone()).unwrap();
-    let mut b = Endpoint::open(&hfis[1], config).unwrap();
+    let mut b = Endpoint::open(&hfis[1], config.clone()).unwrap();
+    let mut c = Endpoint::open(&hfis[1], config).unwrap();
     let (bus, to) = (hfis[0].bus().clone(), b.address());
     let turn = |a: &mut Endpoint<EmuBus>, b: &mut Endpoint<EmuBus>| {
         if !(a.progress().unwrap() | b.progress().unwrap()) {
             bus.relax();
         }
     };
+
+    // One message is offered to somebody who doesn't want it yet: nothing of it is outstanding, and it must fail all the same.
+    a.tag_send(c.address(), 9, vec![9; 1 << 20], 9).unwrap();
+    while a.reliability_counters().acks_received == 0 {
+        turn(&mut a, &mut c);
+    }
+    assert_eq!(c.counters().unexpected_messages, 1);
 
     // One message gets through, then the cable is pulled in the middle of a long one.
     b.tag_receive(Pattern::exact(1), vec![0; 100], 1).unwrap();
@@ -63,18 +71,19 @@ fn sends_fail_when_the_link_stays_down_and_the_endpoint_can_be_closed() {
     a.tag_send(to, 3, vec![3; 100], 3).unwrap();
 
     let mut failed = Vec::new();
-    while failed.len() < 2 {
+    while failed.len() < 3 {
         assert!(bus.now() < pulled + WAIT * 2, "{failed:?} after {:?}", bus.now().since(pulled));
         turn(&mut a, &mut b);
         while let Some(completion) = a.poll_completion() {
             let Completion::Failed { context, error, buffer } = completion else { panic!("{completion:?}") };
-            assert_eq!(error, OperationError::Unreachable(to));
+            let whom = if context == 9 { c.address() } else { to };
+            assert_eq!(error, OperationError::Unreachable(whom));
             assert!(!buffer.is_empty(), "the buffer comes back");
             failed.push(context);
         }
     }
     failed.sort();
-    assert_eq!(failed, [2, 3]);
+    assert_eq!(failed, [2, 3, 9]);
     assert!(bus.now() >= pulled + WAIT, "not before its time");
     assert_eq!(a.tag_send(to, 4, vec![4], 4).unwrap_err().error, SendError::Unreachable(to));
     let other = opx_stack::Address { rx: to.rx + 1, ..to };
@@ -82,6 +91,6 @@ fn sends_fail_when_the_link_stays_down_and_the_endpoint_can_be_closed() {
     b.cancel_all();
     let mut ends = std::iter::from_fn(|| b.poll_completion());
     assert!(ends.any(|end| matches!(end, Completion::Failed { context: 2, .. })), "the receive ends, too");
-    drop((a, b));
+    drop((a, b, c));
     drop(hfis);
 }

@@ -373,7 +373,6 @@ impl Net {
         let mut next = self.wire.peek().map(|Reverse((at, ..))| *at);
         let mut sooner = |at: Instant| next = Some(next.map_or(at, |next: Instant| next.min(at)));
         for (i, node) in self.nodes.iter().enumerate() {
-            let busy = node.tasks.iter().any(|task| task.sent < task.total) || !node.core.is_idle();
             if let Some(awake) = self.is_asleep(i) {
                 sooner(awake);
                 continue;
@@ -381,7 +380,7 @@ impl Net {
             if let Some(timer) = node.core.poll_timeout() {
                 sooner(timer.max(self.now));
             }
-            if let (true, Some((from, to))) = (busy, node.unplugged) {
+            if let Some((from, to)) = node.unplugged.filter(|_| !node.link_is_up || self.is_busy(i)) {
                 [from, to, self.calm].into_iter().filter(|at| *at > self.now).for_each(&mut sooner);
             }
             for (to, task) in node.tasks.iter().enumerate().filter(|(_, task)| task.sent < task.total) {
@@ -411,6 +410,11 @@ impl Net {
             self.deliver(flying)?;
         }
         Ok(true)
+    }
+
+    fn is_busy(&self, i: usize) -> bool {
+        let node = &self.nodes[i];
+        node.tasks.iter().any(|task| task.sent < task.total) || !node.core.is_idle()
     }
 
     /// Whether all is sent, acknowledged and quiet, down to the last timer.

@@ -198,12 +198,19 @@ impl<B: PciFunction> Endpoint<B> {
         while let Some(event) = self.reliability.poll_event() {
             busy = true;
             match event {
-                Event::PeerUnreachable { peer, .. } => self.give_up(peer.into()),
-                Event::LinkLost => log::error!(
-                    "{}: the link has been down for {:?}: what was being sent fails",
-                    self.hfi.bus().name(),
-                    self.config.reliability.link_down_wait
-                ),
+                Event::PeerUnreachable { peer, .. } => {
+                    log::warn!("{}: {} doesn't answer", self.hfi.bus().name(), Address::from(peer));
+                    self.give_up(|with| with == Address::from(peer));
+                }
+                Event::LinkLost => {
+                    log::error!(
+                        "{}: the link has been down for {:?}: what was being sent fails",
+                        self.hfi.bus().name(),
+                        self.config.reliability.link_down_wait
+                    );
+                    // Also what has nothing outstanding and waits for its peer.
+                    self.give_up(|_| true);
+                }
                 Event::PeerOutOfStep { peer } => log::warn!(
                     "{}: {} is out of step: it talked to an earlier owner of this address; start it anew",
                     self.hfi.bus().name(),
@@ -236,24 +243,23 @@ impl<B: PciFunction> Endpoint<B> {
         }
     }
 
-    /// Fails every operation with a peer that doesn't answer.
-    fn give_up(&mut self, peer: Address) {
-        log::warn!("{}: {peer} doesn't answer", self.hfi.bus().name());
+    /// Fails every operation with peers that can't be reached.
+    fn give_up(&mut self, with: impl Fn(Address) -> bool) {
         for handle in self.sends.handles() {
-            if self.sends.get_mut(handle).is_some_and(|send| send.to == peer)
+            if self.sends.get_mut(handle).is_some_and(|send| with(send.to))
                 && let Some(send) = self.sends.remove(handle)
             {
-                self.fail(send.context, OperationError::Unreachable(peer), send.buffer);
+                self.fail(send.context, OperationError::Unreachable(send.to), send.buffer);
             }
         }
         for handle in self.incoming.handles() {
-            if self.incoming.get_mut(handle).is_some_and(|incoming| incoming.source == peer)
+            if self.incoming.get_mut(handle).is_some_and(|incoming| with(incoming.source))
                 && let Some(incoming) = self.incoming.remove(handle)
             {
-                self.fail(incoming.context, OperationError::Unreachable(peer), incoming.buffer);
+                self.fail(incoming.context, OperationError::Unreachable(incoming.source), incoming.buffer);
             }
         }
-        self.unanswered.retain(|answering| answering.to != peer);
+        self.unanswered.retain(|answering| !with(answering.to));
     }
 
     /// Writes packets to the adapter, in order, as far as it has room; takes back what it is done with.
