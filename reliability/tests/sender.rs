@@ -279,6 +279,21 @@ fn a_link_that_stays_down_fails_what_is_outstanding() {
 }
 
 #[test]
+fn a_link_that_stays_down_fails_those_that_wait_to_ask_as_well() {
+    let mut core = core(Config { max_uncongested_pings: 1, ..Config::default() });
+    for lid in 2..5 {
+        core.send(T0, Origin { lid: Lid(lid), rx: 7 }, 1, |_| lid).unwrap();
+    }
+    let now = core.poll_timeout().unwrap();
+    core.on_timeout(now);
+    assert_eq!(transmits(&mut core, now).1.len(), 1, "the others wait for their turn");
+    core.link_down(now);
+    core.on_timeout(core.poll_timeout().unwrap());
+    assert_eq!(released(&mut core).len(), 3);
+    assert_eq!((core.is_idle(), core.counters().peers_given_up), (true, 3));
+}
+
+#[test]
 fn a_link_that_stays_down_refuses_what_is_new_and_spoils_no_flow() {
     let config = Config { link_down_wait: Duration::from_secs(3), ..Config::default() };
     let mut core = sent(config, 0, 1);
