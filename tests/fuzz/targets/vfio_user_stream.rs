@@ -137,7 +137,7 @@ impl Files {
 
     fn fd(&self, which: Descriptor) -> BorrowedFd<'_> {
         match which {
-            Descriptor::Memory => self.memory.fd().0,
+            Descriptor::Memory => self.memory.fd().expect("memory that can be handed on").0,
             Descriptor::Event => self.event.fd(),
             Descriptor::Null => self.null.as_fd(),
         }
