@@ -5,9 +5,9 @@ mod common;
 
 use common::{Bench, header, packet, receive, send_pio};
 use opx_bus::{Irq, PciFunction};
-use opx_defs::units::{BarOff, Blocks, JobKey, Lid};
+use opx_defs::units::{BarOff, Blocks, JobKey, Lid, Vl};
 use opx_defs::wire::rhf::Rhf;
-use opx_emu::{DropReason, EmuBus, Icode};
+use opx_emu::{DropReason, EmuBus, Icode, Packet};
 use opx_hw::recv::{Detect, EntrySize, PacketKind};
 use opx_hw::{Hfi, LinkMode, Options, RecvConfig, RecvContext, SendContext};
 use proptest::prelude::*;
@@ -83,6 +83,35 @@ fn entries_of_each_size_are_found_in_each_way() {
         }
     }
     assert_eq!(bench.adapter.counts().total_dropped(), 0);
+}
+
+#[test]
+fn a_packet_with_a_grh_is_told_from_one_without() {
+    let bench = Bench::new(Icode::Silicon);
+    let hfi = bench.active();
+    for header_entry in [EntrySize::Bytes64, EntrySize::Bytes128] {
+        for detect in [Detect::Sequence, Detect::Tail] {
+            let mut ends = Ends::new(&hfi, RecvConfig { header_entry, detect, ..small() });
+            for len in [0, 64, 4000] {
+                // Someone else's: the same, with a GRH between LRH and BTH.
+                let plain = header(Lid(1), Lid(1), ends.recv.number(), KEY, len + 40);
+                let mut routed = [&plain[..8], &[0x5a; 40], &plain[8..], &vec![7; len]].concat();
+                routed[1] |= 3;
+                assert!(bench.adapter.arrive(Packet::seal(routed, Vl(0), false, false, false)));
+                let received = receive(&mut ends.recv).expect("it has a key of this context");
+                assert_eq!(
+                    (received.kind(), received.errors()),
+                    (PacketKind::Routed, 0),
+                    "{header_entry:?} {detect:?}"
+                );
+                let number = ends.sent;
+                ends.send(len);
+                ends.take(number, len);
+                ends.recv.release();
+            }
+            assert_eq!(ends.recv.counts().bad_entries, 0);
+        }
+    }
 }
 
 #[test]

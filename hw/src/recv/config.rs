@@ -10,7 +10,8 @@ use opx_defs::wire::rhf::Rhf;
 /// Size of a header queue entry. The last 8 bytes are the flags (RHF); the header lies right before them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum EntrySize {
-    /// 64 bytes: room for the 56 bytes of LRH, BTH and KDETH, and nothing more.
+    /// 64 bytes: room for the 56 bytes of LRH, BTH and KDETH, and nothing more. Each packet is looked at more closely, since
+    /// its flags don't tell whether a header with a GRH was cut short, and takes some more instructions.
     Bytes64,
     /// 128 bytes: room for every header.
     #[default]

@@ -1,10 +1,13 @@
 //! What an entry of the header queue says: checked before anything of it is used, as a function of plain values.
 
 use opx_defs::wire::OPX_HEADER_BYTES;
+use opx_defs::wire::lrh::{LRH_BYTES, Lrh, NextHeader};
 use opx_defs::wire::rhf::{RcvType, Rhf};
 
 /// The ICRC at the end of a 9B packet, which the length counts.
 const ICRC_BYTES: u32 = 4;
+/// A GRH between LRH and BTH.
+const GRH_BYTES: u32 = 40;
 /// Eager buffers are filled in steps of this many bytes.
 const EAGER_UNIT: u32 = 64;
 /// Bytes of the flags at the end of an entry.
@@ -34,6 +37,9 @@ pub enum PacketKind {
     Bypass,
     /// Broken: the chip couldn't tell where it belongs.
     Broken,
+    /// KDETH behind a GRH, with or without a TID: BTH and KDETH are 40 bytes further on in the header, and what doesn't fit
+    /// in the entry begins the payload. Nothing sends such packets to a context of ours; they are to be left alone.
+    Routed,
 }
 
 impl PacketKind {
@@ -41,6 +47,12 @@ impl PacketKind {
     /// payload.
     const fn tail_bytes(self) -> u32 {
         if matches!(self, Self::Bypass) { 0 } else { ICRC_BYTES }
+    }
+
+    /// The same once the LRH has been looked at, as the flags don't tell of a GRH (Linux looks at the LNH as well, `driver.c:hfi1_setup_9B_packet`).
+    pub(super) fn behind(self, lrh: [u8; LRH_BYTES]) -> Self {
+        let grh = Lrh::decode(lrh).next == NextHeader::Grh;
+        if grh && matches!(self, Self::Eager | Self::Expected) { Self::Routed } else { self }
     }
 }
 
@@ -78,7 +90,8 @@ pub enum BadEntry {
     NoPayload,
 }
 
-/// Reads an entry's flags.
+/// Reads an entry's flags. They don't tell whether there is a GRH: a packet whose kind is KDETH here may yet be
+/// [`PacketKind::Routed`].
 ///
 /// ```
 /// use opx_defs::units::Dwords;
@@ -129,6 +142,10 @@ pub fn parse(rhf: Rhf, layout: &Layout) -> Result<Parsed, BadEntry> {
 
 /// What the usual packets look like: eager ones without errors, whose header is as long as that of all KDETH packets. They
 /// are told from others by one comparison.
+///
+/// That length says that there is no GRH: the chip takes as many bytes behind the BTH, wherever that is
+/// (`chip.c:set_hdrq_regs`). It says so where the entry has room for both; in one that hasn't, nothing is usual, and the
+/// packet itself is looked at.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Usual {
     /// With payload, and without.
@@ -141,11 +158,16 @@ pub(super) struct Usual {
 impl Usual {
     /// Bytes of its header.
     pub const HEADER: u32 = OPX_HEADER_BYTES as u32;
+    /// Bytes of the header of one with a GRH.
+    const WITH_GRH: u32 = Self::HEADER + GRH_BYTES;
     /// Errors, type, whether a buffer is used, and where the header begins.
     const LOOKED_AT: u64 = Rhf::ERRORS | 7 << 12 | 1 << 15 | 0x1ff << 44;
 
     /// That of a context with queues of this layout.
     pub fn new(layout: &Layout) -> Self {
+        if layout.entry_bytes < Self::WITH_GRH + RHF_BYTES {
+            return Self::never();
+        }
         let header_at = u64::from(layout.entry_bytes.saturating_sub(Self::HEADER + RHF_BYTES)) / 4;
         let pattern = RcvType::Eager.code() << 12 | header_at << 44;
         Self {
@@ -250,14 +272,31 @@ mod tests {
 
     #[test]
     fn the_usual_packet_takes_the_short_way() {
-        let layout = Layout { entry_bytes: 64, eager_buffers: 8, eager_buffer_size: 4096 };
-        let rhf = Rhf::new(Dwords(40), RcvType::Eager, 1, Dwords(0)).eager(7, 60);
+        let layout = Layout { entry_bytes: 128, eager_buffers: 8, eager_buffer_size: 4096 };
+        let rhf = Rhf::new(Dwords(40), RcvType::Eager, 1, Dwords(16)).eager(7, 60);
         let usual = Usual::new(&layout);
         assert!(usual.is(rhf));
         assert_eq!(parse(rhf, &layout).map(|p| (p.payload_at, p.payload_len)), Ok((7 * 4096 + 60 * 64, 100)));
-        assert!(usual.is_bare(Rhf::new(Dwords(15), RcvType::Eager, 1, Dwords(0))));
-        let short = Rhf::new(Dwords(14), RcvType::Eager, 1, Dwords(0)).eager(7, 60);
+        assert!(usual.is_bare(Rhf::new(Dwords(15), RcvType::Eager, 1, Dwords(16))));
+        let short = Rhf::new(Dwords(14), RcvType::Eager, 1, Dwords(16)).eager(7, 60);
         assert_eq!((usual.is(short), parse(short, &layout)), (false, Err(BadEntry::Short)));
+        // A small entry has no room for a GRH as well: there the same flags may be those of a packet that has one.
+        let small = Layout { entry_bytes: 64, ..layout };
+        assert!(!Usual::new(&small).is(Rhf::new(Dwords(40), RcvType::Eager, 1, Dwords(0)).eager(7, 60)));
+    }
+
+    #[test]
+    fn a_grh_makes_another_kind_of_kdeth_packets_only() {
+        let lrh = |lnh| [0, lnh, 0, 1, 0, 25, 0, 2];
+        for (kind, behind_grh) in [
+            (PacketKind::Eager, PacketKind::Routed),
+            (PacketKind::Expected, PacketKind::Routed),
+            (PacketKind::Ib, PacketKind::Ib),
+            (PacketKind::Bypass, PacketKind::Bypass),
+            (PacketKind::Broken, PacketKind::Broken),
+        ] {
+            assert_eq!((kind.behind(lrh(2)), kind.behind(lrh(3))), (kind, behind_grh));
+        }
     }
 
     #[test]

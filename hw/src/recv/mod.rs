@@ -31,6 +31,7 @@ use opx_defs::csr;
 use opx_defs::rcvarray::RcvArrayEntry;
 use opx_defs::units::RcvCtxt;
 use opx_defs::wire::OPX_HEADER_BYTES;
+use opx_defs::wire::lrh::LRH_BYTES;
 use opx_defs::wire::rhf::Rhf;
 use std::fmt;
 use std::sync::Arc;
@@ -349,7 +350,10 @@ impl<B: PciFunction> RecvContext<B> {
             self.counts.by_error.note(rhf);
         }
         self.counts.packets = self.counts.packets.wrapping_add(1);
-        Ok(Received::new(rhf, flags_at, parsed.kind, parsed.header_len))
+        let received = Received::new(rhf, flags_at, parsed.kind, parsed.header_len);
+        let mut lrh = [0; LRH_BYTES];
+        self.copy_header(&received, &mut lrh);
+        Ok(Received::new(rhf, flags_at, parsed.kind.behind(lrh), parsed.header_len))
     }
 
     /// Goes past entries that make no sense.
@@ -369,7 +373,8 @@ impl<B: PciFunction> RecvContext<B> {
         None
     }
 
-    /// The first 56 bytes of a packet's header: LRH, BTH and KDETH of a 9B packet. Those that it doesn't have are 0.
+    /// The first 56 bytes of a packet's header: LRH, BTH and KDETH of an eager or expected packet. Those that it doesn't have
+    /// are 0.
     #[inline]
     pub fn header(&self, received: &Received) -> [u8; OPX_HEADER_BYTES] {
         let mut header = [0; OPX_HEADER_BYTES];
