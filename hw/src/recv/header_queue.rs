@@ -150,6 +150,11 @@ impl HeaderQueue {
         &self.entries
     }
 
+    /// The memory of the chip's copy of the tail.
+    pub fn tail_memory(&self) -> Option<&DmaBlock> {
+        self.tail.as_ref()
+    }
+
     /// Bytes of an entry before its flags.
     pub fn header_room(&self) -> usize {
         self.step * 8 - RHF_BYTES as usize

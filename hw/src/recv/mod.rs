@@ -307,6 +307,12 @@ impl<B: PciFunction> RecvContext<B> {
         (self.queue.memory(), &self.eager)
     }
 
+    /// The memory of the tail, when entries are found by that, likewise.
+    #[doc(hidden)]
+    pub fn tail_memory(&self) -> Option<&DmaBlock> {
+        self.queue.tail_memory()
+    }
+
     /// Takes the next packet, if there is one. Entries that make no sense are counted and skipped. Packets with an error
     /// are handed up, too: see [`Received::errors`].
     #[inline]
