@@ -2,76 +2,20 @@
 //!
 //! A freeze stops every engine and loses what was in it. The chip's part is done here, at once and by whoever finds it
 //! (`chip.c:start_freeze_handling, handle_freeze`); each handle does its own part when its owner calls `recover`, as Linux
-//! leaves the contexts of users to them (`file_ops.c:user_ctxt_reset`). Between the two stands one number, the epoch:
-//! a handle that was set up in an earlier one is out of order, and looks at nothing else to know it.
+//! leaves the contexts of users to them (`file_ops.c:user_ctxt_reset`). Between the two stands what
+//! `frozen.rs` keeps.
 
 use crate::error::{ChipError, ContextError, Gone};
+use crate::frozen::Standstill;
 use crate::hfi::{Inner, lock};
 use crate::regs::limit;
 use opx_bus::PciFunction;
-use opx_defs::chip;
 use opx_defs::csr;
 use opx_defs::units::SdmaEngine;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
 /// All four blocks of CCE_STATUS (`chip.h:ALL_FROZE`).
 const ALL_FROZE: u64 = 0xf;
-
-/// What handles look at to know whether they are in order.
-#[derive(Debug, Default)]
-pub(crate) struct Frozen {
-    /// A freeze is being dealt with.
-    now: AtomicBool,
-    /// Counts freezes.
-    epoch: AtomicU32,
-    /// The link went down and isn't ACTIVE again.
-    link_down: AtomicBool,
-    /// The chip is too hot and stays frozen.
-    for_good: AtomicBool,
-    /// SEND_DMA_HEAD of each engine as it was while the chip was frozen; the unfreeze clears the registers.
-    heads: [AtomicU32; chip::TXE_NUM_SDMA_ENGINES as usize],
-}
-
-impl Frozen {
-    /// Whether the chip is frozen at this moment.
-    pub fn get(&self) -> bool {
-        self.now.load(Ordering::Acquire)
-    }
-
-    /// Number of freezes so far. A handle of an earlier epoch has to recover.
-    #[inline]
-    pub fn epoch(&self) -> u32 {
-        self.epoch.load(Ordering::Acquire)
-    }
-
-    /// Whether the link went down and isn't ACTIVE again.
-    pub fn is_link_down(&self) -> bool {
-        self.link_down.load(Ordering::Acquire)
-    }
-
-    /// The slot that an engine would have done next when the last freeze stopped it: all before it are done.
-    pub fn head(&self, engine: SdmaEngine) -> u32 {
-        self.heads.get(usize::from(engine.0)).map_or(0, |head| head.load(Ordering::Acquire))
-    }
-
-    /// The chip is frozen for good.
-    pub fn is_for_good(&self) -> bool {
-        self.for_good.load(Ordering::Acquire)
-    }
-
-    /// The link is ACTIVE: senders may recover.
-    pub fn link_is_active(&self) {
-        self.link_down.store(false, Ordering::Release);
-    }
-
-    pub(crate) fn set(&self, frozen: bool) {
-        // Who sees the new epoch sees this as well.
-        self.now.store(frozen, Ordering::Release);
-        if frozen {
-            self.epoch.fetch_add(1, Ordering::AcqRel);
-        }
-    }
-}
 
 /// Whether packets may come in.
 #[derive(Debug, Clone, Copy, Default)]
@@ -98,15 +42,15 @@ impl<B: PciFunction> Inner<B> {
     pub fn freeze_and_unfreeze(&self, cause: Cause) -> Result<(), Gone> {
         let _one_at_a_time = lock(&self.freezing);
         if cause == Cause::LinkDown {
-            self.frozen.link_down.store(true, Ordering::Release);
+            self.frozen.link_is_down();
         }
         if self.frozen.is_for_good() {
             return Ok(());
         }
-        self.frozen.set(true);
+        self.frozen.begin();
         let done = self.pass_through();
         // Even of a chip that is gone nobody must think that it is still being worked on.
-        self.frozen.set(false);
+        self.frozen.end();
         self.counts.freezes.fetch_add(1, Ordering::Relaxed);
         let open = lock(&self.pool).open();
         log::warn!("{}: the chip was frozen ({cause:?}); {open} contexts and engines have to recover", self.info.name);
@@ -119,9 +63,9 @@ impl<B: PciFunction> Inner<B> {
         self.regs.write(&csr::CCE_CTRL, csr::CCE_CTRL::SPC_FREEZE.mask());
         self.wait_frozen("all blocks frozen", |status| status & ALL_FROZE == ALL_FROZE)?;
         // sdma.c:sdma_sw_clean_up_task: before the unfreeze clears the engines' heads.
-        for (engine, head) in (0..self.info.sizes.sdma_engines).zip(&self.frozen.heads) {
+        for engine in 0..self.info.sizes.sdma_engines {
             let slot = self.regs.read_at(&csr::SEND_DMA_HEAD, engine)? & 0xffff;
-            head.store(slot as u32, Ordering::Release);
+            self.frozen.keep_head(SdmaEngine(engine as u8), slot as u32);
             // sdma.c:sdma_freeze_notify, s80: an owner who doesn't know yet and rings must start nothing from the old ring.
             self.regs.write_at(&csr::SEND_DMA_CTRL, engine, 0);
         }
@@ -173,26 +117,30 @@ impl<B: PciFunction> Inner<B> {
     /// Freezes the chip for good, since it is too hot: `chip.c:handle_temp_err`. What it does beyond that is the link's.
     pub fn freeze_for_good(&self) {
         let _one_at_a_time = lock(&self.freezing);
-        self.frozen.for_good.store(true, Ordering::Release);
+        self.frozen.stays();
         self.regs.write(&csr::CCE_CTRL, csr::CCE_CTRL::SPC_FREEZE.mask());
-        self.frozen.set(true);
+        self.frozen.begin();
     }
 
     /// The epoch that a receive context which is set up from here on belongs to. Taken before the first register is
     /// touched: a freeze in between then makes it one of the past.
     pub fn running_epoch(&self) -> Result<u32, ContextError> {
-        let epoch = self.frozen.epoch();
-        if self.frozen.is_for_good() {
-            return Err(ContextError::Overheated { adapter: self.adapter() });
-        }
-        if self.frozen.get() { Err(ContextError::Frozen { adapter: self.adapter() }) } else { Ok(epoch) }
+        self.frozen.running().map_err(|why| self.standstill(why))
     }
 
     /// The same for a send context or engine that recovers: what it sends while the link is down is lost
     /// (`pio.c:pio_kernel_linkup`).
     pub fn sending_epoch(&self) -> Result<u32, ContextError> {
-        let epoch = self.running_epoch()?;
-        if self.frozen.is_link_down() { Err(ContextError::LinkDown { adapter: self.adapter() }) } else { Ok(epoch) }
+        self.frozen.sending().map_err(|why| self.standstill(why))
+    }
+
+    fn standstill(&self, why: Standstill) -> ContextError {
+        let adapter = self.adapter();
+        match why {
+            Standstill::Overheated => ContextError::Overheated { adapter },
+            Standstill::Frozen => ContextError::Frozen { adapter },
+            Standstill::LinkDown => ContextError::LinkDown { adapter },
+        }
     }
 }
 

@@ -2,9 +2,11 @@
 
 use crate::asic::Asic;
 use crate::error::{ContextError, LinkError, OpenError};
-use crate::freeze::{Frozen, Port};
+use crate::freeze::Port;
+use crate::frozen::Frozen;
 use crate::info::Info;
 use crate::interrupts::{Counts, InterruptMask, Serviced};
+use crate::kept_errors::KeptErrors;
 use crate::link::{Link, LinkInfo, LinkState};
 use crate::open::KDETH_PREFIX;
 use crate::options::Options;
@@ -20,7 +22,7 @@ use opx_defs::csr;
 use opx_defs::units::{Blocks, Lid, Sc, Sl};
 use opx_defs::wire::opx::{Generation, Route};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// An open adapter. Clones are handles to the same one; it is closed when the last of them and of the contexts and
@@ -67,7 +69,7 @@ pub(crate) struct Inner<B: PciFunction> {
     /// What counters showed that go on when the hardware's begin anew, in the order of the catalogue.
     pub synthesised: Mutex<Vec<u64>>,
     /// Errors of SDMA engines that the general interrupt took from their registers.
-    pub sdma_errors: [AtomicU64; chip::TXE_NUM_SDMA_ENGINES as usize],
+    pub sdma_errors: [KeptErrors; chip::TXE_NUM_SDMA_ENGINES as usize],
     pub pool: Mutex<Pool>,
     /// The checks that refused packets of send contexts.
     pub refusals: Refusals,

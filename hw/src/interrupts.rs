@@ -327,11 +327,10 @@ impl<B: PciFunction> Inner<B> {
         if u32::from(engine.0) >= self.info.sizes.sdma_engines {
             return Ok(());
         }
-        let errors = self.regs.read_at(&csr::SEND_DMA_ENG_ERR_STATUS, engine.0.into())?;
-        if errors != 0 {
+        let (regs, n) = (&self.regs, engine.0.into());
+        let clear = |errors| regs.write_at(&csr::SEND_DMA_ENG_ERR_CLEAR, n, errors);
+        if kept.take(|| regs.read_at(&csr::SEND_DMA_ENG_ERR_STATUS, n), clear)? != 0 {
             count(&self.counts.engine_errors);
-            kept.fetch_or(errors, Ordering::AcqRel);
-            self.regs.write_at(&csr::SEND_DMA_ENG_ERR_CLEAR, engine.0.into(), errors);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use crate::asic::Asic;
 use crate::dc8051::Dc8051;
 use crate::error::OpenError;
 use crate::firmware::Firmware;
-use crate::freeze::Frozen;
+use crate::frozen::Frozen;
 use crate::hfi::Inner;
 use crate::info::{self, Info, Sizes};
 use crate::interrupts::{self, Counts, InterruptMask};
@@ -18,7 +18,6 @@ use opx_defs::chip;
 use opx_defs::csr::{self, Csr};
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
 
 /// Chip registers 32 MiB, PIO window 32 MiB (`pcie.c:hfi1_pcie_ddinit`).
 const BAR0_BYTES: u64 = 0x400_0000;
@@ -84,7 +83,7 @@ pub(crate) fn open<B: PciFunction>(bus: B, options: Options) -> Result<Inner<B>,
         mask: Mutex::new(InterruptMask::default()),
         counts: Counts::default(),
         synthesised: Mutex::new(Vec::new()),
-        sdma_errors: std::array::from_fn(|_| AtomicU64::new(0)),
+        sdma_errors: Default::default(),
         pool: Mutex::new(pool),
         refusals: crate::send_context::Refusals::default(),
         steer: Mutex::default(),

@@ -6,6 +6,7 @@
 
 use crate::error::{ChipError, ContextError, Gone};
 use crate::hfi::{Inner, lock};
+use crate::kept_errors::KeptErrors;
 use crate::moderation::core_clocks;
 use crate::regs::limit;
 use opx_bus::shared_mem::Pairs;
@@ -17,7 +18,6 @@ use opx_defs::status::SdmaErrors;
 use opx_defs::units::SdmaEngine as EngineNumber;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// LEN_GEN counts the ring in these.
@@ -149,21 +149,25 @@ impl<B: PciFunction> SdmaEngine<B> {
         self.inner.regs.write_at(&csr::SEND_DMA_LEN_GEN, self.index(), checked);
     }
 
-    fn kept_errors(&self) -> Option<&AtomicU64> {
+    /// There is one for each engine.
+    fn errors(&self) -> Option<&KeptErrors> {
         self.inner.sdma_errors.get(usize::from(self.number.0))
+    }
+
+    fn forget_errors(&self, clear: impl FnOnce()) {
+        if let Some(errors) = self.errors() {
+            errors.forget(clear);
+        }
     }
 
     /// From down to running: `sdma.c` states s10 (halt), s15 (clean up), s99 (running).
     fn start(&self) -> Result<(), ContextError> {
         let (regs, n) = (&self.inner.regs, self.index());
-        if let Some(kept) = self.kept_errors() {
-            kept.store(0, Ordering::Release);
-        }
+        self.forget_errors(|| ());
         regs.write_at(&csr::SEND_DMA_CTRL, n, csr::SEND_DMA_CTRL::SDMA_HALT.mask());
         // The engine reports its halt as an error, which the general interrupt may have taken already.
         let halt = csr::SEND_DMA_ENG_ERR_STATUS::SDMA_HALT_ERR;
-        let kept = || self.kept_errors().map_or(0, |kept| kept.load(Ordering::Acquire));
-        let reported = |value| halt.is_set(value | kept());
+        let reported = |value| halt.is_set(value | self.errors().map_or(0, KeptErrors::kept));
         regs.wait(&csr::SEND_DMA_ENG_ERR_STATUS, n, limit::SDMA_HALT, "SDMA_HALT_ERR", reported)?;
         self.clean_up_and_run()
     }
@@ -203,10 +207,7 @@ impl<B: PciFunction> SdmaEngine<B> {
         regs.write_at(&csr::SEND_DMA_TAIL, n, 0);
         self.ring.write_u64(self.head_offset(), 0);
         let fifo = csr::SEND_DMA_ENG_ERR_CLEAR::SDMA_HEADER_REQUEST_FIFO_UNC_ERR;
-        regs.write_at(&csr::SEND_DMA_ENG_ERR_CLEAR, n, fifo.mask());
-        if let Some(kept) = self.kept_errors() {
-            kept.store(0, Ordering::Release);
-        }
+        self.forget_errors(|| regs.write_at(&csr::SEND_DMA_ENG_ERR_CLEAR, n, fifo.mask()));
         regs.write_at(&csr::SEND_DMA_CTRL, n, ctrl::SDMA_ENABLE.mask() | ctrl::SDMA_INT_ENABLE.mask());
         // The read makes sure that the engine runs before the first doorbell.
         regs.read_at(&csr::SEND_DMA_CTRL, n)?;
@@ -267,15 +268,19 @@ impl<B: PciFunction> SdmaEngine<B> {
         if self.is_stale() {
             return ALL_ONES;
         }
-        let kept = self.kept_errors().map_or(0, |kept| kept.load(Ordering::Acquire));
-        self.inner.regs.read_at(&csr::SEND_DMA_ENG_ERR_STATUS, self.index()).map_or(ALL_ONES, |now| now | kept)
+        let register = || self.inner.regs.read_at(&csr::SEND_DMA_ENG_ERR_STATUS, self.index());
+        match self.errors() {
+            Some(errors) => errors.all(register),
+            None => register(),
+        }
+        .unwrap_or(ALL_ONES)
     }
 
     /// Whether a freeze (an error of the chip as a whole, or a link that went down) has stopped the engine since it was
     /// started. Reads no register.
     #[inline]
     pub fn is_stale(&self) -> bool {
-        self.inner.frozen.get() || self.inner.frozen.epoch() != self.epoch
+        self.inner.frozen.is_stale(self.epoch)
     }
 
     /// Packets of the engine that wait for the wire.
@@ -308,18 +313,8 @@ impl<B: PciFunction> SdmaEngine<B> {
         }
         // The read also makes sure that a head on its way to memory has arrived.
         let head = regs.read_at(&csr::SEND_DMA_HEAD, n)?;
-        Ok(if self.is_stale() { self.head_at_freeze() } else { Some(head as u32 & 0xffff) })
-    }
-
-    /// Where the freeze that stopped the engine found it, when it was the only one and is over.
-    fn head_at_freeze(&self) -> Option<u32> {
         let frozen = &self.inner.frozen;
-        if frozen.get() {
-            return None;
-        }
-        let head = frozen.head(self.number);
-        // The next freeze would have begun before it overwrote the head.
-        (frozen.epoch() == self.epoch.wrapping_add(1)).then_some(head)
+        Ok(if self.is_stale() { frozen.head_since(self.epoch, self.number) } else { Some(head as u32 & 0xffff) })
     }
 
     /// Stops the engine, forgets what is in the ring and starts it anew, at slot 0 and generation 0.

@@ -255,7 +255,7 @@ impl<B: PciFunction> RecvContext<B> {
     /// Whether the chip was frozen since the context was set up. Nothing arrives any more until [`RecvContext::recover`].
     #[inline]
     pub fn is_stale(&self) -> bool {
-        self.inner.frozen.get() || self.inner.frozen.epoch() != self.epoch
+        self.inner.frozen.is_stale(self.epoch)
     }
 
     /// Starts the context over with empty queues, as is needed once the chip was frozen (`chip.c:rxe_kernel_unfreeze`). What

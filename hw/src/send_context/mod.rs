@@ -454,11 +454,11 @@ mod tests {
         let mut context = hfi.send_context(Blocks(8)).unwrap();
         is_good(&context);
         for how in [SendContext::recover, SendContext::restart] {
-            hfi.inner.frozen.set(true);
+            hfi.inner.frozen.begin();
             assert!(context.is_stale() && context.is_halted());
             assert!(matches!(how(&mut context), Err(ContextError::Frozen { .. })));
             assert!(matches!(hfi.send_context(Blocks(8)), Err(ContextError::Frozen { .. })));
-            hfi.inner.frozen.set(false);
+            hfi.inner.frozen.end();
             assert!(context.is_stale() && context.is_halted(), "the end of the freeze alone doesn't help");
             how(&mut context).unwrap();
             is_good(&context);
@@ -467,9 +467,9 @@ mod tests {
         context.recover().unwrap();
         assert_eq!(context.credit_return().counter(), Blocks(1));
         // A freeze isn't in the way of its end.
-        hfi.inner.frozen.set(true);
+        hfi.inner.frozen.begin();
         drop(context);
-        hfi.inner.frozen.set(false);
+        hfi.inner.frozen.end();
         assert_eq!(hfi.pio_room().contexts, 160);
     }
 
