@@ -111,7 +111,7 @@ impl BlockStore {
     /// # Safety
     /// `from` can be read and `to` written for so many blocks, `to` is aligned to 64 bytes, and Rust has no reference to
     /// what is written.
-    #[inline]
+    #[inline(always)]
     unsafe fn copy(self, from: *const u8, to: *mut u8, blocks: usize) {
         if blocks == 0 {
             return;
@@ -253,7 +253,7 @@ impl<'a> BlockSource<'a> {
     ///
     /// # Safety
     /// `to` can be written for so many blocks, is aligned to 64 bytes, and Rust has no reference to what is there.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn store_to(self, store: BlockStore, to: *mut u8) {
         // SAFETY: passed on; what is read stays mapped for `'a`.
         unsafe { store.copy(self.from, to, self.blocks) };

@@ -317,7 +317,7 @@ impl SharedMem {
     ///
     /// # Panics
     /// When the range isn't inside or isn't aligned.
-    #[inline]
+    #[inline(always)]
     pub fn store_blocks(&self, offset: usize, store: BlockStore, blocks: BlockSource<'_>) {
         self.check(offset, blocks.len() * BLOCK);
         if !offset.is_multiple_of(BLOCK) {
