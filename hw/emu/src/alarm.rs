@@ -15,6 +15,15 @@ pub struct Alarm {
     planned: CachePadded<AtomicU64>,
 }
 
+/// When a chip's thread meant to wake before somebody else looked after the chip.
+#[cfg_attr(not(feature = "server"), allow(dead_code, reason = "only the server looks after chips"))]
+#[derive(Debug, Clone, Copy)]
+pub struct Planned(u64);
+
+/// In place of a time: nothing is sooner.
+#[cfg_attr(not(feature = "server"), allow(dead_code, reason = "only the server looks after chips"))]
+const ATTENDED: u64 = 0;
+
 impl Alarm {
     /// An alarm that isn't set.
     pub fn new(doorbell: Arc<Doorbell>) -> Self {
@@ -41,6 +50,29 @@ impl Alarm {
             self.planned.store(due, Ordering::Relaxed);
         }
         sooner
+    }
+
+    /// From now on somebody else looks after the chip, until it [leaves](Alarm::leave): nobody has to wake the thread for what
+    /// is done to the chip meanwhile. Gives when the thread means to wake. With the chip locked.
+    #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "only the server looks after chips"))]
+    #[must_use]
+    pub fn attend(&self) -> Planned {
+        Planned(self.planned.swap(ATTENDED, Ordering::Relaxed))
+    }
+
+    /// Whoever looked after the chip leaves it with its next event at `due`: whether the thread must be woken, once the chip
+    /// is unlocked. With the chip locked.
+    #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "only the server looks after chips"))]
+    #[must_use]
+    pub fn leave(&self, before: Planned, due: Option<Instant>) -> bool {
+        // Another value is newer: the thread has looked meanwhile.
+        let planned = match self.planned.load(Ordering::Relaxed) {
+            ATTENDED => before.0,
+            planned => planned,
+        };
+        let due = nanos(due);
+        self.planned.store(planned.min(due), Ordering::Relaxed);
+        due < planned
     }
 
     /// Wakes the chip's thread, or keeps it from falling asleep.

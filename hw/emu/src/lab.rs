@@ -69,17 +69,47 @@ impl Unit {
 
     /// Runs what is due at `horizon`, at most a slice's worth; the time of the next event.
     fn run_slice(&self, horizon: Instant) -> Option<Instant> {
-        /// Events for one hold of the lock, so that register accesses get through.
-        const SLICE: usize = 32;
         let mut chip = self.lock();
-        for _ in 0..SLICE {
-            if !chip.step(horizon) {
-                break;
-            }
-        }
+        run_due(&mut chip, horizon);
         let due = chip.next_due();
         self.alarm.set(due);
         due
+    }
+}
+
+/// Runs what is due at `horizon`, as much as one hold of the lock may take, so that register accesses get through; whether
+/// that was all.
+fn run_due(chip: &mut Chip, horizon: Instant) -> bool {
+    /// Events.
+    const SLICE: usize = 32;
+    (0..SLICE).any(|_| !chip.step(horizon))
+}
+
+/// Somebody looks after a chip in place of its thread, and does at the end what is due by then: one who does much to it saves
+/// waking another thread each time. What takes long is left to the thread.
+#[cfg(feature = "server")]
+pub(crate) struct Attention {
+    unit: Arc<Unit>,
+    clock: RealClock,
+    before: crate::alarm::Planned,
+}
+
+#[cfg(feature = "server")]
+impl Drop for Attention {
+    fn drop(&mut self) {
+        const SLICES: usize = 16;
+        for _ in 1..SLICES {
+            if run_due(&mut self.unit.lock(), self.clock.now() + SLACK) {
+                break;
+            }
+        }
+        let mut chip = self.unit.lock();
+        run_due(&mut chip, self.clock.now() + SLACK);
+        let wake = self.unit.alarm.leave(self.before, chip.next_due());
+        drop(chip);
+        if wake {
+            self.unit.alarm.ring();
+        }
     }
 }
 
@@ -90,10 +120,11 @@ impl Drop for Unit {
     }
 }
 
+/// Events due within this time run at once: a thread can't be woken more exactly than that.
+const SLACK: Duration = Duration::from_micros(50);
+
 /// The loop of a chip's thread. It holds the unit only while it works on it.
 fn run_chip(unit: &Weak<Unit>, doorbell: &Doorbell, clock: RealClock) {
-    /// Events due within this time run at once: a thread can't be woken more exactly than that.
-    const SLACK: Duration = Duration::from_micros(50);
     while let Some(strong) = unit.upgrade() {
         let now = clock.now();
         let due = strong.run_slice(now + SLACK);
@@ -427,6 +458,17 @@ impl Adapter {
         if !self.is_removed() {
             self.with(|chip| chip.write_bytes(offset, data));
         }
+    }
+
+    /// The caller looks after the chip until it drops what it gets. In simulated time there is nothing to look after.
+    #[cfg(feature = "server")]
+    pub(crate) fn attend(&self) -> Option<Attention> {
+        let Clock::Real(clock) = self.bench.clock else { return None };
+        let before = {
+            let _chip = self.unit.lock();
+            self.unit.alarm.attend()
+        };
+        Some(Attention { unit: Arc::clone(&self.unit), clock, before })
     }
 
     /// Whether software is in the middle of storing a PIO packet.

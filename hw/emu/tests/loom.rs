@@ -162,3 +162,49 @@ fn a_chip_whose_work_is_put_forward_does_it() {
         }
     });
 }
+
+#[test]
+fn what_somebody_who_looked_after_a_chip_leaves_is_done_by_its_thread() {
+    /// Work for the chip's thread, and how much it has done.
+    #[derive(Default)]
+    struct Chip {
+        due: Option<Instant>,
+        done: bool,
+    }
+    loom::model(|| {
+        let doorbell = Arc::new(Doorbell::default());
+        let shared = Arc::new((Mutex::new(Chip::default()), Alarm::new(Arc::clone(&doorbell))));
+        // `lab.rs:Attention`: work is made meanwhile and left to the thread.
+        let attentive = {
+            let shared = Arc::clone(&shared);
+            loom::thread::spawn(move || {
+                let (chip, alarm) = &*shared;
+                let before = {
+                    let _chip = chip.lock().expect("no panic");
+                    alarm.attend()
+                };
+                let mut chip = chip.lock().expect("no panic");
+                chip.due = Some(Instant::from_nanos(1));
+                let mut wake = alarm.put_forward(chip.due);
+                wake |= alarm.leave(before, chip.due);
+                drop(chip);
+                if wake {
+                    alarm.ring();
+                }
+            })
+        };
+        // `lab.rs:run_chip` and `Unit::run_slice`.
+        let (chip, alarm) = &*shared;
+        loop {
+            let mut chip = chip.lock().expect("no panic");
+            chip.done |= chip.due.take().is_some();
+            alarm.set(chip.due);
+            if chip.done {
+                break;
+            }
+            drop(chip);
+            doorbell.wait(None);
+        }
+        attentive.join().expect("it ends");
+    });
+}

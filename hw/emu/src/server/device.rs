@@ -2,6 +2,7 @@
 
 use crate::Adapter;
 use crate::chip::BAR0_LEN;
+use crate::lab::Attention;
 use crate::msix::VECTORS;
 use crate::pci_config::CONFIG_LEN;
 use opx_bus::{Irq, SharedMem};
@@ -144,6 +145,11 @@ impl Device {
             _ if index < VFIO_PCI_NUM_IRQS => Some((0, VFIO_IRQ_INFO_EVENTFD)),
             _ => None,
         }
+    }
+
+    /// What is done to the chip until this is dropped doesn't wake its thread; what is due then is done first.
+    pub fn attend(&self) -> Option<Attention> {
+        self.adapter.attend()
     }
 
     /// Whether software is in the middle of storing a PIO packet.

@@ -3,8 +3,9 @@
 //! Source: the protocol's specification, `docs/interop/vfio-user.rst` of QEMU. All fields are in the host's byte order.
 
 use super::device::{Device, MAX_ACCESS};
+use crate::lab::Attention;
 use rustix::io::Errno;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg};
 use std::fs::File;
 use std::io::{self, IoSliceMut, Write};
 use std::mem::MaybeUninit;
@@ -69,15 +70,18 @@ pub(super) fn serve(stream: &UnixStream, device: &mut Device) -> Result<(), Sess
     let mut out = Vec::new();
     loop {
         let mut in_packet = false;
+        // This thread is awake: it does itself what the messages bring about, once the client has its answers.
+        let mut attention = device.attend();
         while let Some((header, body, fds)) = incoming.next()? {
             in_packet = header.command == REGION_WRITE && header.flags & NO_REPLY != 0;
             reply(device, header, body, fds, &mut out);
             incoming.done(header);
             if out.len() >= CHUNK {
-                send(stream, &mut out)?;
+                send(stream, &mut out, &mut attention)?;
             }
         }
-        send(stream, &mut out)?;
+        send(stream, &mut out, &mut attention)?;
+        drop(attention);
         if in_packet && device.in_pio_packet() {
             std::thread::sleep(PIO_NAP);
         }
@@ -87,10 +91,25 @@ pub(super) fn serve(stream: &UnixStream, device: &mut Device) -> Result<(), Sess
     }
 }
 
-fn send(mut stream: &UnixStream, out: &mut Vec<u8>) -> io::Result<()> {
-    let sent = if out.is_empty() { Ok(()) } else { stream.write_all(out) };
+/// Sends the answers. A client that doesn't take them must not hold up the chip: its thread then has it back.
+fn send(mut stream: &UnixStream, out: &mut Vec<u8>, attention: &mut Option<Attention>) -> io::Result<()> {
+    if out.is_empty() {
+        return Ok(());
+    }
+    let sent = match rustix::net::send(stream, out, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+        Ok(sent) => sent,
+        Err(Errno::AGAIN | Errno::INTR) => 0,
+        Err(error) => return Err(error.into()),
+    };
+    let result = match out.get(sent..) {
+        None | Some([]) => Ok(()),
+        Some(rest) => {
+            drop(attention.take());
+            stream.write_all(rest)
+        }
+    };
     out.clear();
-    sent
+    result
 }
 
 /// A message's header.
@@ -298,7 +317,7 @@ mod tests {
     use super::*;
     use crate::{Config, Lab, Pacing};
     use opx_bus::Irq;
-    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, sendmsg};
     use std::io::{IoSlice, Read};
     use vfio_bindings::bindings::vfio::{
         VFIO_IRQ_SET_ACTION_TRIGGER, VFIO_IRQ_SET_DATA_EVENTFD, VFIO_IRQ_SET_DATA_NONE,
