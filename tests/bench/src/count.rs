@@ -9,14 +9,17 @@ use nix::sys::ptrace;
 use nix::sys::signal::{Signal, raise};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
+use std::collections::HashMap;
 use std::process::Command;
 
 /// Set in the child.
 const TRACED: &str = "OPX_BENCH_TRACED";
 /// What the child raises before and after each counted run. Its parent keeps it from being delivered.
 const MARK: Signal = Signal::SIGUSR1;
-/// Counted runs of each case, and runs before them that warm it up.
+/// Counted runs of each case, and those in a short run (`--test`), which only shows that the bench runs.
 const RUNS: usize = 64;
+const FEW_RUNS: usize = 8;
+/// Runs before them that warm it up.
 const WARM_UP: usize = 64;
 /// A run of so many instructions is no hot path: somebody waits for something.
 const MOST_STEPS: u64 = 10_000_000;
@@ -131,8 +134,8 @@ impl std::fmt::Debug for Cases<'_> {
 }
 
 impl<'a> Cases<'a> {
-    /// Adds a piece of code. It runs 128 times, the second half of them counted. What it needs between two runs is done
-    /// by [`Cases::add_with`].
+    /// Adds a piece of code. It runs 128 times, the second half of them counted; in a short run fewer are counted. What it
+    /// needs between two runs is done by [`Cases::add_with`].
     pub fn add(&mut self, name: &str, work: impl FnMut() + 'a) {
         self.add_with(name, (), |()| {}, {
             let mut work = work;
@@ -150,7 +153,7 @@ impl<'a> Cases<'a> {
     ) {
         self.names.push(name.to_owned());
         self.cases.push(Box::new(move || {
-            for run in 0..WARM_UP + RUNS {
+            for run in 0..WARM_UP + runs() {
                 before(&mut state);
                 if run < WARM_UP {
                     work(&mut state);
@@ -180,17 +183,26 @@ impl<'a> Cases<'a> {
         let mut brackets = trace(Pid::from_raw(child.id().cast_signed()))?.into_iter();
         let lost = || Error::Lost("ended early".to_owned());
         let empty = brackets.next().ok_or_else(lost)?;
-        let mut counted = Vec::new();
+        let (mut counted, wanted) = (Vec::new(), runs());
         for name in self.names {
             let runs: Vec<Steps> =
-                brackets.by_ref().take(RUNS).map(|run| run.zip(empty, u64::saturating_sub)).collect();
-            if runs.len() < RUNS {
+                brackets.by_ref().take(wanted).map(|run| run.zip(empty, u64::saturating_sub)).collect();
+            if runs.len() < wanted {
                 return Err(lost());
             }
             counted.push(Counted { name, runs });
         }
         Ok(counted)
     }
+}
+
+/// Whether the program was told to run its cases a few times only, as criterion's benches are.
+pub fn is_short() -> bool {
+    std::env::args().any(|argument| argument == "--test")
+}
+
+fn runs() -> usize {
+    if is_short() { FEW_RUNS } else { RUNS }
 }
 
 /// Runs `work` between two marks.
@@ -207,6 +219,8 @@ fn trace(child: Pid) -> Result<Vec<Steps>, Error> {
     let mut brackets = Vec::new();
     let mut inside: Option<Steps> = None;
     let mut at = 0;
+    // The program's code doesn't change: each instruction is looked at once.
+    let mut kinds = HashMap::new();
     loop {
         match waitpid(child, None)? {
             WaitStatus::Stopped(_, MARK) => {
@@ -234,7 +248,7 @@ fn trace(child: Pid) -> Result<Vec<Steps>, Error> {
         // A string instruction stops after each repetition, where it is.
         if next != at {
             at = next;
-            steps.add(kind(&bytes_at(child, next)));
+            steps.add(*kinds.entry(next).or_insert_with(|| kind(&bytes_at(child, next))));
             if steps.instructions > MOST_STEPS {
                 ptrace::kill(child)?;
                 return Err(Error::Lost(format!("does more than {MOST_STEPS} instructions in one run")));

@@ -9,6 +9,6 @@ mod plain;
 mod table;
 
 pub use allocations::{ALLOCATOR, Allocator, allocations};
-pub use count::{Cases, Counted, Error, Steps};
+pub use count::{Cases, Counted, Error, Steps, is_short};
 pub use plain::PlainBus;
-pub use table::{Goal, Table};
+pub use table::{Goal, Table, report};

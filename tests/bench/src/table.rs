@@ -1,11 +1,11 @@
 //! The table of results: Markdown to be read and quoted, JSON for programs.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 use std::path::PathBuf;
 
 /// What a value should be.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Goal {
     /// It is only told.
@@ -34,7 +34,7 @@ impl Goal {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Row {
     name: String,
     value: f64,
@@ -43,18 +43,36 @@ struct Row {
     met: bool,
 }
 
+impl Row {
+    /// Whether it depends on the machine and on what else runs there.
+    fn is_rate(&self) -> bool {
+        ["ns", "1/s", "GB/s"].contains(&self.unit.as_str())
+    }
+}
+
 /// Results of one bench.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Table {
     bench: String,
     machine: String,
+    /// Each case ran a few times only.
+    short: bool,
     rows: Vec<Row>,
+}
+
+/// The tables of all benches.
+#[derive(Debug, Serialize)]
+struct Report {
+    machine: String,
+    /// Runnable threads on average over the last minute: times say little on a machine that does other things.
+    load: String,
+    benches: Vec<Table>,
 }
 
 impl Table {
     /// An empty table of the bench `bench`.
     pub fn new(bench: &str) -> Self {
-        Self { bench: bench.to_owned(), machine: machine(), rows: Vec::new() }
+        Self { bench: bench.to_owned(), machine: machine(), short: crate::is_short(), rows: Vec::new() }
     }
 
     /// Adds a row.
@@ -70,10 +88,11 @@ impl Table {
 
     /// The table to be read.
     pub fn markdown(&self) -> String {
-        let mut text = format!(
-            "# {} on {}\n\n| what | value | unit | goal | met |\n|---|---|---|---|---|\n",
-            self.bench, self.machine
-        );
+        format!("# {} on {}\n\n{}", self.bench, self.machine, self.lines())
+    }
+
+    fn lines(&self) -> String {
+        let mut text = "| what | value | unit | goal | met |\n|---|---|---|---|---|\n".to_owned();
         for Row { name, value, unit, goal, met } in &self.rows {
             let met = match (goal, met) {
                 (Goal::None, _) => "",
@@ -102,11 +121,45 @@ impl Table {
     }
 }
 
-/// The processor's name.
+/// Joins the tables that the benches have written, prints the result and writes it to `all.md` and `all.json` beside them.
+/// Tells whether each goal is met that doesn't depend on time.
+///
+/// # Errors
+/// When no bench has run, or a file can't be read or written.
+pub fn report() -> std::io::Result<bool> {
+    let dir = target_dir()?.join("opx-bench");
+    let mut benches = Vec::new();
+    for entry in std::fs::read_dir(&dir)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|kind| kind == "json") && path.file_stem().is_some_and(|name| name != "all") {
+            benches.push(serde_json::from_str::<Table>(&std::fs::read_to_string(path)?)?);
+        }
+    }
+    if benches.is_empty() {
+        return Err(std::io::Error::new(std::io::ErrorKind::NotFound, "no bench has run"));
+    }
+    benches.sort_by(|a, b| a.bench.cmp(&b.bench));
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let report = Report { machine: machine(), load: load.split(' ').next().unwrap_or_default().to_owned(), benches };
+    let mut text = format!("{}; load {}\n", report.machine, report.load);
+    for table in &report.benches {
+        let short = if table.short { " (short run: times mean nothing)" } else { "" };
+        let _ = write!(text, "\n**{}**{short}\n\n{}", table.bench, table.lines());
+    }
+    std::fs::write(dir.join("all.md"), &text)?;
+    std::fs::write(dir.join("all.json"), serde_json::to_string_pretty(&report)?)?;
+    println!("{text}");
+    Ok(report.benches.iter().flat_map(|table| &table.rows).all(|row| row.met || row.is_rate()))
+}
+
+/// The processor's name, how many there are, and the kernel.
 fn machine() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    model.map_or("an unknown processor", |(_, name)| name).trim().to_owned()
+    let model = model.map_or("an unknown processor", |(_, name)| name).trim();
+    let count = std::thread::available_parallelism().map_or(1, usize::from);
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{model}, {count} processors, Linux {}", kernel.trim())
 }
 
 /// Where cargo builds: the folder above this program that it marked.
