@@ -313,6 +313,22 @@ impl<B: PciFunction> PioSender<B> {
         Err(PioError::Halted { ctxt, errors })
     }
 
+    /// As [`PioSender::check`], and sees that what was written leaves: to be called now and then by who has credit left, for
+    /// whom nothing else tells that packets are stuck or credits lost. When no credit has come back for 500 ms while calls
+    /// saw some outstanding, looks where they are. Asks for credits below the threshold and reads registers, so not for
+    /// every packet.
+    ///
+    /// # Errors
+    /// As [`PioSender::check`]; [`PioError::Stalled`], [`PioError::CreditsLost`].
+    pub fn check_progress(&mut self) -> Result<(), PioError> {
+        self.check()?;
+        if self.credits.outstanding() == Blocks(0) {
+            return Ok(());
+        }
+        self.ask_for_credits(self.ctxt.bus().now());
+        self.look_for_credits()
+    }
+
     /// Restarts the context after a halt, after a freeze, or when its credits were lost: all its blocks are free again.
     /// Packets that were in it may be lost; which ones isn't known.
     ///
@@ -345,20 +361,23 @@ impl<B: PciFunction> PioSender<B> {
         if self.credits.take(needed) {
             return Ok(());
         }
-        let now = self.ctxt.bus().now();
-        // Below the threshold the chip returns nothing by itself, so a small context could starve: ask, and ask again, for
-        // what leaves after the answer is below it, too.
-        if self.forced.is_none_or(|then| now.since(then) >= ASK_AGAIN) {
-            self.ctxt.force_credit_return();
-            self.forced = Some(now);
-            self.counters.forced_returns += 1;
-        }
+        self.ask_for_credits(self.ctxt.bus().now());
         self.look_for_credits()?;
         if self.credits.take(needed) {
             return Ok(());
         }
         self.counters.no_credit += 1;
         Err(PioError::NoCredit { ctxt, needed, available: self.credits.available() })
+    }
+
+    /// Below the threshold the chip returns nothing by itself, so a small context could starve: asks, and asks again, for
+    /// what leaves after the answer is below it, too.
+    fn ask_for_credits(&mut self, now: Instant) {
+        if self.forced.is_none_or(|then| now.since(then) >= ASK_AGAIN) {
+            self.ctxt.force_credit_return();
+            self.forced = Some(now);
+            self.counters.forced_returns += 1;
+        }
     }
 
     /// Credits are missing: when that lasts, finds out where they are.

@@ -158,6 +158,49 @@ fn packets_that_do_not_leave_are_told() {
     bench.is_in_order(&mut sender);
 }
 
+/// Its sender has credit for a thousand more, so no send ever fails.
+#[test]
+fn who_has_credit_left_notices_packets_that_do_not_leave() {
+    for (fault, inside) in [(PioFault::Stall, 3), (PioFault::LostCredits, 0)] {
+        let mut bench = Bench::new();
+        let mut sender = sender(&bench, 200);
+        bench.inject(fault, &sender, 2);
+        for _ in 0..5 {
+            sender.send(&bench.head(0), &[]).unwrap();
+        }
+        let start = bench.hfi.bus().now();
+        let error = loop {
+            if let Err(error) = sender.check_progress() {
+                break error;
+            }
+            bench.hfi.bus().pause(Duration::from_millis(100));
+        };
+        let ctxt = sender.context().number();
+        let expected = match inside {
+            0 => PioError::CreditsLost { ctxt, missing: Blocks(1) },
+            packets => PioError::Stalled { ctxt, packets },
+        };
+        assert_eq!(error, expected);
+        assert!(bench.hfi.bus().now().since(start) >= Duration::from_millis(500));
+        sender.restart().unwrap();
+        bench.arrived();
+        bench.is_in_order(&mut sender);
+    }
+}
+
+#[test]
+fn packets_that_leave_now_and_then_are_no_stall() {
+    let bench = Bench::new();
+    let mut sender = sender(&bench, 200);
+    for _ in 0..40 {
+        sender.send(&bench.head(0), &[]).unwrap();
+        sender.check_progress().unwrap();
+        bench.hfi.bus().pause(Duration::from_millis(300));
+    }
+    sender.check_progress().unwrap();
+    assert_eq!((sender.outstanding(), sender.counters().register_returns), (Blocks(0), 0));
+}
+
 #[test]
 fn an_adapter_that_is_gone_is_told() {
     let bench = Bench::new();

@@ -330,6 +330,24 @@ fn faults_are_listed_and_survived_one_by_one() {
     assert!(seen(4).ends_with("CCE_ERR_STATUS.LA_TRIGGERED: 1"), "{}", seen(4));
 }
 
+#[test]
+fn every_fault_is_survived() {
+    let report = passed(run(&["--faults", "--icode", "simulator", "--json"]));
+    let rows = report["faults"].as_array().unwrap();
+    let names: Vec<_> = rows.iter().map(|row| row["fault"].as_str().unwrap()).collect();
+    assert_eq!(names, opx_emu::Fault::all().map(opx_emu::Fault::name).collect::<Vec<_>>());
+    let seen = |name: &str| rows[names.iter().position(|other| *other == name).unwrap()]["seen"].as_str().unwrap();
+    for (name, wanted) in [
+        ("pio-stall", "restarts of a send context: 1"),
+        ("pio-lost-credits", "restarts of a send context: 1"),
+        ("sdma-stall", "restarts of an SDMA engine: 1"),
+        ("receive-icrc", "broken packets: 1"),
+        ("8051-dead", "lost_heartbeats: 1"),
+    ] {
+        assert!(seen(name).contains(wanted), "{name}: {}", seen(name));
+    }
+}
+
 /// A fault that never happens isn't survived.
 #[test]
 fn a_fault_that_is_not_survived_makes_the_exit_code_1() {

@@ -438,15 +438,9 @@ impl<B: PciFunction> Endpoint<B> {
         if self.hfi.freezes() != self.freezes {
             return Ok(());
         }
-        // A sender that has credit left hears of a halt only when it asks.
-        // One that froze meanwhile, by another's doing, is left to `recover`.
-        let is_halted = |error: &PioError| error.needs_restart() && !matches!(error, PioError::Frozen { .. });
-        let halted = self.pio.check().err().filter(|error| link_is_up && is_halted(error));
-        if let Some(halted) = &halted {
-            log::warn!("{}: {halted}", self.hfi.bus().name());
-            self.count_halt(&format!("send context {}", self.pio.context().number()), &halted.to_string())?;
-            unless_frozen(self.pio.restart())?;
-        }
+        // A sender that has credit left hears of a halt, or of packets that are stuck, only when it asks.
+        let halted = self.pio.check_progress().err().filter(|_| link_is_up);
+        let halted = halted.map(|halted| self.mend_send_context(&halted)).transpose()?;
         let stuck = link_is_up && self.sdma.pending() > 0 && self.sdma_done.0 == self.sdma_done.1;
         self.sdma_done.1 = self.sdma_done.0;
         let checked = if stuck { self.sdma.check() } else { Ok(()) };
@@ -457,10 +451,27 @@ impl<B: PciFunction> Endpoint<B> {
             log::warn!("{}: {halted}", self.hfi.bus().name());
             self.count_halt(&format!("SDMA engine {}", self.sdma.engine().number()), &halted.to_string())?;
             unless_frozen(self.sdma.restart())?;
-        } else if !stuck && halted.is_none() {
+        } else if !stuck && halted != Some(true) {
             self.halts_in_a_row = 0;
         }
         Ok(())
+    }
+
+    /// Restarts the send context when that helps; `true` when it did. What was in it is sent again by the reliability
+    /// protocol.
+    fn mend_send_context(&mut self, halted: &PioError) -> Result<bool, EndpointError> {
+        let stalled = matches!(halted, PioError::Stalled { .. });
+        // One that froze meanwhile, by another's doing, is left to `recover`.
+        if matches!(halted, PioError::Frozen { .. }) || !(stalled || halted.needs_restart()) {
+            return Ok(false);
+        }
+        log::warn!("{}: {halted}", self.hfi.bus().name());
+        // Packets that don't leave may be the link's fault: for how long that is borne, the reliability protocol decides.
+        if !stalled {
+            self.count_halt(&format!("send context {}", self.pio.context().number()), &halted.to_string())?;
+        }
+        unless_frozen(self.pio.restart())?;
+        Ok(true)
     }
 
     /// An event that can't be handled, such as the 8051 not answering, leaves the packets alone.

@@ -1,6 +1,6 @@
 //! The way out: packets into slots, slots to the adapter, replays, acknowledgements.
 
-use super::{Endpoint, unless_frozen};
+use super::Endpoint;
 use crate::Address;
 use crate::completion::{Completion, OperationError};
 use crate::config::MAX_PAYLOAD;
@@ -322,23 +322,18 @@ impl<B: PciFunction> Endpoint<B> {
                 self.slots.written(slot, false);
                 Ok(true)
             }
-            // A link that takes nothing, and an adapter that is gone, are seen to where those are looked after.
-            Err(PioError::NoCredit { .. } | PioError::Stalled { .. } | PioError::Gone { .. }) => Ok(false),
+            // An adapter that is gone is seen to where that is looked after.
+            Err(PioError::NoCredit { .. } | PioError::Gone { .. }) => Ok(false),
             // Since this packet's turn began: the next progress recovers all of the endpoint.
             Err(PioError::Frozen { .. }) => Ok(false),
-            // All contexts of an adapter whose link went down need one, and can't have it before the link is up.
-            Err(halted) if halted.needs_restart() && !self.hfi.link_state().is_up() => Ok(false),
-            Err(halted) if halted.needs_restart() => {
-                log::warn!("{}: {halted}", self.hfi.bus().name());
-                self.count_halt(&format!("send context {}", self.pio.context().number()), &halted.to_string())?;
-                unless_frozen(self.pio.restart())?;
-                Ok(false)
-            }
-            Err(error) => {
-                // Larger than the context: the engine takes any packet.
+            Err(error @ (PioError::TooLong { .. } | PioError::Length { .. })) => {
+                // The engine takes any packet.
                 log::debug!("{}: {error}", self.hfi.bus().name());
                 Ok(self.send_by_sdma(slot))
             }
+            // All contexts of an adapter whose link went down need a restart, and can't have it before the link is up.
+            Err(_) if !self.hfi.link_state().is_up() => Ok(false),
+            Err(halted) => self.mend_send_context(&halted).map(|_| false),
         }
     }
 }

@@ -74,5 +74,6 @@ fn table(report: &FaultReport) -> String {
         };
         table.add_row([row.fault, &verdict, &row.seen]);
     }
-    table.to_string()
+    let survived = report.faults.iter().filter(|row| row.verdict == Verdict::Passed).count();
+    format!("{table}\n{survived} of {} faults were survived", report.faults.len())
 }

@@ -6,6 +6,7 @@ use crate::cli::Cli;
 use crate::data;
 use crate::rig::{Failure, GIVE_UP_AFTER, Watch};
 use anyhow::Context;
+use opx_bus::PciFunction;
 use opx_emu::{Adapter, EmuBus, Fault, Lab, Pacing};
 use opx_hw::{DownReason, Hfi, LinkMode, LinkState, Options};
 use opx_stack::{Completion, Config, Endpoint, Pattern, SendError};
@@ -16,6 +17,9 @@ use std::time::Duration;
 const BEFORE: u32 = 16;
 const DURING: u32 = 160;
 const AFTERWARDS: u32 = 48;
+/// After the fault's messages the endpoints have nothing to send for so long that they miss what went astray without
+/// holding a message up.
+const IDLE: Duration = Duration::from_secs(1);
 /// Messages under way at a time.
 const WINDOW: u32 = 8;
 const TAG: u64 = 1;
@@ -59,7 +63,7 @@ impl Trial {
     /// Has the fault after `after` packets of the unit that it belongs to. Gives what the caller saw of it.
     pub fn run(mut self, fault: Fault, after: u64) -> Result<String, Failure> {
         let mut ends = Ends::open(&self)?;
-        ends.exchange(&self, BEFORE, || true)?;
+        ends.exchange(&self, BEFORE, Duration::ZERO, || true)?;
         let before = Seen::now(&self.hfi, &ends);
         let unit = match fault {
             Fault::Pio(_) => ends.a.send_context().0,
@@ -72,7 +76,7 @@ impl Trial {
         }
         // A chip that is too hot takes part in nothing.
         let hot = |hfi: &Hfi<EmuBus>| hfi.link_state() == LinkState::Down(DownReason::Overheated);
-        match ends.exchange(&self, DURING, || !hot(&self.hfi)) {
+        match ends.exchange(&self, DURING, IDLE, || !hot(&self.hfi)) {
             // That its contexts can't be had back is right.
             Err(_) if hot(&self.hfi) => {}
             exchanged => exchanged?,
@@ -88,7 +92,7 @@ impl Trial {
             seen.push_str("; the adapter had to be opened again");
         }
         let settled = Seen::now(&self.hfi, &ends);
-        ends.exchange(&self, AFTERWARDS, || true)?;
+        ends.exchange(&self, AFTERWARDS, IDLE, || true)?;
         let later = Seen::now(&self.hfi, &ends);
         if later.troubles() != settled.troubles() {
             return Err(Failure::wrong(format!("it isn't over: {}", later.since(&settled))));
@@ -130,13 +134,27 @@ impl Ends {
         Ok(Self { a, b, sent: 0 })
     }
 
-    /// Sends `count` messages each way and checks each, once. Ends early when `go_on` says no.
-    fn exchange(&mut self, trial: &Trial, count: u32, go_on: impl Fn() -> bool) -> Result<(), Failure> {
+    /// Sends `count` messages each way and checks each, once; lasts no less than `least`. Ends early when `go_on` says no.
+    fn exchange(
+        &mut self,
+        trial: &Trial,
+        count: u32,
+        least: Duration,
+        go_on: impl Fn() -> bool,
+    ) -> Result<(), Failure> {
         let mut ways = [Way::default(), Way::default()];
         let first = self.sent;
         self.sent += count;
         let mut watch = Watch::new(&trial.hfi);
-        while go_on() && !(ways.iter().all(|way| way.is_done(count)) && self.a.is_quiet() && self.b.is_quiet()) {
+        let (bus, start) = (trial.hfi.bus(), trial.hfi.bus().now());
+        let is_done = |ends: &Self, ways: &[Way; 2]| {
+            ways.iter().all(|way| way.is_done(count)) && ends.a.is_quiet() && ends.b.is_quiet()
+        };
+        while go_on() {
+            let done = is_done(self, &ways);
+            if done && bus.now().since(start) >= least {
+                break;
+            }
             for (n, way) in ways.iter_mut().enumerate() {
                 let (from, to) = if n == 0 { (&mut self.a, &mut self.b) } else { (&mut self.b, &mut self.a) };
                 way.start(trial.seed, first, count, from, to)?;
@@ -158,6 +176,10 @@ impl Ends {
             // What the owner of an adapter does for a link that went down.
             if matches!(trial.hfi.link_state(), LinkState::Down(reason) if reason != DownReason::Overheated) {
                 trial.hfi.link_up(LinkMode::Loopback)?;
+            }
+            if done && !busy {
+                bus.pause(trial.config.health_interval);
+                continue;
             }
             watch.step(busy)?;
         }
