@@ -3,7 +3,6 @@
 use crate::board::Board;
 use crate::config::Config;
 use crate::inject::ReceiveFault;
-use crate::inject::receive::FREEZING;
 use crate::packet::Packet;
 use crate::rcvarray::RcvArray;
 use crate::rxe_context::{Arrival, RcvContext};
@@ -12,6 +11,7 @@ use crate::stats::DropReason;
 use crate::triplet::Triplet;
 use crate::wire::LINK_CREDIT_BYTES;
 use opx_defs::csr;
+use opx_defs::freezing;
 use opx_defs::source::Source;
 use opx_defs::units::{BarOff, RcvCtxt};
 use opx_defs::wire::rhf::Rhf;
@@ -316,7 +316,7 @@ impl Rxe {
         let fault = board.plans.receive.due(route.context.0);
         if let Some(error) = fault.and_then(ReceiveFault::error) {
             self.errors.raise(board, error.mask());
-            if error.mask() & FREEZING != 0 {
+            if error.mask() & freezing::RECEIVE != 0 {
                 board.freeze();
             }
         }

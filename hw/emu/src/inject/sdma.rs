@@ -1,6 +1,7 @@
 //! Faults of an SDMA engine.
 
 use opx_defs::csr::{self, SEND_DMA_ENG_ERR_STATUS as ENGINE, SEND_DMA_ERR_STATUS as BLOCK};
+use opx_defs::freezing;
 
 super::faults! {
     /// A fault of an SDMA engine at one of its packets.
@@ -50,10 +51,6 @@ super::faults! {
     }
 }
 
-/// Errors of the block that bring the chip to a freeze (`chip.c:ALL_SDMA_FREEZE_ERR`).
-const FREEZING: u64 =
-    BLOCK::SDMA_RPY_TAG_ERR.mask() | BLOCK::SDMA_CSR_PARITY_ERR.mask() | BLOCK::SDMA_PCIE_REQ_TRACKING_UNC_ERR.mask();
-
 impl SdmaFault {
     /// The error that halts the engine, if the fault is one.
     pub(crate) const fn engine_error(self) -> Option<csr::Field> {
@@ -93,6 +90,6 @@ impl SdmaFault {
             Self::RequestTrackingMended => BLOCK::SDMA_PCIE_REQ_TRACKING_COR_ERR.mask(),
             _ => return None,
         };
-        Some((bits, bits & FREEZING != 0))
+        Some((bits, bits & freezing::SDMA != 0))
     }
 }
