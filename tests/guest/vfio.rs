@@ -19,12 +19,14 @@ const ADAPTER: &str = "0000:01:00.0";
 /// Functions of the contract suite.
 const CONTRACTS: u32 = 15;
 /// What opx-loopback has to pass, in order.
-const RUNGS: [&str; 11] = [
+const RUNGS: [&str; 13] = [
     "registers",
     "interrupts",
     "pio",
     "pio errors",
     "sdma",
+    "sdma runs",
+    "sdma errors",
     "eager receive",
     "expected receive",
     "steering",

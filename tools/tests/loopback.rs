@@ -12,12 +12,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use tempfile::TempDir;
 
-const RUNGS: [&str; 11] = [
+const RUNGS: [&str; 13] = [
     "registers",
     "interrupts",
     "pio",
     "pio errors",
     "sdma",
+    "sdma runs",
+    "sdma errors",
     "eager receive",
     "expected receive",
     "steering",

@@ -110,6 +110,8 @@ fn climb(
             ("pio", rungs::pio),
             ("pio errors", rungs::pio_errors),
             ("sdma", rungs::sdma),
+            ("sdma runs", rungs::sdma_runs),
+            ("sdma errors", rungs::sdma_errors),
             ("eager receive", rungs::eager_receive),
             ("expected receive", rungs::expected_receive),
             ("steering", rungs::steering),

@@ -10,6 +10,8 @@ mod pio_errors;
 mod raw;
 mod registers;
 mod sdma;
+mod sdma_errors;
+mod sdma_runs;
 mod steering;
 
 pub use eager_receive::eager_receive;
@@ -21,4 +23,6 @@ pub use pio::pio;
 pub use pio_errors::pio_errors;
 pub use registers::registers;
 pub use sdma::sdma;
+pub use sdma_errors::sdma_errors;
+pub use sdma_runs::sdma_runs;
 pub use steering::steering;

@@ -20,6 +20,8 @@ pub struct RawReceiver<B: PciFunction> {
     seed: u64,
     vl: Vl,
     payload: Vec<u8>,
+    /// Where a packet is made once more, to compare headers.
+    again: Vec<u8>,
     /// Number of the next packet to arrive.
     pub next: u32,
     /// What has arrived.
@@ -33,8 +35,8 @@ impl<B: PciFunction> RawReceiver<B> {
         let recv = rig.hfi.recv_context(config)?;
         let rx = recv.number().0 as u8;
         let route = rig.hfi.route(rx, rig.hfi.lid(), rx);
-        let payload = vec![0; MAX_PAYLOAD];
-        Ok(Self { recv, route, seed: rig.seed, vl: rig.config.vl, payload, next: 0, tally: Tally::default() })
+        let (payload, again) = (vec![0; MAX_PAYLOAD], vec![0; MAX_PAYLOAD]);
+        Ok(Self { recv, route, seed: rig.seed, vl: rig.config.vl, payload, again, next: 0, tally: Tally::default() })
     }
 
     /// Packet number `n` of `len` message bytes: its PBC and header; the payload is put into `out`, its length returned.
@@ -85,6 +87,12 @@ impl<B: PciFunction> RawReceiver<B> {
         let message = [eager.tail, eager.body].concat();
         if let Some(at) = data::first_difference(self.seed.wrapping_add(n.into()), &message) {
             return Err(Failure::wrong(format!("packet {n} of {} bytes differs from byte {at} on", message.len())));
+        }
+        let mut again = std::mem::take(&mut self.again);
+        let made = self.packet(n, message.len(), &mut again);
+        self.again = again;
+        if header != made?.1 {
+            return Err(Failure::wrong(format!("packet {n} arrived with another header than it was sent with")));
         }
         self.tally.messages += 1;
         self.tally.bytes += message.len() as u64;
