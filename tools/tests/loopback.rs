@@ -44,6 +44,11 @@ fn report(args: &[&str]) -> Value {
     passed(run(&[args, &["--json"]].concat()))
 }
 
+/// As [`report`], of faults: what the driver logs of them is none of the run's errors.
+fn fault_report(args: &[&str]) -> Value {
+    passed(loopback(&[args, &["--json"]].concat()).env("RUST_LOG", "off").output().unwrap())
+}
+
 fn passed(output: Output) -> Value {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (out, err) = (text(&output.stdout), text(&output.stderr));
@@ -321,7 +326,7 @@ fn faults_are_listed_and_survived_one_by_one() {
     assert!(names.lines().eq(opx_emu::Fault::all().map(opx_emu::Fault::name)));
 
     let some = "egress-config-parity,link-signal-lost,8051-dead,chip-overheated,cce-la-triggered";
-    let report = passed(run(&["--faults", some, "--after", "7", "--icode", "simulator", "--json"]));
+    let report = fault_report(&["--faults", some, "--after", "7", "--icode", "simulator"]);
     let rows = report["faults"].as_array().unwrap();
     let seen = |n: usize| rows[n]["seen"].as_str().unwrap();
     assert_eq!(rows.len(), 5);
@@ -329,12 +334,12 @@ fn faults_are_listed_and_survived_one_by_one() {
     assert!(seen(1).contains("link_downs: 1; ") && seen(1).contains("recoveries of an endpoint: 2"), "{}", seen(1));
     assert!(seen(2).contains("lost_heartbeats: 1"), "{}", seen(2));
     assert!(seen(3).contains("the adapter had to be opened again"), "{}", seen(3));
-    assert!(seen(4).ends_with("CCE_ERR_STATUS.LA_TRIGGERED: 1"), "{}", seen(4));
+    assert!(seen(4).contains("CCE_ERR_STATUS.LA_TRIGGERED: 1"), "{}", seen(4));
 }
 
 #[test]
 fn every_fault_is_survived() {
-    let report = passed(run(&["--faults", "--icode", "simulator", "--json"]));
+    let report = fault_report(&["--faults", "--icode", "simulator"]);
     let rows = report["faults"].as_array().unwrap();
     let names: Vec<_> = rows.iter().map(|row| row["fault"].as_str().unwrap()).collect();
     assert_eq!(names, opx_emu::Fault::all().map(opx_emu::Fault::name).collect::<Vec<_>>());
