@@ -78,6 +78,12 @@ pub enum SubmitError {
 }
 
 /// A thread's way into a [`SharedQueue`].
+///
+/// The engine reads a packet's memory until its token comes back, so the memory has to live until then. A token may own it:
+/// one that isn't taken back is dropped by the queue's owner, after the engine is done with the packet.
+///
+/// Dropping a submitter discards what the owner hasn't taken. Who frees memory that no token owns calls
+/// [`Submitter::withdraw`] first, then [`Submitter::poll`] until nothing is underway.
 #[derive(Debug)]
 pub struct Submitter<T> {
     lane: Arc<Lane<T>>,
@@ -114,9 +120,24 @@ impl<T> Submitter<T> {
         Some(done)
     }
 
+    /// Takes back the oldest packet that the owner hasn't taken; it isn't sent. `None` when it has taken all of them: those
+    /// that are still underway end in [`Submitter::poll`].
+    pub fn withdraw(&mut self) -> Option<T> {
+        let (_, token) = self.lane.out.pop()?;
+        self.underway = self.underway.saturating_sub(1);
+        Some(token)
+    }
+
     /// Packets that were handed over and haven't been taken back.
     pub fn underway(&self) -> usize {
         self.underway
+    }
+}
+
+impl<T> Drop for Submitter<T> {
+    fn drop(&mut self) {
+        // Their memory may be freed next.
+        while self.withdraw().is_some() {}
     }
 }
 

@@ -8,6 +8,7 @@ use opx_defs::units::Vl;
 use opx_emu::{EmuBus, Fault, Pacing, SdmaFault};
 use opx_sdma::{Fragment, Outcome, SdmaQueue, SdmaSet, SharedPacket, SharedQueue, SubmitError};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 fn shared(rig: &Rig, entries: u32) -> SharedQueue<EmuBus, u32> {
     SharedQueue::new(SdmaQueue::new(rig.hfi.sdma_engine(entries).unwrap()))
@@ -132,6 +133,34 @@ fn a_submitter_and_a_queue_may_go() {
     assert!(matches!(two.submit(packet(&rig, 0), 8), Err((SubmitError::Closed, 8))));
     assert!(SharedPacket::new(&[Fragment::of(&rig.memory, 0..4).unwrap(); 9]).is_err());
     assert!(SharedPacket::new(&[]).is_err());
+}
+
+/// What a submitter leaves behind isn't sent, and tokens of what is with the engine go only when it is done.
+#[test]
+fn a_submitter_that_goes_takes_its_unsent_packets_along() {
+    use std::sync::Arc;
+    let mut rig = Rig::new();
+    let mut queue = SharedQueue::new(SdmaQueue::new(rig.hfi.sdma_engine(64).unwrap()));
+    let token = Arc::new(());
+    let mut one = queue.submitter(4);
+    one.submit(packet(&rig, 1), Arc::clone(&token)).unwrap();
+    queue.pump();
+    for n in 2..5 {
+        one.submit(packet(&rig, n), Arc::clone(&token)).unwrap();
+    }
+    assert!(one.withdraw().is_some());
+    assert_eq!((one.underway(), Arc::strong_count(&token)), (3, 4));
+    drop(one);
+    assert_eq!(Arc::strong_count(&token), 2, "that of the packet in the ring");
+    rig.until(|| {
+        queue.pump();
+        (queue.queue_mut().pending() == 0).then_some(())
+    });
+    queue.pump();
+    assert_eq!(Arc::strong_count(&token), 1);
+    let bus = rig.bus().clone();
+    bus.pause(Duration::from_millis(10));
+    assert_eq!(rig.arrived().into_iter().map(|(n, _)| n).collect::<Vec<_>>(), [1]);
 }
 
 #[test]
