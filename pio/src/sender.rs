@@ -391,6 +391,8 @@ impl<B: PciFunction> PioSender<B> {
         self.missing_since = None;
         let gone = |_: Gone| PioError::Gone { ctxt };
         let before = self.credits.outstanding();
+        // First the packets: the last one that leaves between two looks is then among those that are freed.
+        let packets = self.ctxt.packets_inside().map_err(gone)?;
         // The register also knows of blocks that the chip hasn't told of, or that it told of in vain.
         let freed = self.ctxt.freed_now().map_err(gone)?;
         if self.credits.returned(freed) && self.credits.outstanding() != before {
@@ -398,7 +400,7 @@ impl<B: PciFunction> PioSender<B> {
             self.forced = None;
             return Ok(());
         }
-        match self.ctxt.packets_inside().map_err(gone)? {
+        match packets {
             0 => Err(PioError::CreditsLost { ctxt, missing: self.credits.outstanding() }),
             packets => Err(PioError::Stalled { ctxt, packets }),
         }
