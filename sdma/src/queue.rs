@@ -278,7 +278,13 @@ impl<B: PciFunction, T> SdmaQueue<B, T> {
         if self.taken == self.ring.tail() {
             return None;
         }
-        if !self.ring.advance(self.engine.head_from_memory()) {
+        let head = self.engine.head_from_memory();
+        // After a freeze the engine is at 0 again, which says nothing of the packets: `stop` ends them. Asked after the head
+        // was read, because the freeze is known of before the chip is let out of it.
+        if self.engine.is_stale() {
+            return None;
+        }
+        if !self.ring.advance(head) {
             self.bad_head();
         }
         self.take().map(|token| (token, Outcome::Sent))

@@ -26,6 +26,8 @@ impl<B: PciFunction, T> SdmaQueue<B, T> {
         loop {
             // Clear, look, then sleep: what completes after the look raises the interrupt that was cleared before.
             self.engine.arm()?;
+            // The count of descriptors begins where the engine is now.
+            self.sync();
             let Some(end) = self.end_of_oldest() else { return Ok(false) };
             let left = end.saturating_sub(self.ring.head());
             self.engine.set_progress(u16::try_from(left).unwrap_or(u16::MAX));
