@@ -44,6 +44,8 @@ pub struct SdmaEngine<B: PciFunction> {
     ring: SharedMem,
     /// Its mapping. Taken out only when the engine doesn't stop.
     memory: Option<DmaBlock>,
+    /// What else is mapped for as long as the engine may read it.
+    held: Vec<DmaBlock>,
 }
 
 /// Writes descriptors into an engine's ring; see [`SdmaEngine::writer`].
@@ -102,8 +104,16 @@ impl<B: PciFunction> SdmaEngine<B> {
         let number = EngineNumber(lock(&inner.pool).take_sdma()?);
         // From here on, dropping it gives everything back.
         let inner = Arc::clone(inner);
-        let engine =
-            Self { inner, number, entries, vector: None, epoch, ring: memory.memory().clone(), memory: Some(memory) };
+        let engine = Self {
+            inner,
+            number,
+            entries,
+            vector: None,
+            epoch,
+            ring: memory.memory().clone(),
+            memory: Some(memory),
+            held: Vec::new(),
+        };
         engine.set_up();
         engine.start()?;
         Ok(engine)
@@ -212,6 +222,12 @@ impl<B: PciFunction> SdmaEngine<B> {
         // The read makes sure that the engine runs before the first doorbell.
         regs.read_at(&csr::SEND_DMA_CTRL, n)?;
         Ok(())
+    }
+
+    /// Takes over memory that descriptors will point to. It is unmapped after the engine has stopped: when the engine is
+    /// dropped, or, when it doesn't stop, with the adapter.
+    pub fn hold(&mut self, memory: DmaBlock) {
+        self.held.push(memory);
     }
 
     /// Number of the engine.
@@ -442,7 +458,7 @@ impl<B: PciFunction> Drop for SdmaEngine<B> {
             Err(ChipError::Stuck(stuck)) => {
                 log::warn!("{stuck}; SDMA engine {} isn't used again", self.number);
                 pool.retire();
-                if let Some(memory) = self.memory.take() {
+                for memory in self.memory.take().into_iter().chain(self.held.drain(..)) {
                     pool.keep(memory);
                 }
             }

@@ -4,11 +4,12 @@
 //! same bytes, by PIO or as one SDMA descriptor.
 
 use crate::table::Handle;
-use opx_bus::{BusError, DmaBlock, PciFunction, SharedMem};
+use opx_bus::{BusError, PciFunction, SharedMem};
 use opx_defs::units::{Dwords, Iova};
 use opx_defs::wire::OPX_HEADER_BYTES;
 use opx_defs::wire::opx::Header;
 use opx_defs::wire::pbc::Pbc;
+use opx_hw::SdmaEngine;
 
 const PBC_BYTES: usize = 8;
 /// Where the payload begins in a slot.
@@ -36,19 +37,27 @@ struct State {
 /// The pool.
 #[derive(Debug)]
 pub(crate) struct Slots {
-    memory: DmaBlock,
+    memory: SharedMem,
+    /// Where the engine finds it.
+    start: Iova,
     size: usize,
     free: Vec<SlotId>,
     states: Vec<State>,
 }
 
 impl Slots {
-    /// A pool of `count` slots for packets with up to `payload` bytes.
-    pub(crate) fn new<B: PciFunction>(bus: &B, count: usize, payload: usize) -> Result<Self, BusError> {
+    /// A pool of `count` slots for packets with up to `payload` bytes. `engine` reads them, so it keeps their memory mapped.
+    pub(crate) fn new<B: PciFunction>(
+        engine: &mut SdmaEngine<B>,
+        count: usize,
+        payload: usize,
+    ) -> Result<Self, BusError> {
         let size = (PAYLOAD + payload).next_multiple_of(64);
-        let memory = bus.dma_alloc(size * count)?;
+        let block = engine.bus().dma_alloc(size * count)?;
+        let (memory, start) = (block.memory().clone(), block.iova(0));
+        engine.hold(block);
         let free = (0..count as u32).rev().map(SlotId).collect();
-        Ok(Self { memory, size, free, states: vec![State::default(); count] })
+        Ok(Self { memory, start, size, free, states: vec![State::default(); count] })
     }
 
     /// Slots that are free.
@@ -78,7 +87,7 @@ impl Slots {
     /// Sets `len` bytes of the payload to zero, `offset` bytes from its start.
     pub(crate) fn pad_payload(&self, id: SlotId, offset: usize, len: usize) {
         assert!(PAYLOAD + offset + len <= self.size, "payload leaves its slot");
-        self.memory.memory().zero(self.at(id) + PAYLOAD + offset, len);
+        self.memory.zero(self.at(id) + PAYLOAD + offset, len);
     }
 
     /// Writes PBC and header of a packet with `payload` bytes, a multiple of 4.
@@ -103,12 +112,12 @@ impl Slots {
 
     /// Where a sealed packet lies, for PIO: memory, offset of its PBC, and its payload's length. Slots are whole blocks.
     pub(crate) fn stored(&self, id: SlotId) -> (&SharedMem, usize, usize) {
-        (self.memory.memory(), self.at(id), self.payload(id))
+        (&self.memory, self.at(id), self.payload(id))
     }
 
     /// Where the engine finds a sealed packet, and its bytes with the PBC.
     pub(crate) fn fragment(&self, id: SlotId) -> (Iova, u32) {
-        (self.memory.iova(self.at(id)), PAYLOAD as u32 + self.states[id.0 as usize].payload)
+        (self.start.plus(self.at(id) as u64), PAYLOAD as u32 + self.states[id.0 as usize].payload)
     }
 
     /// Whether the packet waits to be written to the adapter.

@@ -140,8 +140,9 @@ impl<B: PciFunction> Endpoint<B> {
         let rx = u8::try_from(recv.number().0).map_err(|_| OpenError::RcvCtxt(recv.number()))?;
         let address = Address { lid: hfi.lid(), rx };
         let pio = PioSender::new(hfi.send_context(Blocks(config.pio_blocks))?);
-        let sdma = SdmaQueue::new(hfi.sdma_engine(config.sdma_entries)?);
-        let slots = Slots::new(bus, config.slots, MAX_PAYLOAD + 64)?;
+        let mut engine = hfi.sdma_engine(config.sdma_entries)?;
+        let slots = Slots::new(&mut engine, config.slots, MAX_PAYLOAD + 64)?;
+        let sdma = SdmaQueue::new(engine);
         let reliability = Reliability::new(
             opx_reliability::Config {
                 first_packet_alone: config.reliability.first_packet_alone
