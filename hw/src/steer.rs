@@ -114,6 +114,25 @@ fn set_places<B: PciFunction>(regs: &Regs<B>, map: &mut [u8], first: u32, contex
     }
 }
 
+impl<B: PciFunction> Inner<B> {
+    /// A receive context is dropped: no queue pair and no bypass packets are led to its number, which others get.
+    pub(crate) fn lead_nothing_to(&self, context: RcvCtxt) -> Result<(), Gone> {
+        use csr::RCV_BYPASS::BYPASS_CONTEXT;
+        let Ok(number) = u8::try_from(context.0) else { return Ok(()) };
+        let mut steer = lock(&self.steer);
+        for place in 0..steer.queue_pairs.len() {
+            if let Some(entry) = steer.queue_pairs.get_mut(place).filter(|entry| **entry == number) {
+                *entry = 0;
+                write_place(&self.regs, &csr::RCV_QP_MAP_TABLE, &steer.queue_pairs, place);
+            }
+        }
+        if BYPASS_CONTEXT.get(self.regs.read(&csr::RCV_BYPASS)?) == u64::from(number) {
+            self.regs.modify(&csr::RCV_BYPASS, |v| BYPASS_CONTEXT.set(v, 0))?;
+        }
+        Ok(())
+    }
+}
+
 impl<B: PciFunction> Hfi<B> {
     fn byte(&self, context: RcvCtxt) -> Result<u8, ContextError> {
         let count = self.info().sizes.recv_contexts;
@@ -184,7 +203,8 @@ impl<B: PciFunction> Hfi<B> {
     }
 
     /// Leads InfiniBand packets to `context` by their destination queue pair: bits 8:1 of it count, so that 256 groups can be
-    /// told apart (`chip.c:init_qpmap_table`). `None` gives them back to the control context, which drops them.
+    /// told apart (`chip.c:init_qpmap_table`). `None` gives them back to the control context, which drops them; so does dropping
+    /// the context.
     ///
     /// # Errors
     /// When there is no such context.
@@ -199,7 +219,8 @@ impl<B: PciFunction> Hfi<B> {
         Ok(())
     }
 
-    /// Leads bypass packets that no rule takes to `context`; `None` gives them back to the control context, which drops them.
+    /// Leads bypass packets that no rule takes to `context`; `None` gives them back to the control context, which drops
+    /// them; so does dropping the context.
     ///
     /// # Errors
     /// When there is no such context, or the adapter is gone.

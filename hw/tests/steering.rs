@@ -212,3 +212,17 @@ fn a_job_key_doesnt_keep_out_what_has_none() {
     assert_eq!(ends.bench.adapter.counts().dropped(DropReason::JobKey), 1);
     assert!(receive(&mut ends.recv[0]).is_none());
 }
+
+/// Its number is somebody else's next, who didn't ask for them.
+#[test]
+fn a_context_that_is_dropped_has_nothing_led_to_it() {
+    let mut ends = Ends::new(1);
+    let number = ends.recv[0].number();
+    ends.hfi.bypass_to(Some(number)).unwrap();
+    ends.hfi.map_queue_pair(6, Some(number)).unwrap();
+    let bus = ends.hfi.bus().clone();
+    assert_eq!(bus.read64(csr::RCV_QP_MAP_TABLE.at(0)), u64::from(number.0) << 24);
+    ends.recv.clear();
+    assert_eq!(bus.read64(csr::RCV_QP_MAP_TABLE.at(0)), 0);
+    assert_eq!(csr::RCV_BYPASS::BYPASS_CONTEXT.get(bus.read64(csr::RCV_BYPASS.off())), 0);
+}

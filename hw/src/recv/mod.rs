@@ -478,6 +478,8 @@ impl<B: PciFunction> Drop for RecvContext<B> {
         }
         self.expected.close();
         self.flows.close();
+        // An adapter that is gone leads nothing anywhere.
+        let _ = inner.lead_nothing_to(self.number);
         if disabled.is_ok() {
             // Makes sure that all of it arrived before the memory goes.
             let _ = regs.read_at(&csr::RCV_CTXT_CTRL, n);
