@@ -198,6 +198,14 @@ impl<B: PciFunction> Inner<B> {
         self.regs.write_at(&csr::CCE_INT_CLEAR, source.word(), source.bit());
     }
 
+    /// The same; the clear has arrived when this returns (`chip.c:clear_recv_intr`): what comes after a look at memory that
+    /// follows raises the interrupt again.
+    pub(crate) fn clear_source_now(&self, source: Source) -> Result<(), Gone> {
+        self.clear_source(source);
+        self.regs.read_any(&csr::CCE_INT_CLEAR, source.word())?;
+        Ok(())
+    }
+
     /// `chip.c:general_interrupt`.
     pub(crate) fn service_interrupts(&self) -> Result<Serviced, LinkError> {
         let general = lock(&self.mask).general;

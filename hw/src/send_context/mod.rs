@@ -30,6 +30,8 @@ const SOP_DISTANCE: u32 = (chip::TXE_PIO_SIZE / 2) as u32;
 /// The chip needs that after the last packet to return its credits: 350 cclks of 1.242 ns, rounded up
 /// (`hfi.h:PACKET_EGRESS_TIMEOUT`).
 const CREDIT_RETURN_PAUSE: Duration = Duration::from_micros(1);
+/// How long a context's packets may take to leave although some leave now and then. Linux's driver sets no such limit.
+const EGRESS_IN_ALL: Duration = Duration::from_secs(2);
 
 /// A send context. Dropping it disables it and gives its memory back.
 pub struct SendContext<B: PciFunction> {
@@ -74,7 +76,15 @@ impl<B: PciFunction> SendContext<B> {
         }
         context.set_up();
         context.enable()?;
+        context.forget_refusals();
         Ok(context)
+    }
+
+    /// Whoever collects refusals holds the pool's lock from his look at the errors until he has kept them. So once the
+    /// errors are cleared, which enabling does, nothing of a context's past comes in after this.
+    fn forget_refusals(&self) {
+        let _pool = lock(&self.inner.pool);
+        self.inner.refusals.forget(self.number);
     }
 
     fn index(&self) -> u32 {
@@ -166,13 +176,13 @@ impl<B: PciFunction> SendContext<B> {
     }
 
     /// Waits until the context has nothing left on the way out or is halted: `pio.c:sc_wait_for_packet_egress`. The
-    /// limit begins anew when packets leave.
+    /// limit begins anew when packets leave, up to [`EGRESS_IN_ALL`]: a slow wire doesn't hold the owner up for ever.
     fn wait_for_egress(&self) -> Result<bool, Gone> {
         use csr::SEND_EGRESS_CTXT_STATUS as egress;
         let (regs, n) = (&self.inner.regs, self.index());
         let mut before = 0;
-        // Occupancy has 14 bits, so this ends.
-        for _ in 0..=egress::CTXT_EGRESS_PACKET_OCCUPANCY.mask() {
+        let start = regs.bus().now();
+        while regs.bus().now().since(start) < EGRESS_IN_ALL {
             let looked = regs.wait(&csr::SEND_EGRESS_CTXT_STATUS, n, limit::EGRESS, "no packets", |value| {
                 let occupancy = egress::CTXT_EGRESS_PACKET_OCCUPANCY.get(value);
                 let changed = before != 0 && occupancy != before;
@@ -190,6 +200,7 @@ impl<B: PciFunction> SendContext<B> {
                 Ok(_) => {}
             }
         }
+        log::warn!("{}: packets still leave send context {n} after {EGRESS_IN_ALL:?}", self.inner.info.name);
         Ok(false)
     }
 
@@ -309,14 +320,14 @@ impl<B: PciFunction> SendContext<B> {
     /// between look and sleep has raised the interrupt, so that the sleep ends at once.
     ///
     /// # Errors
-    /// When it was set up without interrupts.
+    /// When it was set up without interrupts, or the adapter is gone.
     pub fn arm_credit_interrupt(&self) -> Result<(), ContextError> {
         if self.vector.is_none() {
             let (adapter, parameter, rule) =
                 (self.inner.adapter(), "interrupts of a send context", "on to sleep on it");
             return Err(ContextError::BadParameter { adapter, parameter, value: 0, rule });
         }
-        self.inner.clear_source(self.source());
+        self.inner.clear_source_now(self.source())?;
         self.write_credit_control(Blocks(1), true);
         self.force_credit_return();
         Ok(())
@@ -331,8 +342,9 @@ impl<B: PciFunction> SendContext<B> {
             return Ok(false);
         };
         let raised = self.inner.regs.bus().wait_irq(irq, limit)?;
-        // Before the caller looks: what is returned after its look then raises the interrupt again.
-        self.inner.clear_source(self.source());
+        // Before the caller looks: what is returned after its look then raises the interrupt again. An adapter that is gone
+        // shows at the next register.
+        let _ = self.inner.clear_source_now(self.source());
         Ok(raised)
     }
 
@@ -388,8 +400,9 @@ impl<B: PciFunction> SendContext<B> {
     /// When the chip doesn't enable it.
     pub fn reset(&mut self) -> Result<(), ContextError> {
         self.disable()?;
-        self.inner.refusals.forget(self.number);
-        self.enable()
+        self.enable()?;
+        self.forget_refusals();
+        Ok(())
     }
 }
 
@@ -403,7 +416,6 @@ impl<B: PciFunction> Drop for SendContext<B> {
         }
         let (regs, n) = (&self.inner.regs, self.index());
         let left = self.disable();
-        self.inner.refusals.forget(self.number);
         for csr in [
             &csr::SEND_CTXT_CTRL,
             &csr::SEND_CTXT_CHECK_ENABLE,
@@ -471,6 +483,23 @@ mod tests {
         drop(context);
         hfi.inner.frozen.end();
         assert_eq!(hfi.pio_room().contexts, 160);
+    }
+
+    /// A collect that came too late for the owner before must not blame the next one, nor one that is restarted.
+    #[test]
+    fn refusals_of_the_past_are_forgotten() {
+        let lab = Lab::new(Pacing::Virtual);
+        let adapter = lab.add(Config { icode: Icode::FunctionalSimulator, ..Config::default() });
+        let hfi = Hfi::open(adapter.bus(), Options::default()).unwrap();
+        let number = hfi.send_context(Blocks(8)).unwrap().number();
+        hfi.inner.refusals.keep(number, 1);
+        let mut context = hfi.send_context(Blocks(8)).unwrap();
+        assert_eq!(context.number(), number);
+        assert!(context.refusals().unwrap().is_empty());
+        hfi.inner.refusals.keep(number, 1);
+        assert!(!context.refusals().unwrap().is_empty());
+        context.reset().unwrap();
+        assert!(context.refusals().unwrap().is_empty());
     }
 
     #[test]

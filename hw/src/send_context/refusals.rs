@@ -31,6 +31,12 @@ impl Refusals {
         EgressRefusals::from_bits_retain(self.cell(ctxt).map_or(0, |kept| kept.load(Ordering::Acquire)))
     }
 
+    pub fn keep(&self, ctxt: SendCtxt, info: u64) {
+        if let Some(kept) = self.cell(ctxt) {
+            kept.fetch_or(info, Ordering::AcqRel);
+        }
+    }
+
     pub fn forget(&self, ctxt: SendCtxt) {
         if let Some(kept) = self.cell(ctxt) {
             kept.store(0, Ordering::Release);
@@ -54,10 +60,8 @@ impl<B: PciFunction> Inner<B> {
         let refusals = EgressRefusals::from_bits_retain(info);
         log::warn!("{}: a packet was refused on egress: {refusals} (source {source:#x})", self.info.name);
         for ctxt in pool.send_taken() {
-            if disallowed.is_set(self.regs.read_at(&csr::SEND_CTXT_ERR_STATUS, ctxt.into())?)
-                && let Some(kept) = self.refusals.cell(SendCtxt(ctxt))
-            {
-                kept.fetch_or(info, Ordering::AcqRel);
+            if disallowed.is_set(self.regs.read_at(&csr::SEND_CTXT_ERR_STATUS, ctxt.into())?) {
+                self.refusals.keep(SendCtxt(ctxt), info);
             }
         }
         Ok(refusals)
