@@ -141,7 +141,9 @@ impl Interrupts {
         }
     }
 
-    /// Software cleared `bits`: their vectors may send again, and do at once when another source of theirs stands.
+    /// Software cleared `bits`: their vectors may send again, and do at once when another source of theirs stands. A source
+    /// whose cause stands, such as an error register that isn't cleared, is there again at once. That it is a level is
+    /// INFERRED: `chip.c:interrupt_clear_down` clears the error registers and doesn't look at CCE_INT_STATUS again.
     fn clear(&mut self, word: usize, bits: u64) {
         let level = self.level.get(word).copied().unwrap_or(0);
         if let Some(status) = self.status.get_mut(word) {

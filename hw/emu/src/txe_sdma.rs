@@ -269,8 +269,8 @@ impl Engine {
     }
 
     /// `chip.c:handle_freeze`, `sdma.c:sdma_unfreeze`: a frozen engine is halted and clean, without an error; after the
-    /// unfreeze it is neither. The head stays readable until the unfreeze: `sdma.c:sdma_sw_clean_up_task` takes it from
-    /// there while the chip is frozen.
+    /// unfreeze it is neither. The head stays readable until the unfreeze, and is 0 from then on. INFERRED:
+    /// `sdma.c:sdma_sw_clean_up_task` takes it from the register in a freeze, and `sdma_hw_start_up` begins at 0 after it.
     pub fn on_freeze_change(&mut self, frozen: bool) {
         if frozen {
             self.forget();
