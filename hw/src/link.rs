@@ -482,17 +482,17 @@ impl<B: PciFunction> Inner<B> {
     fn went_down(&self, link: &mut Link) -> Result<(), LinkError> {
         self.counts.link_downs.fetch_add(1, Ordering::Relaxed);
         self.go_offline(link, 0)?;
-        // Whatever the 8051 says, or doesn't say, of the reason: what was half-sent has to go.
+        // Whatever doesn't work on the way, the reason or the credit manager's reset: what was half-sent has to go.
         let reason = self.read_down_reason(link);
         self.open_port(false)?;
-        init_tx::reset_link_credits(&self.regs)?;
+        let reset = init_tx::reset_link_credits(&self.regs);
         self.freeze_and_unfreeze(Cause::LinkDown)?;
         let reason = reason.unwrap_or_else(|error| {
             log::warn!("{error}");
             DownReason::Other(0)
         });
         self.enter(link, LinkState::Down(reason));
-        Ok(())
+        Ok(reset?)
     }
 
     fn set_pkeys(&self, full_management: bool) -> Result<(), Gone> {

@@ -3,12 +3,15 @@
 mod common;
 
 use common::Bench;
+use opx_bus::dma::DmaUnmap;
 use opx_bus::fault::{Fault, Faulty};
-use opx_bus::{ALL_ONES, PciFunction, poll};
+use opx_bus::{ALL_ONES, DmaBlock, PciFunction, SharedMem, poll};
 use opx_defs::csr::{self, Csr, Field};
-use opx_defs::units::{Blocks, RcvCtxt};
+use opx_defs::units::{Blocks, Iova, RcvCtxt};
 use opx_emu::{ChipFault, EmuBus, Icode};
 use opx_hw::{ContextError, DownReason, Hfi, LinkError, LinkMode, LinkState, OpenError, RecvConfig};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 const BOTH: [Icode; 2] = [Icode::Silicon, Icode::FunctionalSimulator];
@@ -90,6 +93,54 @@ fn a_link_goes_down_although_its_reason_cannot_be_read() {
     });
     assert_eq!(down.unwrap(), LinkState::Down(DownReason::Other(0)));
     assert!(send.is_stale() && hfi.freezes() == 1);
+}
+
+/// The same when the credit manager doesn't finish its reset, which is told.
+#[test]
+fn a_link_goes_down_although_its_credits_cannot_be_reset() {
+    let bench = Bench::new(Icode::FunctionalSimulator);
+    let bus = Faulty::new(bench.bus(), Vec::new());
+    let hfi = Hfi::open(bus.clone(), bench.options()).unwrap();
+    hfi.link_up(LinkMode::Loopback).unwrap();
+    while hfi.service_interrupts().unwrap().any {}
+    let send = hfi.send_context(Blocks(64)).unwrap();
+    let mask = csr::SEND_CTRL::CM_RESET.mask();
+    bus.add(Fault::Stuck { offset: csr::SEND_CTRL.off(), mask, value: mask });
+    assert!(bench.adapter.inject(opx_emu::Fault::Chip(ChipFault::LinkSignalLost), 0, 0));
+    let header = common::header(hfi.lid(), hfi.lid(), RcvCtxt(1), hfi.options().job_key, 64);
+    common::send_pio(&send, 0, &common::packet(&header, &[0; 64]));
+    let error = poll::until(&bus, Duration::from_secs(60), || hfi.service_interrupts().err());
+    assert!(error.unwrap().to_string().contains("CM_RESET clear"));
+    assert!(matches!(hfi.link_state(), LinkState::Down(_)));
+    assert!(send.is_stale() && hfi.freezes() == 1);
+}
+
+/// Memory that an engine holds stays mapped when the engine doesn't stop, until the adapter is closed.
+#[test]
+fn memory_outlives_an_engine_that_does_not_stop() {
+    struct Unmaps(AtomicUsize);
+    impl DmaUnmap for Unmaps {
+        fn dma_unmap(&self, _: Iova, _: &SharedMem) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    for stops in [true, false] {
+        let bench = Bench::new(Icode::FunctionalSimulator);
+        let bus = Faulty::new(bench.bus(), Vec::new());
+        let hfi = Hfi::open(bus.clone(), bench.options()).unwrap();
+        hfi.link_up(LinkMode::Loopback).unwrap();
+        let unmaps = Arc::new(Unmaps(AtomicUsize::new(0)));
+        let mut engine = hfi.sdma_engine(64).unwrap();
+        engine.hold(DmaBlock::new(SharedMem::new(4096).unwrap(), Iova(0), Arc::clone(&unmaps) as Arc<dyn DmaUnmap>));
+        if !stops {
+            let (offset, mask) = (csr::SEND_DMA_STATUS.at(0), csr::SEND_DMA_STATUS::ENG_HALTED.mask());
+            bus.add(Fault::Stuck { offset, mask, value: 0 });
+        }
+        drop(engine);
+        assert_eq!(unmaps.0.load(Ordering::Relaxed), usize::from(stops));
+        drop(hfi);
+        assert_eq!(unmaps.0.load(Ordering::Relaxed), 1);
+    }
 }
 
 #[test]
