@@ -149,12 +149,6 @@ struct Open<T> {
     in_ring: usize,
 }
 
-/// Whether a lane's submitter is gone, and all that it did before is seen.
-fn is_deserted<T>(lane: &mut Arc<Lane<T>>) -> bool {
-    // The count alone says nothing of what came before it.
-    Arc::strong_count(lane) == 1 && Arc::get_mut(lane).is_some()
-}
-
 /// A queue that several threads use; its owner calls [`SharedQueue::pump`] now and then.
 #[derive(Debug)]
 pub struct SharedQueue<B: PciFunction, T> {
@@ -219,17 +213,12 @@ impl<B: PciFunction, T> SharedQueue<B, T> {
     fn take(&mut self, at: usize) -> Option<(SharedPacket, T)> {
         let place = self.lanes.get_mut(at)?;
         let open = place.as_mut()?;
-        let mut taken = open.lane.out.pop();
-        if taken.is_none() && open.in_ring == 0 && is_deserted(&mut open.lane) {
-            // It may have handed over its last packet right before it went.
-            taken = open.lane.out.pop();
-            if taken.is_none() {
-                *place = None;
-                return None;
-            }
-        }
+        let taken = open.lane.out.pop();
         if taken.is_some() {
             open.in_ring += 1;
+        } else if open.in_ring == 0 && Arc::strong_count(&open.lane) == 1 {
+            // A submitter that goes takes back what it had handed over.
+            *place = None;
         }
         taken
     }
