@@ -99,7 +99,7 @@ fn good_packets<B: PciFunction>(
             watch.alive();
             busy = true;
         }
-        watch.step(busy)?;
+        watch.step(busy).map_err(|error| stuck(error, &format!("packet {} after a restart", receiver.next), sender))?;
     }
     Ok(())
 }
@@ -126,12 +126,23 @@ fn sleep_for_credits<B: PciFunction>(rig: &Rig<B>, receiver: &mut RawReceiver<B>
             Ok(false) => return Err(Failure::wrong(format!("{name}: no interrupt told of credits within {LIMIT:?}"))),
             Err(error) => return Err(Failure::wrong(error.to_string())),
         }
+        watch.alive();
         while receiver.next < sent {
             let busy = receiver.take()?;
-            watch.step(busy)?;
+            watch
+                .step(busy)
+                .map_err(|error| stuck(error, &format!("packet {} after a sleep", receiver.next), &sender))?;
         }
     }
     Ok(())
+}
+
+/// Says what didn't come, and what the sender knows of it.
+fn stuck<B: PciFunction>(error: Failure, what: &str, sender: &PioSender<B>) -> Failure {
+    match error {
+        Failure::Wrong(why) => Failure::wrong(format!("{why}: {what}; {:?}", sender.counters())),
+        other => other,
+    }
 }
 
 /// Management packets leave by a context for them, and data packets don't.
@@ -154,7 +165,7 @@ fn management<B: PciFunction>(rig: &Rig<B>, data: &Header) -> Result<(), Failure
             }
         }
         sender.check().map_err(|error| Failure::wrong(error.to_string()))?;
-        watch.step(false)?;
+        watch.step(false).map_err(|error| stuck(error, "credits of management packets", &sender))?;
     }
     expect_refusal(rig, &mut sender, data.pbc(rig.config.vl), data, EgressRefusals::VL)
 }
