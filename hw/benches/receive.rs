@@ -3,17 +3,15 @@
 //! `cargo bench -p opx-hw --bench receive`; with `-- --test` only to see that it runs.
 
 use criterion::Criterion;
-use opx_bench::{Cases, Goal, Table};
-use opx_bus::{DmaBlock, PciFunction};
-use opx_defs::units::{BarOff, Dwords};
+use opx_bench::{Cases, Goal, PlainBus, Table};
+use opx_bus::{BlockStore, DmaBlock};
+use opx_defs::units::Dwords;
 use opx_defs::wire::rhf::{RcvType, Rhf};
 use opx_emu::{Config, EmuBus, Icode, Lab, Pacing};
 use opx_hw::recv::{Detect, Received};
 use opx_hw::{Hfi, Options, RecvConfig, RecvContext};
 use std::hint::black_box;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 #[global_allocator]
 static ALLOCATOR: opx_bench::Allocator = opx_bench::ALLOCATOR;
@@ -21,52 +19,10 @@ static ALLOCATOR: opx_bench::Allocator = opx_bench::ALLOCATOR;
 const ENTRIES: usize = 2048;
 const BUFFER: usize = 16384;
 
-/// The emulated adapter's bus until the context is set up; then a register write is a store to plain memory.
-#[derive(Clone)]
-struct PlainBus {
-    inner: EmuBus,
-    plain: Arc<(AtomicBool, Vec<AtomicU64>)>,
-}
-
-impl PlainBus {
-    fn new(inner: EmuBus) -> Self {
-        let registers = (0..inner.bar0_len() / 8).map(|_| AtomicU64::new(0)).collect();
-        Self { inner, plain: Arc::new((AtomicBool::new(false), registers)) }
-    }
-
-    fn detach(&self, detached: bool) {
-        self.plain.0.store(detached, Ordering::Relaxed);
-    }
-}
-
-impl PciFunction for PlainBus {
-    #[inline]
-    fn read64(&self, offset: BarOff) -> u64 {
-        match self.plain.1.get(offset.0 as usize / 8) {
-            Some(register) if self.plain.0.load(Ordering::Relaxed) => register.load(Ordering::Relaxed),
-            _ => self.inner.read64(offset),
-        }
-    }
-
-    #[inline]
-    fn write64(&self, offset: BarOff, value: u64) {
-        match self.plain.1.get(offset.0 as usize / 8) {
-            Some(register) if self.plain.0.load(Ordering::Relaxed) => register.store(value, Ordering::Relaxed),
-            _ => self.inner.write64(offset, value),
-        }
-    }
-
-    fn write_block(&self, offset: BarOff, block: &[u64; 8]) {
-        self.inner.write_block(offset, block);
-    }
-
-    opx_bus::delegate!(inner: name bar0_len config_read config_write dma_alloc irq_enable reset gone now pause relax wait_irq);
-}
-
 /// A context, and somebody who writes packets to its queue as the chip does.
 struct Rig {
-    bus: PlainBus,
-    recv: RecvContext<PlainBus>,
+    bus: PlainBus<EmuBus>,
+    recv: RecvContext<PlainBus<EmuBus>>,
     entry: usize,
     seq: u8,
 }
@@ -74,12 +30,12 @@ struct Rig {
 impl Rig {
     fn new(lab: &Lab, detect: Detect) -> Self {
         let adapter = lab.add(Config { icode: Icode::FunctionalSimulator, ..Config::default() });
-        let bus = PlainBus::new(adapter.bus());
+        let bus = PlainBus::new(adapter.bus(), BlockStore::best()).expect("memory");
         let hfi = Hfi::open(bus.clone(), Options::default()).expect("an emulated adapter opens");
         let config = RecvConfig { detect, eager_buffer_size: BUFFER as u32, ..RecvConfig::default() };
         assert_eq!(config.header_entries as usize, ENTRIES);
         let recv = hfi.recv_context(config).expect("the first context can be had");
-        bus.detach(true);
+        bus.detach();
         Self { bus, recv, entry: 0, seq: Rhf::FIRST_SEQ }
     }
 
@@ -99,7 +55,7 @@ impl Rig {
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        self.bus.detach(false);
+        self.bus.attach();
     }
 }
 
@@ -122,7 +78,7 @@ fn arrivals(count: usize, payload: u32) -> impl FnMut(&mut Rig) {
 }
 
 /// Takes packets as they come and gives each to `with`.
-fn packets(count: usize, with: impl Fn(&RecvContext<PlainBus>, &Received)) -> impl FnMut(&mut Rig) {
+fn packets(count: usize, with: impl Fn(&RecvContext<PlainBus<EmuBus>>, &Received)) -> impl FnMut(&mut Rig) {
     move |rig| {
         let mut left = count;
         while left > 0 {
@@ -164,10 +120,10 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
             rows.push(($name, $goal));
         };
     }
-    let hand_up = |_: &RecvContext<PlainBus>, received: &Received| {
+    let hand_up = |_: &RecvContext<PlainBus<EmuBus>>, received: &Received| {
         black_box(received);
     };
-    let with_header = |recv: &RecvContext<PlainBus>, received: &Received| {
+    let with_header = |recv: &RecvContext<PlainBus<EmuBus>>, received: &Received| {
         black_box(&recv.header(received));
     };
     row!("an empty poll", Goal::AtMost(12.0), rig(), n => |_| (), empty_polls(n));

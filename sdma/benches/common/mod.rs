@@ -1,13 +1,11 @@
 //! A queue on plain memory: what the driver's own work costs, without a device behind it.
 #![allow(dead_code)]
 
-mod plain;
-
-pub use plain::PlainBus;
-
-use opx_bus::{DmaBlock, PciFunction, SharedMem};
+use opx_bench::PlainBus;
+use opx_bus::{BlockStore, DmaBlock, PciFunction, SharedMem};
 use opx_defs::csr;
 use opx_defs::sdma::HeaderEdit;
+use opx_defs::units::Iova;
 use opx_emu::{Config, EmuBus, Icode, Lab, Pacing};
 use opx_hw::{Hfi, LinkMode, Options};
 use opx_sdma::{Fragment, HeaderEntry, Packet, SdmaQueue};
@@ -36,12 +34,13 @@ impl Bench {
     pub fn new() -> Result<Self, Box<dyn std::error::Error>> {
         let lab = Lab::new(Pacing::Virtual);
         let adapter = lab.add(Config { icode: Icode::FunctionalSimulator, ..Config::default() });
-        let bus = PlainBus::new(adapter.bus())?;
+        let bus = PlainBus::new(adapter.bus(), BlockStore::best())?;
         let hfi = Hfi::open(bus.clone(), Options::default())?;
         hfi.link_up(LinkMode::Loopback)?;
         let memory = hfi.bus().dma_alloc(1 << 16)?;
         let mut queue = SdmaQueue::new(hfi.sdma_engine(RING)?);
-        let host = bus.last_block().ok_or("the ring was allocated")?;
+        let ring = Iova(bus.read64(csr::SEND_DMA_BASE_ADDR.at(0)));
+        let (host, _) = bus.host(ring).ok_or("the ring was allocated")?;
         let entry = queue.open_header()?;
         bus.detach();
         let pieces = (0..4).map(|n| Fragment::raw(memory.iova(n * 8192), 512)).collect();
