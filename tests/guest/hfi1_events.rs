@@ -7,11 +7,14 @@ use opx_tests::guest::{GuestError, Run};
 /// Link bounces in a row.
 const BOUNCES: u32 = 20;
 
-/// The fabric manager asks for a state that the port had when it looked last; if the cable was pulled meanwhile, the driver
-/// refuses and says so (`mad.c:port_states_transition_allowed`).
+/// The fabric manager asks for what suits the state in which it saw the ports last. If the cable was pulled meanwhile, the driver
+/// refuses and says so: a port that is down or starts anew can't be armed or active at once, and one whose neighbour lost its own
+/// order to arm can't become active (`mad.c:port_states_transition_allowed`, `set_port_states`). The manager then sweeps again.
 const TOO_LATE: &[&str] = &[
     "invalid logical state transition PORT_DOWN -> PORT_ARMED",
     "invalid logical state transition PORT_DOWN -> PORT_ACTIVE",
+    "invalid logical state transition PORT_INIT -> PORT_ACTIVE",
+    "SubnSet(OPA_PortInfo) Cannot move to Active with NeighborNormal 0",
 ];
 
 /// The scenario.
