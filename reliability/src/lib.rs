@@ -379,6 +379,13 @@ impl<P, Q> Reliability<P, Q> {
         self.events.pop_front()
     }
 
+    /// Whether [`Reliability::poll_transmit`], [`Reliability::poll_released`] or [`Reliability::poll_event`] may have
+    /// something to give; pings that wait for their time don't count.
+    #[inline]
+    pub fn has_something(&self) -> bool {
+        self.receiver.has_answer() || self.sender.has_something() || !self.events.is_empty()
+    }
+
     /// When to call [`Reliability::on_timeout`] next, if nothing else happens.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.sender.poll_timeout(&self.config).into_iter().chain(self.receiver.poll_timeout()).min()

@@ -118,6 +118,11 @@ impl<Q> Receiver<Q> {
         self.held
     }
 
+    #[inline]
+    pub(crate) fn has_answer(&self) -> bool {
+        !self.answers.is_empty()
+    }
+
     pub(crate) fn next_answer(&mut self) -> Option<(Origin, Ud)> {
         self.answers.pop_front()
     }

@@ -339,6 +339,11 @@ impl<P> Sender<P> {
         Some((peer, psn, self.pool.get(id, psn)?.packet.as_ref()?))
     }
 
+    #[inline]
+    pub(crate) fn has_something(&self) -> bool {
+        !self.released.is_empty() || !self.replays.is_empty() || self.pings_left > 0 && !self.pings.is_empty()
+    }
+
     /// The next ping whose turn has come.
     pub(crate) fn next_ping(&mut self, config: &Config, now: Instant) -> Option<(Origin, Ud)> {
         if now >= self.refill_at {

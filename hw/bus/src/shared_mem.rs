@@ -247,6 +247,19 @@ impl SharedMem {
         Pairs { base: self.inner.base, end: self.inner.len & !15, memory: PhantomData }
     }
 
+    /// Writes 64 bytes at `offset`, a multiple of 8, after all that was written before.
+    ///
+    /// # Panics
+    /// As [`SharedMem::read_u64`].
+    #[inline]
+    pub fn write_block(&self, offset: usize, words: &[u64; 8]) {
+        let cells = self.cells(offset, words.len());
+        fence(Ordering::Release);
+        for (cell, word) in cells.iter().zip(words) {
+            cell.store(word.to_le(), Ordering::Relaxed);
+        }
+    }
+
     /// Copies bytes out.
     ///
     /// # Panics

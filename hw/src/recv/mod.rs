@@ -329,6 +329,12 @@ impl<B: PciFunction> RecvContext<B> {
         Some(Received::new(rhf, flags_at, PacketKind::Eager, Usual::HEADER))
     }
 
+    /// Whether no packet is there to be taken.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.queue.peek().is_none()
+    }
+
     #[inline(never)]
     fn take_unusual(&mut self) -> Option<Received> {
         match self.take(self.queue.next()?) {

@@ -1,8 +1,8 @@
 //! INJECT and EAGER: messages that fit one packet.
 
 use super::{
-    Generation, Header, INJECT_MAX_BYTES, MAX_PAYLOAD_BYTES, Malformed, Opcode, Route, Unencodable, at_most, first,
-    packed, room,
+    Flavour, Generation, Header, INJECT_MAX_BYTES, MAX_PAYLOAD_BYTES, Malformed, Opcode, Route, Unencodable, at_most,
+    first, packed, room,
 };
 
 /// A message of up to 16 bytes, all of it in the header. Source: `fi_opx_hfi1_transport.h:fi_opx_hfi1_tx_inject`.
@@ -48,6 +48,15 @@ impl<'a> Inject<'a> {
             return Err(Malformed::Opcode(header.opcode().byte()));
         };
         header.payload_in(generation, payload)?;
+        Self::of_arrival(generation, header, flavour)
+    }
+
+    /// Reads a packet whose [`Header::arrival`] said that it is an INJECT.
+    ///
+    /// # Errors
+    /// When it says that it has more than 16 bytes.
+    #[inline]
+    pub fn of_arrival(generation: Generation, header: &'a Header, flavour: Flavour) -> Result<Self, Malformed> {
         let len = usize::from(header.small(generation));
         if len > INJECT_MAX_BYTES {
             return Err(Malformed::Field { name: "inject length", value: len as u64 });
@@ -89,12 +98,21 @@ impl<'a> Eager<'a> {
     /// # Errors
     /// When the parts aren't of the lengths they must have, or `out` is too small.
     pub fn encode(&self, route: &Route, out: &mut [u8]) -> Result<(Header, usize), Unencodable> {
+        let header = self.header(route)?;
+        room(out, self.body.len())?.copy_from_slice(self.body);
+        Ok((header, self.body.len()))
+    }
+
+    /// The header; the payload is the body as it is.
+    ///
+    /// # Errors
+    /// When the parts aren't of the lengths they must have.
+    pub fn header(&self, route: &Route) -> Result<Header, Unencodable> {
         at_most("eager tail", self.tail.len(), 7)?;
         at_most("eager body", self.body.len(), MAX_PAYLOAD_BYTES)?;
         if !self.body.len().is_multiple_of(8) {
             return Err(Unencodable::Field { name: "eager body length", value: self.body.len() as u64 });
         }
-        room(out, self.body.len())?.copy_from_slice(self.body);
         let mut header = Header::message(route, Opcode::Eager, self.tag, self.cq_data);
         header.set_small(route.generation, self.tail.len() as u8);
         header.set_word::<4>((self.body.len() as u64 / 8) << 48);
@@ -108,7 +126,7 @@ impl<'a> Eager<'a> {
             header.set_word::<5>(u64::from_le_bytes(start));
         }
         header.set_payload_len(self.body.len());
-        Ok((header, self.body.len()))
+        Ok(header)
     }
 
     /// Reads a packet of G4, see [`Eager::decode_in`].

@@ -26,6 +26,7 @@
 
 mod eager;
 mod generation;
+mod model;
 mod multi_packet;
 mod name;
 mod rendezvous;
@@ -34,6 +35,7 @@ mod ud;
 
 pub use eager::{Eager, Inject};
 pub use generation::{Generation, UnknownGeneration};
+pub use model::{Block, Model};
 pub use multi_packet::{MpFirst, MpNth};
 pub use name::EndpointName;
 pub use rendezvous::{Answer, Immediate, Iov, Padding, RzvCts, RzvData, RzvOp, RzvRts};
@@ -168,12 +170,40 @@ impl Opcode {
     }
 
     /// What a byte in BTH means, in G4.
-    pub const fn from_byte(byte: u8) -> Self {
+    #[inline]
+    pub fn from_byte(byte: u8) -> Self {
         Self::from_byte_in(Generation::G4, byte)
     }
 
     /// What a byte in BTH means.
-    pub const fn from_byte_in(generation: Generation, byte: u8) -> Self {
+    #[inline]
+    pub fn from_byte_in(generation: Generation, byte: u8) -> Self {
+        static MEANINGS: [[Opcode; 256]; 4] = [
+            Opcode::meanings(Generation::G1),
+            Opcode::meanings(Generation::G2),
+            Opcode::meanings(Generation::G3),
+            Opcode::meanings(Generation::G4),
+        ];
+        let generation = match generation {
+            Generation::G1 => 0,
+            Generation::G2 => 1,
+            Generation::G3 => 2,
+            Generation::G4 => 3,
+        };
+        MEANINGS[generation][usize::from(byte)]
+    }
+
+    const fn meanings(generation: Generation) -> [Self; 256] {
+        let mut all = [Self::Other(0); 256];
+        let mut byte = 0;
+        while byte < all.len() {
+            all[byte] = Self::meaning(generation, byte as u8);
+            byte += 1;
+        }
+        all
+    }
+
+    const fn meaning(generation: Generation, byte: u8) -> Self {
         let old = matches!(generation, Generation::G1 | Generation::G2);
         match byte {
             0xc1 => Self::RzvCts,
@@ -342,17 +372,20 @@ impl Header {
     }
 
     /// Header word H`N`, little-endian.
+    #[inline]
     pub fn word<const N: usize>(&self) -> u64 {
         u64::from_le_bytes(*self.word_bytes::<N>())
     }
 
     /// The bytes of header word H`N`.
+    #[inline]
     pub fn word_bytes<const N: usize>(&self) -> &[u8; 8] {
         const { assert!(N < OPX_HEADER_BYTES / 8) };
         &self.0.as_chunks::<8>().0[N]
     }
 
     /// Sets header word H`N`, little-endian.
+    #[inline]
     pub fn set_word<const N: usize>(&mut self, value: u64) {
         const { assert!(N < OPX_HEADER_BYTES / 8) };
         self.0.as_chunks_mut::<8>().0[N] = value.to_le_bytes();
@@ -364,21 +397,25 @@ impl Header {
     }
 
     /// The local route header.
+    #[inline]
     pub fn lrh(&self) -> Lrh {
         Lrh::decode(*self.word_bytes::<0>())
     }
 
     /// What kind of packet this is, in G4.
+    #[inline]
     pub fn opcode(&self) -> Opcode {
         Opcode::from_byte(self.0[8])
     }
 
     /// What kind of packet this is.
+    #[inline]
     pub fn opcode_in(&self, generation: Generation) -> Opcode {
         Opcode::from_byte_in(generation, self.0[8])
     }
 
     /// The LID that the packet left from.
+    #[inline]
     pub fn slid(&self) -> Lid {
         self.lrh().slid
     }
@@ -440,7 +477,23 @@ impl Header {
         self.opcode() == Opcode::RzvData && self.0[16] & 0x80 != 0
     }
 
+    /// Whether the packet may be used before those that were sent before it: data of a rendezvous, which says where it belongs
+    /// (`fi_opx_reliability.c:fi_opx_reliability_rx_exception`), and the answer to an offer, which is about no other packet.
+    #[inline]
+    pub fn is_free_of_order(&self, generation: Generation) -> bool {
+        use rma::DputOp::{Rzv, RzvNonContiguous, RzvTid, RzvTruncated};
+        match self.opcode() {
+            Opcode::RzvData => matches!(rma::Dput::op(generation, self), Ok(Rzv | RzvNonContiguous | RzvTid)),
+            Opcode::RzvCts => {
+                let op = rma::DputOp::from_code(u64::from(self.0[32]));
+                matches!(op, Ok(Rzv | RzvNonContiguous | RzvTid | RzvTruncated))
+            }
+            _ => false,
+        }
+    }
+
     /// Bytes of payload that the LRH speaks of: a multiple of 4, padding included.
+    #[inline]
     pub fn payload_len(&self) -> usize {
         self.lrh().length.0.saturating_sub(BARE_DWORDS) as usize * 4
     }
@@ -460,6 +513,7 @@ impl Header {
     }
 
     /// The field that each kind of packet uses for itself: a byte in G1, 5 bits since.
+    #[inline]
     fn small(&self, generation: Generation) -> u8 {
         if generation == Generation::G1 { self.0[14] } else { self.0[14] >> 3 }
     }
@@ -468,6 +522,7 @@ impl Header {
         self.0[14] = if generation == Generation::G1 { value } else { value << 3 };
     }
 
+    #[inline]
     fn cq_data(&self) -> u32 {
         (self.word::<3>() >> 32) as u32
     }
@@ -485,6 +540,7 @@ impl Header {
     }
 
     /// Tag and completion data of a message.
+    #[inline]
     fn envelope(&self, flavour: Flavour) -> (Option<u64>, Option<u32>) {
         (flavour.tagged.then(|| self.word::<6>()), flavour.cq.then(|| self.cq_data()))
     }
@@ -535,11 +591,45 @@ impl Header {
         Ok(())
     }
 
+    /// What every packet says, once it holds what must hold for every packet.
+    ///
+    /// # Errors
+    /// As [`Header::validate_in`].
+    #[inline]
+    pub fn arrival(&self, generation: Generation) -> Result<Arrival, Malformed> {
+        // Bits of H1 and H2 that are sub-contexts, the plane and the KDETH version in all packets of G4 but data.
+        const SUBCTXT: u64 = 7 << 48;
+        const FIXED: u64 = 3 << 62 | 7 << 32 | 1 << 24;
+        let (opcode, h0, h1, h2) = (self.opcode_in(generation), self.word::<0>(), self.word::<1>(), self.word::<2>());
+        let long_enough = (((h0 >> 32) as u16).swap_bytes() & 0xfff) as u32 >= BARE_DWORDS;
+        let usual = h0 >> 8 & 3 == 2 && long_enough && h1 & SUBCTXT == 0 && h2 & FIXED == KVER;
+        if generation == Generation::G4 && usual && opcode != Opcode::RzvData {
+            let lid = h2 >> 25 & 0x7f | (h2 >> 35 & 0x1f) << 7 | (h2 >> 50 & 0xfff) << 12;
+            let origin = Origin { lid: Lid(lid as u32), rx: (h2 >> 40) as u8 };
+            return Ok(Arrival { opcode, origin, psn: Psn::new(h2 as u32 & Psn::MAX.get()), ack_req: false });
+        }
+        self.validate_in(generation)?;
+        Ok(Arrival { opcode, origin: self.origin_in(generation), psn: self.psn(), ack_req: self.ack_req() })
+    }
+
     /// As [`Header::validate_in`]; gives the part of `payload` that belongs to the packet.
     fn payload_in<'a>(&self, generation: Generation, payload: &'a [u8]) -> Result<&'a [u8], Malformed> {
         self.validate_in(generation)?;
         first(payload, self.payload_len())
     }
+}
+
+/// What every packet says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// What kind it is.
+    pub opcode: Opcode,
+    /// Who sent it.
+    pub origin: Origin,
+    /// Its number, if its kind has one.
+    pub psn: Psn,
+    /// Whether its sender asks for an ACK at once.
+    pub ack_req: bool,
 }
 
 /// One packet, decoded.

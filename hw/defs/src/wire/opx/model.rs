@@ -1,0 +1,133 @@
+//! Packet models: what all packets of one kind from one endpoint have in common, worked out once, so that a send fills in only
+//! what differs. Source of the idea: `fi_opx_hfi1_transport.h`, the "SCB models" of an endpoint.
+
+use super::{Flavour, Generation, Header, INJECT_MAX_BYTES, Opcode, Origin, Route, Unencodable, at_most};
+use crate::units::{Psn, Vl};
+use crate::wire::pbc::Pbc;
+
+/// PBC and header, as 8 words that lie in memory little-endian: what the first block of a PIO packet is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Block(pub [u64; 8]);
+
+impl Block {
+    /// Fills in the sequence number of a packet that isn't RZV_DATA, which has had none.
+    #[inline]
+    pub fn set_psn(&mut self, psn: Psn) {
+        self.0[3] |= u64::from(psn.get());
+    }
+}
+
+/// A model of packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Model {
+    block: Block,
+    /// Where the field begins, in H1, that each kind of packet uses for itself.
+    small_at: u32,
+}
+
+impl Model {
+    /// The model of packets with messages in their header, on `vl`; receiver, PSN and message aren't in it.
+    pub fn inject(route: &Route, vl: Vl) -> Self {
+        Self::new(route, Opcode::Inject(Flavour { tagged: false, cq: false }), vl)
+    }
+
+    fn new(route: &Route, opcode: Opcode, vl: Vl) -> Self {
+        let nowhere = Route { dlid: crate::units::Lid(0), dst_rx: 0, ..*route };
+        let header = Header::new(&nowhere, opcode);
+        let words = header.0.as_chunks::<8>().0;
+        let mut block = [header.pbc(vl).0; 8];
+        for (to, from) in block.iter_mut().skip(1).zip(words) {
+            *to = u64::from_le_bytes(*from);
+        }
+        let small_at: u32 = if route.generation == Generation::G1 { 48 } else { 51 };
+        Self { block: Block(block), small_at }
+    }
+
+    /// The PBC of its packets.
+    pub const fn pbc(&self) -> Pbc {
+        Pbc(self.block.0[0])
+    }
+
+    /// A packet with a message of up to 16 bytes, to be numbered.
+    ///
+    /// # Errors
+    /// When the message is longer.
+    #[inline]
+    pub fn with_message(
+        &self,
+        to: Origin,
+        tag: Option<u64>,
+        cq_data: Option<u32>,
+        message: &[u8],
+    ) -> Result<Block, Unencodable> {
+        let len = message.len();
+        if len > INJECT_MAX_BYTES {
+            at_most("message", len, INJECT_MAX_BYTES)?;
+        }
+        let (low, high) = packed16(message);
+        let flavour = u64::from(Flavour { tagged: tag.is_some(), cq: cq_data.is_some() }.bits());
+        let [pbc, h0, h1, h2, h3, ..] = self.block.0;
+        Ok(Block([
+            pbc,
+            h0 | u64::from((to.lid.0 as u16).swap_bytes()) << 16,
+            h1 | flavour | (len as u64) << self.small_at | u64::from(to.rx) << 56,
+            h2,
+            h3 | u64::from(cq_data.unwrap_or(0)) << 32,
+            low,
+            high,
+            tag.unwrap_or(0),
+        ]))
+    }
+}
+
+/// Up to 16 bytes as two little-endian words, zero beyond; of more bytes, the first and the last 8.
+#[inline]
+fn packed16(bytes: &[u8]) -> (u64, u64) {
+    if let (Some(low), Some(high)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        // What both have is shifted out of the second.
+        let shared = 16usize.saturating_sub(bytes.len()) as u32 * 8;
+        return (u64::from_le_bytes(*low), u64::from_le_bytes(*high).checked_shr(shared).unwrap_or(0));
+    }
+    if let (Some(low), Some(high)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        let (low, high) = (u64::from(u32::from_le_bytes(*low)), u64::from(u32::from_le_bytes(*high)));
+        return (low | high << ((bytes.len() as u32 - 4) * 8), 0);
+    }
+    (bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)), 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Inject;
+    use super::*;
+    use crate::units::{JobKey, Lid, Pkey, Sc, Sl};
+    use proptest::prelude::*;
+
+    #[test]
+    fn packets_of_a_model_are_those_that_are_made_one_by_one() {
+        proptest!(|(
+            generation in prop::sample::select(&Generation::ALL[..]),
+            lids in (0u32..0x10000, 0u32..0x10000), rx in any::<(u8, u8)>(), keys in any::<(u16, u16)>(),
+            sc in 0u8..15, sl in 0u8..32, vl in 0u8..8, psn in 0u32..1 << 24,
+            tag in any::<Option<u64>>(), cq_data in any::<Option<u32>>(), message in prop::collection::vec(any::<u8>(), 0..=17),
+        )| {
+            let route = Route {
+                slid: Lid(lids.0), dlid: Lid(lids.1), primary_lid: Lid(lids.0), src_rx: rx.0, dst_rx: rx.1,
+                sc: Sc(sc), sl: Sl(sl), pkey: Pkey(keys.0), job_key: JobKey(keys.1), qp_prefix: 0x80, generation,
+            };
+            let to = Origin { lid: route.dlid, rx: route.dst_rx };
+            let block = Model::inject(&route, Vl(vl)).with_message(to, tag, cq_data, &message);
+            match (Inject { tag, cq_data, data: &message }).encode(&route) {
+                Err(error) => prop_assert_eq!(block, Err(error)),
+                Ok(mut header) => {
+                    header.set_psn(Psn::new(psn));
+                    let mut block = block.unwrap();
+                    block.set_psn(Psn::new(psn));
+                    prop_assert_eq!(block.0[0], header.pbc(Vl(vl)).0);
+                    for (word, bytes) in block.0[1..].iter().zip(header.0.as_chunks::<8>().0) {
+                        prop_assert_eq!(word.to_le_bytes(), *bytes);
+                    }
+                }
+            }
+        });
+    }
+}
