@@ -1,29 +1,34 @@
 //! What an endpoint tells its owner when an operation ends, with the buffer that the operation had.
 
 use crate::Address;
+use crate::buffer::Buffer;
 
-/// An operation has ended. Each operation that was accepted ends in exactly one completion.
+/// An operation has ended. Each operation that was accepted ends in exactly one completion, but for injected messages and
+/// those that were asked to end silently, which have none unless they fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Completion {
-    /// A message was sent and its receiver has all of it.
+    /// A message was sent, as far as its [`Level`] says.
     Sent {
         /// The context given with the operation.
         context: u64,
         /// The buffer given with the operation.
-        buffer: Vec<u8>,
+        buffer: Buffer,
     },
     /// A message was received.
     Received {
         /// The context given with the operation.
         context: u64,
-        /// The message's tag.
-        tag: u64,
+        /// The message's tag, if it has one.
+        tag: Option<u64>,
+        /// Data that its sender gave for this completion.
+        data: Option<u32>,
         /// Who sent it.
         source: Address,
         /// Bytes of the message, at the start of the buffer.
         len: usize,
         /// The buffer given with the operation.
-        buffer: Vec<u8>,
+        buffer: Buffer,
     },
     /// An operation failed.
     Failed {
@@ -32,8 +37,19 @@ pub enum Completion {
         /// Why.
         error: OperationError,
         /// The buffer given with the operation; what of it was written isn't said.
-        buffer: Vec<u8>,
+        buffer: Buffer,
     },
+}
+
+/// How far a send must have got for its completion (`fi_endpoint(3)`: FI_INJECT_COMPLETE, FI_TRANSMIT_COMPLETE).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Level {
+    /// The buffer can be used again; the message may still be lost with this process.
+    Inject,
+    /// The peer's endpoint has all of it.
+    #[default]
+    Transmit,
 }
 
 /// Why an operation failed.
@@ -54,4 +70,7 @@ pub enum OperationError {
     /// The endpoint was closed first.
     #[error("the endpoint was closed")]
     Closed,
+    /// It was cancelled.
+    #[error("the operation was cancelled")]
+    Cancelled,
 }

@@ -1,7 +1,7 @@
-//! Endpoints that exchange tagged messages over an HFI1 adapter, in the wire format of libfabric's OPX provider.
+//! Endpoints that exchange messages over an HFI1 adapter, in the wire format of libfabric's OPX provider.
 //!
-//! An endpoint owns one receive context, one send context and one SDMA engine. Short messages go as one eager packet,
-//! longer ones by rendezvous; all packets are delivered exactly once and in order by [`opx_reliability`]. Nothing happens
+//! An endpoint owns one receive context, one send context and one SDMA engine. Short messages go as one eager packet, longer
+//! ones as several or by rendezvous; all packets are delivered exactly once and in order by [`opx_reliability`]. Nothing happens
 //! behind the caller's back: [`Endpoint::progress`] does the work.
 //!
 //! ```
@@ -26,13 +26,14 @@
 //!     hfi.bus().relax();
 //! };
 //! let Completion::Received { len, buffer, .. } = received else { panic!() };
-//! assert_eq!(&buffer[..len], b"hello");
+//! assert_eq!(&buffer.into_vec()[..len], b"hello");
 //! # use opx_bus::PciFunction;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 #![forbid(unsafe_code)]
 
 mod address;
+mod buffer;
 mod completion;
 mod config;
 mod endpoint;
@@ -44,9 +45,10 @@ mod slots;
 mod table;
 
 pub use address::Address;
-pub use completion::{Completion, OperationError};
+pub use buffer::{Buffer, SharedRange};
+pub use completion::{Completion, Level, OperationError};
 pub use config::{Config, MAX_PAYLOAD, job_key_of_this_process, job_key_of_user};
 pub use endpoint::{Counters, Endpoint};
 pub use error::{EndpointError, OpenError};
 pub use matching::Pattern;
-pub use operations::{ReceiveError, Rejected, SendError};
+pub use operations::{Outgoing, ReceiveError, Rejected, SendError};

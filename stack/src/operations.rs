@@ -1,14 +1,54 @@
 //! Sends and receives that are under way.
 
+use crate::buffer::Buffer;
+use crate::completion::Level;
 use crate::{Address, Pattern};
+use opx_defs::units::Psn;
 use std::collections::VecDeque;
+
+/// A message to be sent. The shorthands of the endpoint ([`crate::Endpoint::send`], [`crate::Endpoint::tag_send`]) make one
+/// with nothing special; all of it is for [`crate::Endpoint::send_message`].
+///
+/// ```
+/// use opx_stack::{Address, Level, Outgoing};
+/// # use opx_defs::units::Lid;
+/// # let to = Address { lid: Lid(1), rx: 5 };
+/// let message = Outgoing { tag: Some(7), data: Some(99), silent: true, ..Outgoing::new(to, b"hello".to_vec(), 1) };
+/// assert_eq!(message.level, Level::Transmit);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Where to.
+    pub to: Address,
+    /// What a tagged receive looks at; without, the message goes to an untagged one.
+    pub tag: Option<u64>,
+    /// Data for the receiver's completion.
+    pub data: Option<u32>,
+    /// The message.
+    pub buffer: Buffer,
+    /// Comes back with the completion.
+    pub context: u64,
+    /// How far it must have got.
+    pub level: Level,
+    /// No completion unless it fails (FI_SELECTIVE_COMPLETION without FI_COMPLETION). The buffer is dropped then.
+    pub silent: bool,
+}
+
+impl Outgoing {
+    /// An untagged message with nothing special.
+    pub fn new(to: Address, buffer: impl Into<Buffer>, context: u64) -> Self {
+        let buffer = buffer.into();
+        Self { to, tag: None, data: None, buffer, context, level: Level::default(), silent: false }
+    }
+}
 
 /// A message on its way out.
 #[derive(Debug)]
 pub(crate) struct Send {
     pub(crate) context: u64,
     pub(crate) to: Address,
-    pub(crate) buffer: Vec<u8>,
+    pub(crate) buffer: Buffer,
+    pub(crate) silent: bool,
     /// Packets handed to the reliability protocol and not acknowledged yet.
     pub(crate) unacknowledged: u64,
     pub(crate) kind: SendKind,
@@ -19,6 +59,13 @@ pub(crate) struct Send {
 pub(crate) enum SendKind {
     /// One packet that holds it all.
     Eager,
+    /// Several packets, without asking first.
+    MultiPacket {
+        /// PSN of the first, which names the message.
+        uid: Psn,
+        /// Bytes that have gone out.
+        sent: usize,
+    },
     /// The receiver asks for pieces.
     Rendezvous {
         /// Pieces asked for and not sent yet.
@@ -44,40 +91,93 @@ pub(crate) struct Grant {
 }
 
 impl Send {
+    /// A message of which one packet goes out now.
+    pub(crate) fn new(message: Outgoing, kind: SendKind) -> Self {
+        let Outgoing { to, buffer, context, silent, .. } = message;
+        Self { context, to, buffer, silent, unacknowledged: 1, kind }
+    }
+
+    /// Whether it goes in several eager packets.
+    pub(crate) fn is_multi_packet(&self) -> bool {
+        matches!(self.kind, SendKind::MultiPacket { .. })
+    }
+
     /// Whether all of it was sent and acknowledged.
     pub(crate) fn is_done(&self) -> bool {
         let all_sent = match &self.kind {
             SendKind::Eager => true,
+            SendKind::MultiPacket { sent, .. } => *sent == self.buffer.len(),
             SendKind::Rendezvous { grants, ungranted, truncated } => *truncated || grants.is_empty() && *ungranted == 0,
         };
         all_sent && self.unacknowledged == 0
     }
 }
 
-/// A buffer that waits for a message.
+/// A posted receive.
 #[derive(Debug)]
 pub(crate) struct Posted {
     pub(crate) context: u64,
-    pub(crate) buffer: Vec<u8>,
+    pub(crate) buffer: Buffer,
 }
 
-/// A message on its way in by rendezvous.
+/// What is told of a message that comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Envelope {
+    pub(crate) tag: Option<u64>,
+    pub(crate) data: Option<u32>,
+    pub(crate) source: Address,
+}
+
+/// A message that comes in pieces.
 #[derive(Debug)]
 pub(crate) struct Incoming {
-    pub(crate) context: u64,
-    pub(crate) tag: u64,
-    pub(crate) source: Address,
-    pub(crate) buffer: Vec<u8>,
+    /// The receive that it goes to; none has asked for it yet when there is none.
+    pub(crate) posted: Option<Posted>,
+    pub(crate) envelope: Envelope,
+    /// What has come while nobody had asked: `len` bytes then.
+    pub(crate) early: Vec<u8>,
     pub(crate) len: usize,
     /// Bytes that haven't come.
     pub(crate) missing: u64,
+    /// Its name among those of several packets.
+    pub(crate) uid: Option<Psn>,
+}
+
+impl Incoming {
+    /// Takes bytes that belong at `at`: `false` when they don't. What doesn't fit the receive's buffer is dropped.
+    pub(crate) fn take(&mut self, at: u64, bytes: &[u8]) -> bool {
+        let inside = at.checked_add(bytes.len() as u64).is_some_and(|end| end <= self.len as u64);
+        if !inside || bytes.len() as u64 > self.missing {
+            return false;
+        }
+        match &mut self.posted {
+            Some(posted) => posted.buffer.write(at as usize, bytes),
+            None => self.early[at as usize..at as usize + bytes.len()].copy_from_slice(bytes),
+        }
+        self.missing -= bytes.len() as u64;
+        true
+    }
 }
 
 /// A message that came before anybody asked for it.
 #[derive(Debug)]
-pub(crate) enum Unexpected {
+pub(crate) struct Unexpected {
+    pub(crate) data: Option<u32>,
+    pub(crate) what: Kept,
+}
+
+/// How much of it came.
+#[derive(Debug)]
+pub(crate) enum Kept {
     /// All of it.
     Eager(Vec<u8>),
+    /// The first of several packets; more of it comes into the table of incoming messages.
+    MultiPacket {
+        /// Its place there.
+        incoming: crate::table::Handle,
+        /// Bytes of the whole message.
+        len: usize,
+    },
     /// Its offer.
     Offer(Offer),
 }
@@ -87,9 +187,10 @@ impl Unexpected {
     pub(crate) fn footprint(&self) -> usize {
         const BOOKKEEPING: usize = 128;
         BOOKKEEPING
-            + match self {
-                Self::Eager(message) => message.len(),
-                Self::Offer(offer) => offer.immediate.len(),
+            + match &self.what {
+                Kept::Eager(message) => message.len(),
+                Kept::MultiPacket { len, .. } => *len,
+                Kept::Offer(offer) => offer.immediate.len(),
             }
     }
 }
@@ -116,7 +217,7 @@ pub struct Rejected<E> {
     /// Why.
     pub error: E,
     /// The buffer.
-    pub buffer: Vec<u8>,
+    pub buffer: Buffer,
 }
 
 /// Why a send wasn't accepted.

@@ -3,11 +3,12 @@
 //! A slot holds PBC, header and payload one after the other, so that the first send and every replay take exactly the
 //! same bytes, by PIO or as one SDMA descriptor.
 
+use crate::Address;
 use crate::table::Handle;
 use opx_bus::{BusError, PciFunction, SharedMem};
-use opx_defs::units::{Dwords, Iova};
+use opx_defs::units::{Dwords, Iova, Lid};
 use opx_defs::wire::OPX_HEADER_BYTES;
-use opx_defs::wire::opx::Header;
+use opx_defs::wire::opx::{Block, Header};
 use opx_defs::wire::pbc::Pbc;
 use opx_hw::SdmaEngine;
 
@@ -20,8 +21,10 @@ const PAYLOAD: usize = PBC_BYTES + OPX_HEADER_BYTES;
 pub struct SlotId(u32);
 
 /// What the endpoint knows of a slot in use.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct State {
+    /// Where it goes.
+    to: Address,
     /// The send operation that the packet is part of.
     operation: Option<Handle>,
     /// Bytes of payload on the wire.
@@ -56,8 +59,10 @@ impl Slots {
         let block = engine.bus().dma_alloc(size * count)?;
         let (memory, start) = (block.memory().clone(), block.iova(0));
         engine.hold(block);
+        let nobody = Address { lid: Lid(0), rx: 0 };
+        let unused = State { to: nobody, operation: None, payload: 0, in_engine: 0, queued: false, retained: false };
         let free = (0..count as u32).rev().map(SlotId).collect();
-        Ok(Self { memory, start, size, free, states: vec![State::default(); count] })
+        Ok(Self { memory, start, size, free, states: vec![unused; count] })
     }
 
     /// Slots that are free.
@@ -65,16 +70,34 @@ impl Slots {
         self.free.len()
     }
 
-    /// Takes a slot for a packet of the send operation `operation`; it is retained and queued.
-    pub(crate) fn take(&mut self, operation: Option<Handle>) -> Option<SlotId> {
+    /// Takes a slot for a packet; it is retained and queued.
+    #[inline]
+    pub(crate) fn take(&mut self, to: Address) -> Option<SlotId> {
         let id = self.free.pop()?;
-        self.states[id.0 as usize] = State { operation, payload: 0, in_engine: 0, queued: true, retained: true };
+        self.states[id.0 as usize] =
+            State { to, operation: None, payload: 0, in_engine: 0, queued: true, retained: true };
         Some(id)
+    }
+
+    /// The packet is part of a send operation.
+    pub(crate) fn set_operation(&mut self, id: SlotId, operation: Handle) {
+        self.states[id.0 as usize].operation = Some(operation);
+    }
+
+    /// The send operation that a packet is part of.
+    pub(crate) fn operation(&self, id: SlotId) -> Option<Handle> {
+        self.states[id.0 as usize].operation
+    }
+
+    /// Where a packet goes.
+    pub(crate) fn to(&self, id: SlotId) -> Address {
+        self.states[id.0 as usize].to
     }
 
     /// Gives back a slot that was taken and not used.
     pub(crate) fn untake(&mut self, id: SlotId) {
-        self.states[id.0 as usize] = State::default();
+        let state = &mut self.states[id.0 as usize];
+        (state.queued, state.retained) = (false, false);
         self.free.push(id);
     }
 
@@ -96,6 +119,12 @@ impl Slots {
         self.memory.write(self.at(id), &pbc.0.to_le_bytes());
         self.memory.write(self.at(id) + PBC_BYTES, header);
         self.states[id.0 as usize].payload = payload;
+    }
+
+    /// As [`Slots::seal`], for a packet without payload that is one block.
+    #[inline]
+    pub(crate) fn seal_block(&self, id: SlotId, block: &Block) {
+        self.memory.write_block(self.at(id), &block.0);
     }
 
     /// A sealed packet's header.
@@ -128,6 +157,12 @@ impl Slots {
     /// The packet waits to be written to the adapter.
     pub(crate) fn queue(&mut self, id: SlotId) {
         self.states[id.0 as usize].queued = true;
+    }
+
+    /// The packet was written at once by PIO, and waits for its acknowledgement.
+    #[inline]
+    pub(crate) fn sent(&mut self, id: SlotId) {
+        self.states[id.0 as usize].queued = false;
     }
 
     /// The packet was written; by SDMA the engine holds the slot until [`Slots::engine_done`].

@@ -31,6 +31,11 @@ impl<T> Table<T> {
         self.entries.len() - self.free.len()
     }
 
+    /// Whether one more can be added.
+    pub(crate) fn has_room(&self) -> bool {
+        !self.free.is_empty() || self.entries.len() < self.limit
+    }
+
     /// Adds an operation, or gives it back when the table is full.
     pub(crate) fn insert(&mut self, value: T) -> Result<Handle, T> {
         if let Some(index) = self.free.pop() {

@@ -66,7 +66,7 @@ impl Flow {
                 // A long message, asked for piece by piece, completes after short ones that came later.
                 assert!(!std::mem::replace(&mut arrived[context as usize], true), "message {context} comes once");
                 assert_eq!(len, length(context as u32));
-                assert!(buffer[..len] == data(context, len), "message {context} is whole");
+                assert!(buffer.bytes()[..len] == data(context, len), "message {context} is whole");
                 flow.received += 1;
             }
             while let Some(completion) = a.poll_completion() {

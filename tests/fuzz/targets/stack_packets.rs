@@ -319,7 +319,7 @@ impl Rig {
     fn complete(&mut self, completion: &Completion) {
         let (context, buffer) = match completion {
             Completion::Received { context, len, buffer, .. } => {
-                assert!(buffer[*len..].iter().all(|byte| *byte == UNTOUCHED), "more than {len} bytes were written");
+                assert!(buffer.bytes()[*len..].iter().all(|byte| *byte == UNTOUCHED), "more than {len} bytes were written");
                 (context, buffer)
             }
             Completion::Sent { context, buffer } | Completion::Failed { context, buffer, .. } => (context, buffer),
@@ -367,7 +367,7 @@ impl Rig {
         for completion in at_victim.iter().chain(&at_honest) {
             match completion {
                 Completion::Received { context, len, buffer, .. } => {
-                    assert_eq!(buffer[..*len], message(*context, lens[*context as usize]));
+                    assert_eq!(buffer.bytes()[..*len], message(*context, lens[*context as usize]));
                 }
                 Completion::Sent { .. } => {}
                 Completion::Failed { context, error, .. } => panic!("{context}: {error}"),

@@ -30,11 +30,11 @@ fn exchange<B: PciFunction>(rig: &Rig<B>, config: &Config, lens: &[usize]) -> [E
             while let Some(completion) = end.poll_completion() {
                 match completion {
                     Completion::Received { context, buffer, len, .. } => {
-                        assert_eq!(buffer[..len], content(context as usize, 1 - n), "message {context}");
+                        assert_eq!(buffer.bytes()[..len], content(context as usize, 1 - n), "message {context}");
                         received += 1;
                     }
                     Completion::Sent { .. } => {}
-                    Completion::Failed { error, .. } => panic!("{error}"),
+                    other => panic!("{other:?}"),
                 }
             }
         }

@@ -167,9 +167,10 @@ impl Ends {
                     match completion {
                         Completion::Sent { .. } => ways[end].acknowledged += 1,
                         Completion::Received { context, len, buffer, .. } => {
-                            ways[1 - end].check(trial.seed, first, context, &buffer[..len])?;
+                            ways[1 - end].check(trial.seed, first, context, &buffer.bytes()[..len])?;
                         }
                         Completion::Failed { error, .. } => return Err(Failure::wrong(error.to_string())),
+                        other => return Err(Failure::wrong(format!("nobody asked for {other:?}"))),
                     }
                 }
             }

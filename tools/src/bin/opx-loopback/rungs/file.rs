@@ -63,7 +63,7 @@ impl Outgoing {
             match end.tag_send(to, TAG_CHUNK + self.next, chunk, self.next) {
                 Ok(()) => self.next += 1,
                 Err(no) if matches!(no.error, SendError::Again(_)) => {
-                    self.waiting = Some(no.buffer);
+                    self.waiting = Some(no.buffer.into_vec());
                     break;
                 }
                 Err(no) => return Err(Failure::wrong(no.error.to_string())),
@@ -183,15 +183,15 @@ fn sent(outgoing: &mut Outgoing, completion: Completion) -> Result<(), Failure> 
             Ok(())
         }
         Completion::Failed { error, .. } => Err(Failure::wrong(error.to_string())),
-        Completion::Received { .. } => Err(Failure::wrong("the sending end received a message")),
+        _ => Err(Failure::wrong("the sending end received a message")),
     }
 }
 
 fn received(arriving: &mut Arriving, completion: Completion) -> Result<(), Failure> {
     match completion {
-        Completion::Received { context, len, buffer, .. } => arriving.take(context, len, buffer),
+        Completion::Received { context, len, buffer, .. } => arriving.take(context, len, buffer.into_vec()),
         Completion::Failed { error, .. } => Err(Failure::wrong(error.to_string())),
-        Completion::Sent { .. } => Err(Failure::wrong("the receiving end sent a message")),
+        _ => Err(Failure::wrong("the receiving end sent a message")),
     }
 }
 

@@ -81,15 +81,16 @@ fn exchange<B: PciFunction>(rig: &Rig<B>, faults: PacketFaults, count: u32, len:
                         }
                         sending.send_done += 1;
                     }
-                    Completion::Received { context, tag, len: got, buffer, source } => {
+                    Completion::Received { context, tag, len: got, buffer, source, .. } => {
                         let from = if end == 0 { pair.b.address() } else { pair.a.address() };
                         let n = context as u32 * 2 + 1 - end as u32;
-                        if source != from || tag != u64::from(context as u32) % TAGS || got != len(n) {
+                        if source != from || tag != Some(context % TAGS) || got != len(n) {
                             return Err(Failure::wrong(format!(
-                                "message {n} arrived from {source} with tag {tag} and {got} bytes"
+                                "message {n} arrived from {source} with tag {tag:?} and {got} bytes"
                             )));
                         }
-                        if let Some(at) = data::first_difference(rig.seed ^ u64::from(n) << 32, &buffer[..got]) {
+                        if let Some(at) = data::first_difference(rig.seed ^ u64::from(n) << 32, &buffer.bytes()[..got])
+                        {
                             return Err(Failure::wrong(format!(
                                 "message {n} of {got} bytes differs from byte {at} on"
                             )));
@@ -99,6 +100,7 @@ fn exchange<B: PciFunction>(rig: &Rig<B>, faults: PacketFaults, count: u32, len:
                         tally.bytes += got as u64;
                     }
                     Completion::Failed { error, .. } => return Err(Failure::wrong(error.to_string())),
+                    other => return Err(Failure::wrong(format!("nobody asked for {other:?}"))),
                 }
             }
         }

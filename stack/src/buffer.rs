@@ -1,0 +1,282 @@
+//! The memory of an operation: it moves into the operation and comes back with the completion.
+//!
+//! Whoever owns a buffer can free and touch it, so nobody else can while an operation has it; a request that is forgotten keeps
+//! its memory. Memory that the application wants to look at meanwhile, or that a device reaches by itself, is [`SharedMem`],
+//! which has no references into it.
+
+use opx_bus::SharedMem;
+use std::borrow::Cow;
+
+/// Bytes that an operation sends, or receives into.
+///
+/// ```
+/// use opx_stack::Buffer;
+/// let buffer: Buffer = ["hello, ", "world"].map(|part| Buffer::from(part.as_bytes().to_vec())).into_iter().collect();
+/// assert_eq!(buffer.len(), 12);
+/// assert_eq!(buffer.into_vec(), b"hello, world");
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Buffer {
+    /// Bytes of the process' own.
+    Bytes(Vec<u8>),
+    /// Memory that others may touch at any time.
+    Shared(SharedRange),
+    /// Several buffers one after the other.
+    Vector(Vec<Buffer>),
+}
+
+/// A part of shared memory.
+#[derive(Debug, Clone)]
+pub struct SharedRange {
+    memory: SharedMem,
+    start: usize,
+    len: usize,
+}
+
+impl SharedRange {
+    /// `len` bytes of `memory` from `start` on; `None` when they aren't inside.
+    pub fn new(memory: SharedMem, start: usize, len: usize) -> Option<Self> {
+        let inside = start.checked_add(len).is_some_and(|end| end <= memory.len());
+        inside.then_some(Self { memory, start, len })
+    }
+
+    /// The memory.
+    pub fn memory(&self) -> &SharedMem {
+        &self.memory
+    }
+
+    /// Where it begins in the memory, in bytes.
+    pub fn start(&self) -> usize {
+        self.start
+    }
+
+    /// Bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+impl From<SharedMem> for SharedRange {
+    fn from(memory: SharedMem) -> Self {
+        let len = memory.len();
+        Self { memory, start: 0, len }
+    }
+}
+
+impl Buffer {
+    /// Bytes.
+    #[inline]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Shared(range) => range.len,
+            Self::Vector(parts) => parts.iter().map(Self::len).sum(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Its bytes; copied unless they are the process' own.
+    pub fn bytes(&self) -> Cow<'_, [u8]> {
+        match self {
+            Self::Bytes(bytes) => Cow::Borrowed(bytes),
+            other => Cow::Owned(other.clone().into_vec()),
+        }
+    }
+
+    /// Its bytes, copied unless they are the process' own already.
+    pub fn into_vec(self) -> Vec<u8> {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            other => {
+                let mut bytes = vec![0; other.len()];
+                other.read(0, &mut bytes);
+                bytes
+            }
+        }
+    }
+
+    /// Copies bytes from `at` on; of those beyond its end, none.
+    pub fn read(&self, at: usize, to: &mut [u8]) {
+        match self {
+            Self::Bytes(bytes) => {
+                let from = bytes.get(at..).unwrap_or_default();
+                let len = from.len().min(to.len());
+                to[..len].copy_from_slice(&from[..len]);
+            }
+            Self::Shared(range) => {
+                let len = range.len.saturating_sub(at).min(to.len());
+                if len > 0 {
+                    range.memory.read(range.start + at, &mut to[..len]);
+                }
+            }
+            Self::Vector(parts) => {
+                let (mut skip, mut to) = (at, to);
+                for part in parts {
+                    let len = part.len().saturating_sub(skip).min(to.len());
+                    let (now, later) = std::mem::take(&mut to).split_at_mut(len);
+                    part.read(skip, now);
+                    skip = skip.saturating_sub(part.len());
+                    to = later;
+                }
+            }
+        }
+    }
+
+    /// Overwrites bytes from `at` on; of those beyond its end, none.
+    #[inline]
+    pub fn write(&mut self, at: usize, from: &[u8]) {
+        match self {
+            Self::Bytes(bytes) => {
+                let to = bytes.get_mut(at..).unwrap_or_default();
+                let len = to.len().min(from.len());
+                to[..len].copy_from_slice(&from[..len]);
+            }
+            other => other.write_elsewhere(at, from),
+        }
+    }
+
+    #[cold]
+    fn write_elsewhere(&mut self, at: usize, from: &[u8]) {
+        match self {
+            Self::Bytes(_) => {}
+            Self::Shared(range) => {
+                let len = range.len.saturating_sub(at).min(from.len());
+                if len > 0 {
+                    range.memory.write(range.start + at, &from[..len]);
+                }
+            }
+            Self::Vector(parts) => {
+                let (mut skip, mut from) = (at, from);
+                for part in parts {
+                    let len = part.len().saturating_sub(skip).min(from.len());
+                    part.write(skip, &from[..len]);
+                    skip = skip.saturating_sub(part.len());
+                    from = &from[len..];
+                }
+            }
+        }
+    }
+
+    /// `len` bytes from `at` on as they lie in memory; those that don't lie there in one piece are gathered in `scratch`.
+    #[inline]
+    pub(crate) fn gather<'a>(&'a self, at: usize, len: usize, scratch: &'a mut Vec<u8>) -> &'a [u8] {
+        if let Self::Bytes(bytes) = self {
+            return bytes.get(at..at.saturating_add(len)).unwrap_or_default();
+        }
+        scratch.clear();
+        scratch.resize(len, 0);
+        self.read(at, scratch);
+        scratch
+    }
+}
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Self::Bytes(Vec::new())
+    }
+}
+
+impl From<Vec<u8>> for Buffer {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl From<SharedMem> for Buffer {
+    fn from(memory: SharedMem) -> Self {
+        Self::Shared(memory.into())
+    }
+}
+
+impl From<SharedRange> for Buffer {
+    fn from(range: SharedRange) -> Self {
+        Self::Shared(range)
+    }
+}
+
+/// The buffers one after the other.
+impl FromIterator<Buffer> for Buffer {
+    fn from_iter<I: IntoIterator<Item = Buffer>>(parts: I) -> Self {
+        Self::Vector(parts.into_iter().collect())
+    }
+}
+
+/// Buffers are equal when their bytes are.
+impl PartialEq for Buffer {
+    fn eq(&self, other: &Self) -> bool {
+        self.len() == other.len() && self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for Buffer {}
+
+impl PartialEq<Vec<u8>> for Buffer {
+    fn eq(&self, other: &Vec<u8>) -> bool {
+        self.bytes() == other.as_slice()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A buffer of each kind with the same bytes.
+    fn kinds(bytes: &[u8], cut: usize) -> [Buffer; 3] {
+        let memory = SharedMem::new(bytes.len() + 40).unwrap();
+        memory.write(17, bytes);
+        let shared = SharedRange::new(memory, 17, bytes.len()).unwrap();
+        let (head, tail) = bytes.split_at(cut.min(bytes.len()));
+        let parts = vec![head.to_vec().into(), Buffer::default(), SharedMemOf(tail).into()];
+        [bytes.to_vec().into(), shared.into(), Buffer::Vector(parts)]
+    }
+
+    struct SharedMemOf<'a>(&'a [u8]);
+
+    impl From<SharedMemOf<'_>> for Buffer {
+        fn from(bytes: SharedMemOf<'_>) -> Self {
+            let memory = SharedMem::new(bytes.0.len().max(1)).unwrap();
+            memory.write(0, bytes.0);
+            SharedRange::new(memory, 0, bytes.0.len()).unwrap().into()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn all_kinds_read_and_write_alike(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+            cut in 0usize..220, at in 0usize..220, new in proptest::collection::vec(any::<u8>(), 0..220),
+        ) {
+            let mut expected = bytes.clone();
+            for (to, from) in expected.iter_mut().skip(at).zip(&new) {
+                *to = *from;
+            }
+            for mut buffer in kinds(&bytes, cut) {
+                prop_assert_eq!(&buffer, &bytes);
+                buffer.write(at, &new);
+                prop_assert_eq!(&buffer, &expected);
+                let mut scratch = Vec::new();
+                let len = expected.len().saturating_sub(at).min(50);
+                prop_assert_eq!(buffer.gather(at.min(expected.len()), len, &mut scratch), &expected[at.min(expected.len())..][..len]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_range_beyond_its_memory_is_none() {
+        let memory = SharedMem::new(4096).unwrap();
+        assert!(SharedRange::new(memory.clone(), 4096, 0).is_some());
+        assert!(SharedRange::new(memory.clone(), 4000, 97).is_none());
+        assert!(SharedRange::new(memory, usize::MAX, 2).is_none());
+    }
+}

@@ -1,0 +1,224 @@
+//! The way in: packets from the header queue, through the reliability protocol, to the operations they belong to.
+
+use super::{Endpoint, Held, lid16};
+use crate::Address;
+use crate::completion::{Completion, OperationError};
+use crate::operations::{Envelope, Incoming, Kept, Matcher, Posted, Unexpected};
+use crate::table::Handle;
+use opx_bus::PciFunction;
+use opx_defs::time::Instant;
+use opx_defs::wire::opx::{Header, Inject, Opcode, Packet, Ud};
+use opx_hw::recv::PacketKind;
+use opx_reliability::{Arrival, Verdict};
+
+/// Packets taken from the header queue in one call, so that sending gets its turn.
+const BATCH: usize = 64;
+
+impl<B: PciFunction> Endpoint<B> {
+    /// Takes packets from the header queue; `true` when there was one.
+    pub(super) fn take_arrivals(&mut self, now: Instant) -> bool {
+        let mut taken = 0;
+        while taken < BATCH {
+            let Some(received) = self.recv.poll() else { break };
+            taken += 1;
+            self.counters.packets_in += 1;
+            let header = Header(self.recv.header(&received));
+            let right = received.errors() == 0 && received.kind() == PacketKind::Eager;
+            if right && received.payload_len() == 0 && self.receive_faults.is_off() {
+                self.recv.release();
+                self.take_packet(now, &header, &[]);
+            } else if right && header.payload_len() <= self.scratch.len() {
+                let mut scratch = std::mem::take(&mut self.scratch);
+                let len = self.recv.copy_payload(&received, &mut scratch[..]);
+                self.recv.release();
+                self.with_faults(now, &header, &scratch[..len]);
+                self.scratch = scratch;
+            } else {
+                self.recv.release();
+                self.counters.packets_in_error += 1;
+            }
+        }
+        if taken == 0 && !self.receive_faults.is_off() {
+            // Nothing overtakes any more: what is held back comes late enough now.
+            while let Some((header, payload)) = self.receive_faults.due(true) {
+                self.take_packet(now, &header, &payload);
+                taken += 1;
+            }
+        }
+        taken > 0
+    }
+
+    fn with_faults(&mut self, now: Instant, header: &Header, payload: &[u8]) {
+        if self.receive_faults.is_off() {
+            return self.take_packet(now, header, payload);
+        }
+        for _ in 0..self.receive_faults.deal(header, payload) {
+            self.take_packet(now, header, payload);
+        }
+        self.receive_faults.passed();
+        while let Some((header, payload)) = self.receive_faults.due(false) {
+            self.take_packet(now, &header, &payload);
+        }
+    }
+
+    /// One good packet from the wire.
+    fn take_packet(&mut self, now: Instant, header: &Header, payload: &[u8]) {
+        let generation = self.config.generation;
+        let arrival = header.arrival(generation);
+        // Whoever it says that it is, an answer or a packet of a flow, it has left from there.
+        let Some(arrival) = arrival.ok().filter(|arrival| lid16(arrival.origin.lid) == header.slid()) else {
+            self.counters.malformed += 1;
+            return;
+        };
+        let origin = arrival.origin;
+        if arrival.opcode == Opcode::Ud {
+            match Ud::decode_in(generation, header, payload) {
+                Ok(ud) => self.reliability.on_ud(now, origin, &ud),
+                Err(_) => self.counters.malformed += 1,
+            }
+            return;
+        }
+        // Nothing is kept beyond the limit, even for a receive that waits: by its turn another packet may have taken that.
+        let full = self.unexpected_bytes + payload.len() > self.config.unexpected_bytes;
+        if (full || self.unasked >= self.config.operations) && self.would_be_unexpected(header, payload) {
+            // Not taken at all: its sender will send it again.
+            self.counters.no_room += 1;
+            return;
+        }
+        let spare = &mut self.spare;
+        let hold = || {
+            if full {
+                return None;
+            }
+            let mut copy = spare.pop().unwrap_or_default();
+            copy.clear();
+            copy.extend_from_slice(payload);
+            Some(Held { header: *header, payload: copy })
+        };
+        let early = header.is_free_of_order(generation);
+        let numbered = Arrival { origin, psn: arrival.psn, ack_req: arrival.ack_req, early };
+        match self.reliability.on_data(numbered, hold) {
+            Verdict::Deliver => {
+                self.dispatch(arrival.opcode, header, payload, origin.into());
+                while let Some((origin, held)) = self.reliability.next_in_order() {
+                    self.dispatch(held.header.opcode_in(generation), &held.header, &held.payload, origin.into());
+                    if self.spare.len() < BATCH {
+                        self.spare.push(held.payload);
+                    }
+                }
+            }
+            Verdict::ApplyEarly => self.dispatch(arrival.opcode, header, payload, origin.into()),
+            Verdict::Held | Verdict::Duplicate | Verdict::Dropped(_) => {}
+        }
+    }
+
+    /// Whether a packet would open a message that nobody waits for.
+    #[cold]
+    fn would_be_unexpected(&self, header: &Header, payload: &[u8]) -> bool {
+        let tag = match Packet::decode_in(self.config.generation, header, payload) {
+            Ok(Packet::Inject(message)) => message.tag,
+            Ok(Packet::Eager(message)) => message.tag,
+            Ok(Packet::RzvRts(offer)) => offer.tag,
+            Ok(Packet::MpFirst(first)) => first.tag,
+            _ => return false,
+        };
+        let source = header.origin_in(self.config.generation).into();
+        !self.matcher_of(tag).would_match(tag.unwrap_or(0), source)
+    }
+
+    /// A packet whose turn it is: delivered exactly once and in order.
+    #[inline]
+    fn dispatch(&mut self, opcode: Opcode, header: &Header, payload: &[u8], source: Address) {
+        let generation = self.config.generation;
+        if let Opcode::Inject(flavour) = opcode {
+            match Inject::of_arrival(generation, header, flavour) {
+                Ok(it) => self.message(Envelope { tag: it.tag, data: it.cq_data, source }, it.data, &[]),
+                Err(_) => self.counters.malformed += 1,
+            }
+            return;
+        }
+        self.dispatch_other(header, payload, source);
+    }
+
+    fn dispatch_other(&mut self, header: &Header, payload: &[u8], source: Address) {
+        match Packet::decode_in(self.config.generation, header, payload) {
+            Ok(Packet::Eager(it)) => {
+                self.message(Envelope { tag: it.tag, data: it.cq_data, source }, it.tail, it.body);
+            }
+            Ok(Packet::MpFirst(first)) => self.first_packet(header.psn(), source, &first),
+            Ok(Packet::MpNth(nth)) => self.nth_packet(source, &nth),
+            Ok(Packet::RzvRts(rts)) => self.offered(source, &rts),
+            Ok(Packet::RzvCts(cts)) => self.clear_to_send(source, &cts),
+            Ok(Packet::RzvData(data, bytes)) => self.data(source, Handle(data.target_cookie), data.rbuf, bytes),
+            // Expected receive and RMA aren't built yet; nothing here sends them.
+            Ok(_) | Err(_) => self.counters.malformed += 1,
+        }
+    }
+
+    /// A whole message, in two parts.
+    #[inline]
+    fn message(&mut self, envelope: Envelope, head: &[u8], body: &[u8]) {
+        match self.find_receive(&envelope) {
+            Some(posted) => self.complete_receive(posted, envelope, head, body),
+            None => {
+                let what = Kept::Eager([head, body].concat());
+                self.keep(&envelope, Unexpected { data: envelope.data, what });
+            }
+        }
+    }
+
+    fn matcher_of(&self, tag: Option<u64>) -> &Matcher {
+        if tag.is_some() { &self.tagged } else { &self.untagged }
+    }
+
+    fn matcher_mut(&mut self, tag: Option<u64>) -> &mut Matcher {
+        if tag.is_some() { &mut self.tagged } else { &mut self.untagged }
+    }
+
+    /// The receive that a message goes to.
+    pub(super) fn find_receive(&mut self, envelope: &Envelope) -> Option<Posted> {
+        self.matcher_mut(envelope.tag).arrive(envelope.tag.unwrap_or(0), envelope.source)
+    }
+
+    /// Keeps a message that nobody waits for.
+    pub(super) fn keep(&mut self, envelope: &Envelope, message: Unexpected) {
+        self.counters.unexpected_messages += 1;
+        self.unexpected_bytes += message.footprint();
+        self.matcher_mut(envelope.tag).keep(envelope.tag.unwrap_or(0), envelope.source, message);
+    }
+
+    /// Copies a whole message into its buffer.
+    #[inline]
+    pub(super) fn complete_receive(&mut self, mut posted: Posted, envelope: Envelope, head: &[u8], body: &[u8]) {
+        let (len, room) = (head.len() + body.len(), posted.buffer.len());
+        if len > room {
+            let error = OperationError::Truncated { message: len as u64, buffer: room as u64 };
+            return self.fail(posted.context, error, posted.buffer);
+        }
+        posted.buffer.write(0, head);
+        if !body.is_empty() {
+            posted.buffer.write(head.len(), body);
+        }
+        self.received(posted, envelope, len);
+    }
+
+    /// A message that came in pieces is whole.
+    pub(super) fn finish_receive(&mut self, handle: Handle) {
+        let Some(incoming) = self.take_incoming(handle) else { return };
+        let Incoming { posted: Some(posted), envelope, len, .. } = incoming else { return };
+        let room = posted.buffer.len();
+        if len > room {
+            let error = OperationError::Truncated { message: len as u64, buffer: room as u64 };
+            return self.fail(posted.context, error, posted.buffer);
+        }
+        self.received(posted, envelope, len);
+    }
+
+    #[inline]
+    fn received(&mut self, posted: Posted, envelope: Envelope, len: usize) {
+        let Posted { context, buffer } = posted;
+        let Envelope { tag, data, source } = envelope;
+        self.counters.received_messages += 1;
+        self.completions.push_back(Completion::Received { context, tag, data, source, len, buffer });
+    }
+}

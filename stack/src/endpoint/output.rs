@@ -1,0 +1,219 @@
+//! The way out: packets into slots, slots to the adapter in order, and back when the adapter is done with them.
+
+use super::Endpoint;
+use super::queues::{Progress, Work};
+use crate::Address;
+use crate::error::EndpointError;
+use crate::operations::SendError;
+use crate::slots::{SlotId, Slots};
+use crate::table::Handle;
+use opx_bus::PciFunction;
+use opx_defs::time::Instant;
+use opx_defs::units::Psn;
+use opx_defs::wire::opx::{Header, Origin};
+use opx_pio::PioError;
+use opx_reliability::{Reliability, SendError as Refused};
+use opx_sdma::{Fragment, Outcome, SdmaError};
+
+/// A packet's slot and its number.
+pub(super) type Slot = (SlotId, Psn);
+
+/// Takes a slot and a sequence number for a packet, or neither.
+#[inline]
+pub(super) fn reserve<Q>(
+    slots: &mut Slots,
+    reliability: &mut Reliability<SlotId, Q>,
+    now: Instant,
+    to: Address,
+    payload: usize,
+) -> Result<Slot, SendError> {
+    let slot = slots.take(to).ok_or(SendError::Again(to))?;
+    match reliability.send(now, Origin::from(to), payload as u32, |_| slot) {
+        Ok(psn) => Ok((slot, psn)),
+        Err(refused) => {
+            slots.untake(slot);
+            Err(match refused {
+                Refused::Unreachable { .. } => SendError::Unreachable(to),
+                Refused::TooManyPeers { limit } => SendError::TooManyPeers(limit),
+                Refused::LinkDown => SendError::LinkDown(to),
+                _ => SendError::Again(to),
+            })
+        }
+    }
+}
+
+impl<B: PciFunction> Endpoint<B> {
+    /// Takes a slot and a sequence number for a packet, or neither.
+    #[inline]
+    pub(super) fn reserve(&mut self, to: Address, payload: usize) -> Result<Slot, SendError> {
+        reserve(&mut self.slots, &mut self.reliability, self.hfi.bus().now(), to, payload)
+    }
+
+    /// As [`Endpoint::reserve`], for what waits in line: tells whether it has to wait for its peer or for room.
+    pub(super) fn reserve_work(
+        &mut self,
+        now: Instant,
+        to: Address,
+        operation: Option<Handle>,
+        payload: usize,
+    ) -> Result<Slot, Progress> {
+        match reserve(&mut self.slots, &mut self.reliability, now, to, payload) {
+            Ok(slot) => {
+                if let Some(handle) = operation {
+                    self.slots.set_operation(slot.0, handle);
+                }
+                Ok(slot)
+            }
+            Err(SendError::Again(_)) if self.slots.available() == 0 || self.replays_used_up() => Err(Progress::NoRoom),
+            Err(SendError::Again(_)) => Err(Progress::PeerFull),
+            // Its operations have failed with the peer.
+            Err(_) => Err(Progress::Done),
+        }
+    }
+
+    fn replays_used_up(&self) -> bool {
+        self.reliability.replays_in_use() >= self.config.reliability.replay_pool
+    }
+
+    /// Puts a packet that is no operation's own, with the first `payload` bytes of `scratch`, in line for sending.
+    pub(super) fn post_work(&mut self, now: Instant, to: Address, header: Header, payload: usize) -> Progress {
+        match self.reserve_work(now, to, None, payload) {
+            Ok(slot) => {
+                self.slots.write_payload(slot.0, 0, &self.scratch[..payload]);
+                self.commit(slot, header, payload);
+                Progress::Done
+            }
+            Err(progress) => progress,
+        }
+    }
+
+    /// Finishes a packet whose payload is in its slot, and sends it if nothing is before it.
+    #[inline]
+    pub(super) fn commit(&mut self, (slot, psn): Slot, mut header: Header, payload: usize) {
+        header.set_psn(psn);
+        self.slots.seal(slot, header.pbc(self.config.vl), header.as_bytes(), payload as u32);
+        self.send_sealed(slot, payload);
+    }
+
+    /// Sends a packet that is whole in its slot, or puts it in line.
+    #[inline]
+    pub(super) fn send_sealed(&mut self, slot: SlotId, payload: usize) {
+        // A timer is set for it, and what waits has to be seen to.
+        self.stirred = true;
+        // At once if it can be; else when its turn comes, as everything that isn't as usual.
+        if self.outbox.is_empty()
+            && payload <= self.config.pio_max
+            && self.sdma.pending() == 0
+            && self.hfi.freezes() == self.freezes
+        {
+            let (memory, offset, payload) = self.slots.stored(slot);
+            if self.pio.send_stored(memory, offset, payload).is_ok() {
+                self.slots.sent(slot);
+                return;
+            }
+        }
+        self.outbox.push_back(slot);
+    }
+
+    /// Sends what waits in line.
+    pub(super) fn pump(&mut self, now: Instant) -> bool {
+        let mut busy = false;
+        while let Some((to, work)) = self.queues.next() {
+            let progress = match work {
+                Work::Answer(answer) => self.send_answer(now, to, answer),
+                Work::Transfer(handle) => self.send_transfer(now, to, handle),
+            };
+            self.queues.done(to, progress);
+            match progress {
+                Progress::NoRoom => break,
+                Progress::PeerFull => {}
+                Progress::More | Progress::Done => busy = true,
+            }
+        }
+        busy
+    }
+
+    fn send_transfer(&mut self, now: Instant, to: Address, handle: Handle) -> Progress {
+        match self.sends.get_mut(handle).map(|send| send.is_multi_packet()) {
+            Some(true) => self.send_nth(now, to, handle),
+            Some(false) => self.send_piece(now, to, handle),
+            // It ended meanwhile.
+            None => Progress::Done,
+        }
+    }
+
+    /// Writes packets to the adapter, in order, as far as it has room; takes back what it is done with.
+    pub(super) fn flush(&mut self) -> Result<bool, EndpointError> {
+        let mut busy = false;
+        while let Some((slot, outcome)) = self.sdma.poll() {
+            // Sent or failed is the same to the slot: only an acknowledgement says that the packet arrived.
+            self.slots.engine_done(slot);
+            // Packets that ended because the engine halted don't show that it works.
+            self.sdma_done.0 += u64::from(outcome == Outcome::Sent);
+            busy = true;
+        }
+        // What is written to a chip that has to be recovered from a freeze is lost.
+        while let Some(&slot) = self.outbox.front().filter(|_| self.hfi.freezes() == self.freezes) {
+            if !self.slots.is_retained(slot) {
+                // Acknowledged while it waited to be sent again.
+                self.outbox.pop_front();
+                self.slots.written(slot, false);
+                continue;
+            }
+            let payload = self.slots.payload(slot);
+            // Behind packets that the engine still has, a short one goes by the engine too: it would overtake them, and a
+            // receiver that sees a gap asks for what is only late.
+            let by_engine = payload > self.config.pio_max || self.sdma.pending() > 0;
+            let sent = if by_engine { self.send_by_sdma(slot) } else { self.send_by_pio(slot)? };
+            if !sent {
+                break;
+            }
+            self.outbox.pop_front();
+            busy = true;
+        }
+        self.sdma.doorbell();
+        Ok(busy)
+    }
+
+    fn send_by_sdma(&mut self, slot: SlotId) -> bool {
+        let (iova, len) = self.slots.fragment(slot);
+        match self.sdma.submit(&[Fragment::raw(iova, len)], slot) {
+            Ok(()) => {
+                self.slots.written(slot, true);
+                true
+            }
+            Err((SdmaError::RingFull { .. }, _)) => {
+                // The engine can only make room if it knows of what was queued.
+                self.sdma.doorbell();
+                false
+            }
+            Err((error, _)) => {
+                log::error!("{}: {error}", self.hfi.bus().name());
+                self.slots.written(slot, false);
+                true
+            }
+        }
+    }
+
+    fn send_by_pio(&mut self, slot: SlotId) -> Result<bool, EndpointError> {
+        let (memory, offset, payload) = self.slots.stored(slot);
+        match self.pio.send_stored(memory, offset, payload) {
+            Ok(()) => {
+                self.slots.written(slot, false);
+                Ok(true)
+            }
+            // An adapter that is gone is seen to where that is looked after.
+            Err(PioError::NoCredit { .. } | PioError::Gone { .. }) => Ok(false),
+            // Since this packet's turn began: the next progress recovers all of the endpoint.
+            Err(PioError::Frozen { .. }) => Ok(false),
+            Err(error @ (PioError::TooLong { .. } | PioError::Length { .. })) => {
+                // The engine takes any packet.
+                log::debug!("{}: {error}", self.hfi.bus().name());
+                Ok(self.send_by_sdma(slot))
+            }
+            // All contexts of an adapter whose link went down need a restart, and can't have it before the link is up.
+            Err(_) if !self.hfi.link_state().is_up() => Ok(false),
+            Err(halted) => self.mend_send_context(&halted).map(|_| false),
+        }
+    }
+}

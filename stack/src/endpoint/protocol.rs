@@ -1,0 +1,199 @@
+//! The reliability protocol's turn: timers, replays, acknowledgements, peers given up.
+
+use super::Endpoint;
+use super::rendezvous::Role;
+use crate::Address;
+use crate::completion::{Completion, OperationError};
+use crate::operations::{Incoming, Send, SendKind};
+use crate::table::Handle;
+use opx_bus::PciFunction;
+use opx_defs::time::Instant;
+use opx_defs::wire::opx::{Opcode, UdOp};
+use opx_pio::Head;
+use opx_reliability::{Event, Transmit};
+use std::collections::HashSet;
+
+impl<B: PciFunction> Endpoint<B> {
+    /// Runs the reliability protocol: timers, replays, acknowledgements, peers given up.
+    pub(super) fn run_protocol(&mut self, now: Instant) -> bool {
+        let mut busy = false;
+        if self.reliability.poll_timeout().is_some_and(|timer| now >= timer) {
+            self.reliability.on_timeout(now);
+            busy = true;
+        }
+        while let Some(transmit) = self.reliability.poll_transmit(now) {
+            busy = true;
+            match transmit {
+                Transmit::Replay { packet: &slot, .. } => {
+                    // A packet that hasn't left yet needs no second place in line.
+                    if !self.slots.is_queued(slot) {
+                        self.slots.queue(slot);
+                        self.outbox.push_back(slot);
+                        self.counters.retransmits += 1;
+                        match self.slots.header(slot).opcode_in(self.config.generation) {
+                            Opcode::RzvRts(_) => self.counters.replay_rts += 1,
+                            Opcode::RzvCts => self.counters.replay_cts += 1,
+                            Opcode::RzvData => self.counters.replay_rzv += 1,
+                            _ => {}
+                        }
+                    }
+                }
+                Transmit::Ud { peer, ud } => {
+                    let header = ud.encode(&self.route(peer.into()));
+                    if self.pio.send(&Head::new(header.pbc(self.config.vl), &header), &[]).is_err() {
+                        self.counters.service_dropped += 1;
+                        if ud.op == UdOp::Ping {
+                            self.reliability.ping_lost();
+                        }
+                    }
+                }
+            }
+        }
+        // Before the releases: the packets of a peer that was given up come back as well, and weren't acknowledged.
+        let mut lost = Lost::Nobody;
+        while let Some(event) = self.reliability.poll_event() {
+            busy = true;
+            match event {
+                Event::PeerUnreachable { peer, .. } => {
+                    let peer = Address::from(peer);
+                    log::warn!("{}: {peer} doesn't answer", self.hfi.bus().name());
+                    lost.add(peer);
+                }
+                Event::LinkLost => {
+                    log::error!(
+                        "{}: the link has been down for {:?}: what was being sent fails",
+                        self.hfi.bus().name(),
+                        self.config.reliability.link_down_wait
+                    );
+                    lost = Lost::All;
+                }
+                Event::PeerOutOfStep { peer } => log::warn!(
+                    "{}: {} is out of step: it talked to an earlier owner of this address; start it anew",
+                    self.hfi.bus().name(),
+                    Address::from(peer)
+                ),
+            }
+        }
+        while let Some(slot) = self.reliability.poll_released() {
+            busy = true;
+            let to = self.slots.to(slot);
+            let operation = self.slots.acknowledged(slot);
+            if lost.has(to) {
+                if let Some(handle) = operation {
+                    self.fail_send(handle, OperationError::Unreachable(to));
+                }
+                continue;
+            }
+            self.queues.acknowledged(to);
+            if let Some(handle) = operation
+                && let Some(send) = self.sends.get_mut(handle)
+            {
+                send.unacknowledged = send.unacknowledged.saturating_sub(1);
+                self.finish_send(handle);
+            }
+        }
+        // What has nothing outstanding and waits for its peer fails, too.
+        match lost {
+            Lost::Nobody => {}
+            Lost::Some(peers) => peers.into_iter().for_each(|peer| self.give_up(peer)),
+            Lost::All => self.give_up_all(),
+        }
+        busy
+    }
+
+    /// Completes a send if all of it is done.
+    pub(super) fn finish_send(&mut self, handle: Handle) {
+        if self.sends.get_mut(handle).is_some_and(|send| send.is_done())
+            && let Some(send) = self.take_send(handle)
+            && !send.silent
+        {
+            self.completions.push_back(Completion::Sent { context: send.context, buffer: send.buffer });
+        }
+    }
+
+    pub(super) fn fail_send(&mut self, handle: Handle, error: OperationError) {
+        if let Some(send) = self.take_send(handle) {
+            self.fail(send.context, error, send.buffer);
+        }
+    }
+
+    fn take_send(&mut self, handle: Handle) -> Option<Send> {
+        let send = self.sends.remove(handle)?;
+        if let SendKind::Rendezvous { .. } = send.kind {
+            self.by_peer.remove(&(send.to, Role::Sender, handle.0));
+        }
+        Some(send)
+    }
+
+    pub(super) fn take_incoming(&mut self, handle: Handle) -> Option<Incoming> {
+        let incoming = self.incoming.remove(handle)?;
+        self.by_peer.remove(&(incoming.envelope.source, Role::Receiver, handle.0));
+        Some(incoming)
+    }
+
+    pub(super) fn fail_incoming(&mut self, incoming: Incoming, error: OperationError) {
+        // Without a receive it is an unexpected message, and whoever asks for it is told.
+        if let Some(posted) = incoming.posted {
+            self.fail(posted.context, error, posted.buffer);
+        }
+    }
+
+    /// Fails the operations with a peer that wait for it; those with packets outstanding have failed with their packets.
+    fn give_up(&mut self, peer: Address) {
+        self.queues.forget(peer);
+        let all = (peer, Role::Sender, 0)..=(peer, Role::Receiver, u64::MAX);
+        let waiting: Vec<_> = self.by_peer.range(all).copied().collect();
+        for (peer, role, handle) in waiting {
+            self.give_up_one(peer, role, Handle(handle));
+        }
+    }
+
+    fn give_up_all(&mut self) {
+        self.queues.clear();
+        for (peer, role, handle) in std::mem::take(&mut self.by_peer) {
+            self.give_up_one(peer, role, Handle(handle));
+        }
+    }
+
+    fn give_up_one(&mut self, peer: Address, role: Role, handle: Handle) {
+        let error = OperationError::Unreachable(peer);
+        match role {
+            Role::Sender => self.fail_send(handle, error),
+            Role::Receiver => {
+                if let Some(incoming) = self.take_incoming(handle) {
+                    if let Some(uid) = incoming.uid {
+                        self.assembling.remove(&(peer, uid));
+                    }
+                    self.fail_incoming(incoming, error);
+                }
+            }
+        }
+    }
+}
+
+/// Peers that were given up in one turn.
+enum Lost {
+    Nobody,
+    Some(HashSet<Address>),
+    All,
+}
+
+impl Lost {
+    fn add(&mut self, peer: Address) {
+        match self {
+            Self::Nobody => *self = Self::Some(HashSet::from([peer])),
+            Self::Some(peers) => {
+                peers.insert(peer);
+            }
+            Self::All => {}
+        }
+    }
+
+    fn has(&self, peer: Address) -> bool {
+        match self {
+            Self::Nobody => false,
+            Self::Some(peers) => peers.contains(&peer),
+            Self::All => true,
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What the owner sends: which protocol a message goes by, and its first packet.
+
+use super::Endpoint;
+use super::output::{Slot, reserve};
+use super::queues::Work;
+use super::rendezvous::{self, Role};
+use crate::Address;
+use crate::buffer::Buffer;
+use crate::completion::{Completion, Level};
+use crate::operations::{Outgoing, Rejected, Send, SendError, SendKind};
+use opx_bus::PciFunction;
+use opx_defs::wire::opx::{Eager, MpFirst};
+use std::collections::VecDeque;
+
+impl<B: PciFunction> Endpoint<B> {
+    /// Sends `buffer` as an untagged message. The buffer comes back in the completion, which tells that the receiver's endpoint
+    /// has all of it.
+    ///
+    /// # Errors
+    /// [`SendError::Again`] when there is no room now; the buffer comes back with the error.
+    pub fn send(&mut self, to: Address, buffer: impl Into<Buffer>, context: u64) -> Result<(), Rejected<SendError>> {
+        self.send_message(Outgoing::new(to, buffer, context))
+    }
+
+    /// Sends `buffer` as a message with `tag`.
+    ///
+    /// # Errors
+    /// As [`Endpoint::send`].
+    pub fn tag_send(
+        &mut self,
+        to: Address,
+        tag: u64,
+        buffer: impl Into<Buffer>,
+        context: u64,
+    ) -> Result<(), Rejected<SendError>> {
+        self.send_message(Outgoing { tag: Some(tag), ..Outgoing::new(to, buffer, context) })
+    }
+
+    /// Sends up to 16 bytes; they are copied and there is no completion.
+    ///
+    /// # Errors
+    /// [`SendError::Again`] when there is no room now, [`SendError::TooLong`] for more than 16 bytes.
+    pub fn inject(&mut self, to: Address, data: &[u8]) -> Result<(), SendError> {
+        self.inject_message(to, None, None, data)
+    }
+
+    /// Sends up to 16 bytes with `tag`; they are copied and there is no completion.
+    ///
+    /// # Errors
+    /// As [`Endpoint::inject`].
+    #[inline]
+    pub fn tag_inject(&mut self, to: Address, tag: u64, data: &[u8]) -> Result<(), SendError> {
+        self.inject_message(to, Some(tag), None, data)
+    }
+
+    /// Sends up to 16 bytes with what else a message can carry; they are copied and there is no completion.
+    ///
+    /// # Errors
+    /// As [`Endpoint::inject`].
+    #[inline]
+    pub fn inject_message(
+        &mut self,
+        to: Address,
+        tag: Option<u64>,
+        data: Option<u32>,
+        message: &[u8],
+    ) -> Result<(), SendError> {
+        let packet = self.inject_model.with_message(to.into(), tag, data, message);
+        let Ok(mut block) = packet else { return Err(SendError::TooLong(message.len())) };
+        let slot = self.reserve(to, 0)?;
+        block.set_psn(slot.1);
+        self.slots.seal_block(slot.0, &block);
+        self.send_sealed(slot.0, 0);
+        self.counters.sent_messages += 1;
+        Ok(())
+    }
+
+    /// Sends a message.
+    ///
+    /// # Errors
+    /// As [`Endpoint::send`].
+    pub fn send_message(&mut self, message: Outgoing) -> Result<(), Rejected<SendError>> {
+        let sent = match message.buffer.len() {
+            len if len <= self.eager_max => self.send_eager(message),
+            len if message.tag.is_some() && len <= self.multi_packet_max => self.send_first(message),
+            _ => self.send_offer(message),
+        };
+        self.counters.sent_messages += u64::from(sent.is_ok());
+        sent
+    }
+
+    /// A message in one packet.
+    fn send_eager(&mut self, message: Outgoing) -> Result<(), Rejected<SendError>> {
+        let to = message.to;
+        if !self.sends.has_room() {
+            return Err(Rejected { error: SendError::Again(to), buffer: message.buffer });
+        }
+        let route = self.route(to);
+        let bytes = message.buffer.gather(0, message.buffer.len(), &mut self.gathered);
+        let eager = Eager::of(message.tag, message.data, bytes);
+        let (header, payload) = match eager.header(&route) {
+            Ok(header) => (header, eager.body.len()),
+            Err(_) => return Err(Rejected { error: SendError::TooLong(bytes.len()), buffer: message.buffer }),
+        };
+        let slot = match reserve(&mut self.slots, &mut self.reliability, self.hfi.bus().now(), to, payload) {
+            Ok(slot) => slot,
+            Err(error) => return Err(Rejected { error, buffer: message.buffer }),
+        };
+        self.slots.write_payload(slot.0, 0, eager.body);
+        match (message.level, message.silent) {
+            (Level::Inject, true) => {}
+            (Level::Inject, false) => {
+                self.completions.push_back(Completion::Sent { context: message.context, buffer: message.buffer });
+            }
+            (Level::Transmit, _) => self.follow(slot, message, SendKind::Eager),
+        }
+        self.commit(slot, header, payload);
+        Ok(())
+    }
+
+    /// The first packet of a message of several.
+    fn send_first(&mut self, message: Outgoing) -> Result<(), Rejected<SendError>> {
+        let to = message.to;
+        if !self.sends.has_room() {
+            return Err(Rejected { error: SendError::Again(to), buffer: message.buffer });
+        }
+        let (route, generation, chunk) = (self.route(to), self.config.generation, self.chunk);
+        let len = message.buffer.len();
+        let bytes = message.buffer.gather(0, len, &mut self.gathered);
+        let first = MpFirst::of(generation, message.tag, message.data, bytes, chunk);
+        let sent = first.as_ref().map_or(0, |first| first.head.len() + first.data.len());
+        let Ok((header, payload)) = first.and_then(|first| first.encode(&route, &mut self.scratch[..])) else {
+            return Err(Rejected { error: SendError::TooLong(len), buffer: message.buffer });
+        };
+        let slot = match self.reserve(to, payload) {
+            Ok(slot) => slot,
+            Err(error) => return Err(Rejected { error, buffer: message.buffer }),
+        };
+        self.slots.write_payload(slot.0, 0, &self.scratch[..payload]);
+        self.follow(slot, message, SendKind::MultiPacket { uid: slot.1, sent });
+        if let Some(handle) = self.slots.operation(slot.0) {
+            self.queues.push(to, Work::Transfer(handle));
+        }
+        self.commit(slot, header, payload);
+        Ok(())
+    }
+
+    /// The offer of a message that goes by rendezvous.
+    fn send_offer(&mut self, message: Outgoing) -> Result<(), Rejected<SendError>> {
+        let (to, tag, data) = (message.to, message.tag, message.data);
+        let ungranted = (message.buffer.len() - rendezvous::sent_along(message.buffer.len())) as u64;
+        let kind = SendKind::Rendezvous { grants: VecDeque::new(), ungranted, truncated: false };
+        let handle = match self.sends.insert(Send::new(message, kind)) {
+            Ok(handle) => handle,
+            Err(send) => return Err(Rejected { error: SendError::Again(to), buffer: send.buffer }),
+        };
+        let route = self.route(to);
+        let buffer = self.sends.get_mut(handle).map(|send| &send.buffer);
+        let offer = buffer.and_then(|it| rendezvous::offer(&route, (tag, data), it, handle, &mut self.scratch[..]));
+        let posted = match offer {
+            Some((header, payload)) => self.reserve(to, payload).map(|slot| {
+                self.slots.write_payload(slot.0, 0, &self.scratch[..payload]);
+                self.slots.set_operation(slot.0, handle);
+                self.by_peer.insert((to, Role::Sender, handle.0));
+                self.counters.offers_sent += 1;
+                self.commit(slot, header, payload);
+            }),
+            None => Err(SendError::TooLong(ungranted as usize)),
+        };
+        posted.map_err(|error| {
+            let buffer = self.sends.remove(handle).map(|send| send.buffer).unwrap_or_default();
+            Rejected { error, buffer }
+        })
+    }
+
+    /// Makes the packet in `slot` part of a send operation; there is room for one more.
+    fn follow(&mut self, slot: Slot, message: Outgoing, kind: SendKind) {
+        if let Ok(handle) = self.sends.insert(Send::new(message, kind)) {
+            self.slots.set_operation(slot.0, handle);
+        }
+    }
+}
