@@ -1,10 +1,13 @@
-//! What taking packets costs: instructions by single steps, nanoseconds by criterion, with a header queue of plain memory.
+//! What taking packets and reading the time cost: instructions by single steps, nanoseconds by criterion, with a header queue of
+//! plain memory.
 //!
 //! `cargo bench -p opx-hw --bench receive`; with `-- --test` only to see that it runs.
 
 use criterion::Criterion;
 use opx_bench::{Cases, Goal, PlainBus, Table};
-use opx_bus::{BlockStore, DmaBlock};
+use opx_bus::clock::RealClock;
+use opx_bus::clock_choice::ClockSource;
+use opx_bus::{BlockStore, DmaBlock, PciFunction};
 use opx_defs::units::Dwords;
 use opx_defs::wire::rhf::{RcvType, Rhf};
 use opx_emu::{Config, EmuBus, Icode, Lab, Pacing};
@@ -59,7 +62,7 @@ impl Drop for Rig {
     }
 }
 
-/// Packets, or polls, of a counted piece: the difference between two such numbers is what one takes in a loop.
+/// Packets, polls, or looks at a clock, of a counted piece: the difference between two such numbers is what one takes in a loop.
 const FEW: usize = 16;
 const MANY: usize = 116;
 
@@ -87,6 +90,23 @@ fn packets(count: usize, with: impl Fn(&RecvContext<PlainBus<EmuBus>>, &Received
                 with(&rig.recv, received);
                 left -= 1;
             }
+        }
+    }
+}
+
+fn looks(count: usize) -> impl FnMut(&mut RealClock) {
+    move |clock| {
+        for _ in 0..count {
+            // Each look is as the first one after other work: nothing of the clock is in registers.
+            black_box(black_box(&*clock).now());
+        }
+    }
+}
+
+fn looks_at_simulated_time(count: usize) -> impl FnMut(&mut Rig) {
+    move |rig| {
+        for _ in 0..count {
+            black_box(rig.bus.now());
         }
     }
 }
@@ -131,6 +151,12 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     row!("an entry found, decoded and handed up", Goal::AtMost(50.0), rig(), n => arrivals(n, 1024), packets(n, hand_up));
     row!("the same without payload", Goal::None, rig(), n => arrivals(n, 0), packets(n, hand_up));
     row!("the same with a copy of its header", Goal::None, rig(), n => arrivals(n, 1024), packets(n, with_header));
+    row!("the time, simulated", Goal::AtMost(15.0), rig(), n => |_| (), looks_at_simulated_time(n));
+    // Elsewhere it is the system's clock, which isn't ours to count.
+    let clock = RealClock::default();
+    if clock.source() == ClockSource::Cycles {
+        row!("the time, by the processor's cycle counter", Goal::AtMost(15.0), clock, n => |_| (), looks(n));
+    }
     let counted = cases.count()?;
     let mut table = Table::new("receive");
     let mut dirty = 0;

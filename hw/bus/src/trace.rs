@@ -135,6 +135,7 @@ macro_rules! delegate {
         }
     };
     (@ $inner:ident now) => {
+        #[inline]
         fn now(&self) -> opx_defs::time::Instant {
             self.$inner.now()
         }

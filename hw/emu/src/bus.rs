@@ -129,6 +129,7 @@ impl PciFunction for EmuBus {
         self.adapter.is_removed().then(|| "it was taken out of its slot".to_owned())
     }
 
+    #[inline]
     fn now(&self) -> Instant {
         self.adapter.bench.now()
     }

@@ -152,6 +152,7 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
+    #[inline]
     pub(crate) fn now(&self) -> Instant {
         match &self.clock {
             Clock::Real(clock) => clock.now(),

@@ -285,6 +285,7 @@ impl PciFunction for VfioBus {
         shared.gone.get().cloned()
     }
 
+    #[inline]
     fn now(&self) -> Instant {
         self.shared.clock.now()
     }

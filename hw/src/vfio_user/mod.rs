@@ -402,6 +402,7 @@ impl PciFunction for VfioUserBus {
         self.shared.client.check().map(str::to_owned)
     }
 
+    #[inline]
     fn now(&self) -> Instant {
         self.shared.client.flush();
         self.shared.clock.now()
