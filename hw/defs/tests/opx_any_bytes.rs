@@ -2,8 +2,8 @@
 
 use opx_defs::units::{JobKey, Lid, Pkey, Psn, Sc, Sl, Vl};
 use opx_defs::wire::opx::{
-    Atomic, Dput, DputOp, Eager, FlowKey, Generation, Header, Immediate, Inject, Iov, MpFirst, MpNth, Opcode, Origin,
-    Packet, Padding, RmaCts, RmaOp, RmaRts, Route, RzvRts, RzvTidCts, Ud, UdOp,
+    Atomic, Dput, DputOp, Eager, Fetch, FlowKey, Generation, Header, Immediate, Inject, Iov, MpFirst, MpNth, Opcode,
+    Origin, Packet, Padding, RmaCts, RmaOp, RmaRts, Route, RzvRts, RzvTidCts, Ud, UdOp,
 };
 use proptest::prelude::*;
 use zerocopy::little_endian::U32;
@@ -55,6 +55,11 @@ fn again(generation: Generation, packet: &Packet<'_>, payload: &[u8]) {
             let padding = if data.len() % 8 == 0 { Padding::Qword } else { Padding::Block };
             if p.op == DputOp::RzvTid && data.len() % 8 != 0 {
                 return;
+            }
+            if let Ok(fetch) = Fetch::decode(p, data) {
+                let mut payload = vec![0; data.len()];
+                assert_eq!(fetch.encode(p.atomic, p.name, p.place, &mut payload), Ok(Dput { ack_req: false, ..*p }));
+                assert_eq!(payload, *data);
             }
             (p.encode(&route, padding).unwrap(), padding.pad(data.len()))
         }
@@ -194,6 +199,14 @@ proptest! {
         let data = &out[..usize::from(bytes)];
         let padded = &out[..Padding::Block.pad(data.len())];
         prop_assert_eq!(Packet::decode_in(generation, &header, padded), Ok(Packet::Dput(dput, data)));
+
+        let operand = vec![a as u8; usize::from(bytes) / 3 + 1];
+        let fetch = Fetch { rbuf: a, request: b, operand: &operand, compare: fetch.then_some(&operand) };
+        let dput = fetch.encode(atomic, a, b, &mut out).unwrap();
+        let header = dput.encode(&route, Padding::Qword).unwrap();
+        let Ok(Packet::Dput(read, data)) = Packet::decode_in(generation, &header, &out) else { panic!() };
+        prop_assert_eq!(read, dput);
+        prop_assert_eq!(Fetch::decode(&read, data), Ok(fetch));
     }
 
     #[test]

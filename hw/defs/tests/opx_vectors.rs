@@ -2,9 +2,9 @@
 
 use opx_defs::units::{Dwords, JobKey, Lid, Pkey, Psn, Sc, Sl, Vl};
 use opx_defs::wire::opx::{
-    Answer, Atomic, Dput, DputOp, Eager, EndpointName, FlowKey, Generation, Header, Immediate, Inject, Iov, Malformed,
-    MpFirst, MpNth, Opcode, Origin, Packet, Padding, RmaCts, RmaOp, RmaRts, Route, RzvCts, RzvData, RzvOp, RzvRts,
-    RzvTidCts, Ud, UdOp,
+    Answer, Atomic, Dput, DputOp, Eager, EndpointName, Fetch, FlowKey, Generation, Header, Immediate, Inject, Iov,
+    Malformed, MpFirst, MpNth, Opcode, Origin, Packet, Padding, RmaCts, RmaOp, RmaRts, Route, RzvCts, RzvData, RzvOp,
+    RzvRts, RzvTidCts, Ud, UdOp, Unencodable,
 };
 use std::sync::LazyLock;
 use zerocopy::little_endian::U32;
@@ -195,10 +195,7 @@ fn meaning(generation: Generation, name: &str) -> (Packet<'static>, u32) {
             let (op, iov) = (RmaOp::Get, iov(0x7f11_2233_4400, 0x40, 24));
             (Packet::RmaCts(RmaCts { op, atomic: Atomic::NONE, request: REQUEST, target: KEY, iov }), 0x603)
         }
-        "GETR" => {
-            let atomic = Atomic { datatype: 0xff, op: 0 };
-            (data(DputOp::Get, atomic, REQUEST, 0x7f11_2233_4400, message(64, 88), false), 0x501)
-        }
+        "GETR" => (data(DputOp::Get, Atomic::ANSWER, REQUEST, 0x7f11_2233_4400, message(64, 88), false), 0x501),
         "RRTS" => {
             let iov = iov(0x1000, BUFFER, 100);
             (Packet::RmaRts(RmaRts { cq_data: CQ, atomic: Atomic::NONE, key: KEY, request: REQUEST, iov }), 0x602)
@@ -207,17 +204,15 @@ fn meaning(generation: Generation, name: &str) -> (Packet<'static>, u32) {
             let (op, iov) = (RmaOp::PutCq, iov(0x7f11_2233_4400, BUFFER, 100));
             (Packet::RmaCts(RmaCts { op, atomic: Atomic::NONE, request: REQUEST, target: TARGET, iov }), 0x800)
         }
-        // Behind where the result goes and the request's name.
         "AFET" | "ACAS" => {
-            let mut operands = [0x7f11_2233_4400u64.to_le_bytes(), REQUEST.to_le_bytes()].concat();
-            operands.extend(message(0, 8));
-            if name == "AFET" {
-                (data(DputOp::AtomicFetch, sum, KEY, 0x1000, operands.leak(), false), 0x700)
-            } else {
-                operands.extend(message(64, 72));
-                let atomic = Atomic { datatype: 7, op: 12 };
-                (data(DputOp::AtomicCompareFetch, atomic, KEY, 0x1000, operands.leak(), false), 0x701)
-            }
+            let compare = (name == "ACAS").then(|| message(64, 72));
+            let fetch = Fetch { rbuf: 0x7f11_2233_4400, request: REQUEST, operand: message(0, 8), compare };
+            let atomic = if compare.is_some() { Atomic { datatype: 7, op: 12 } } else { sum };
+            let mut payload = vec![0xee; 48];
+            let dput = fetch.encode(atomic, KEY, 0x1000, &mut payload).unwrap();
+            payload.truncate(usize::from(dput.len));
+            assert_eq!(Fetch::decode(&dput, &payload), Ok(fetch));
+            (Packet::Dput(dput, payload.leak()), if compare.is_some() { 0x701 } else { 0x700 })
         }
         "PING" => (ud(UdOp::Ping, ours, 0x40, 3), 0),
         "ACK" => (ud(UdOp::Ack, theirs, 0x40, 3), 0),
@@ -412,6 +407,35 @@ fn what_does_not_fit_is_refused() {
         let v = vector(Generation::G4, name);
         assert!(matches!(RzvCts::decode(&v.header, &v.payload), Err(Malformed::Unsupported { .. })), "{name}");
     }
+}
+
+#[test]
+fn operands_of_atomics_that_cannot_be_are_refused() {
+    let sum = Atomic { datatype: 7, op: 2 };
+    let fetch = Fetch { rbuf: 1, request: 2, operand: message(0, 8), compare: None };
+    let mut out = vec![0; 10_240];
+    let encode = |fetch: Fetch<'_>, out: &mut [u8]| fetch.encode(sum, KEY, 0, out);
+    let too_short = Unencodable::Buffer { have: 23, need: 24 };
+    assert_eq!(encode(fetch, &mut out[..23]), Err(too_short));
+    assert!(encode(Fetch { operand: &[], ..fetch }, &mut out).is_err());
+    assert!(encode(Fetch { compare: Some(message(0, 7)), ..fetch }, &mut out).is_err());
+    let most = vec![1; 10_240 - 16];
+    assert_eq!(encode(Fetch { operand: &most, ..fetch }, &mut out).unwrap().len, 10_240);
+    let more = Fetch { compare: Some(&most), operand: &most, ..fetch };
+    assert_eq!(
+        encode(more, &mut out),
+        Err(Unencodable::TooLong { what: "atomic operands", have: 2 * 10_240 - 16, limit: 10_240 })
+    );
+
+    let dput = encode(fetch, &mut out).unwrap();
+    assert_eq!(Fetch::decode(&dput, &out[..15]), Err(Malformed::Short { have: 15, need: 16 }));
+    assert_eq!(Fetch::decode(&dput, &out[..16]), Err(Malformed::Short { have: 16, need: 17 }));
+    let compare = Dput { op: DputOp::AtomicCompareFetch, ..dput };
+    let odd = Malformed::Field { name: "operands and values to compare", value: 7 };
+    assert_eq!(Fetch::decode(&compare, &out[..23]), Err(odd));
+    let put = Dput { op: DputOp::Put, ..dput };
+    assert_eq!(Fetch::decode(&put, &out[..24]), Err(Malformed::Unsupported { name: "DPUT opcode", value: 1 }));
+    assert!(Atomic::NONE.is_none() && !sum.is_none() && !Atomic { datatype: 7, ..Atomic::NONE }.is_none());
 }
 
 #[test]

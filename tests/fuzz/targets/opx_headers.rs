@@ -6,7 +6,7 @@ use opx_defs::units::{JobKey, Lid, Pkey, Psn, Sc, Sl, Vl};
 use opx_defs::wire::OPX_HEADER_BYTES;
 use opx_defs::wire::bth::Bth;
 use opx_defs::wire::lrh::Lrh;
-use opx_defs::wire::opx::{DputOp, Generation, Header, Packet, Padding, Route, Unencodable};
+use opx_defs::wire::opx::{Dput, DputOp, Fetch, Generation, Header, Packet, Padding, Route, Unencodable};
 use opx_defs::wire::rhf::Rhf;
 
 /// The longest payload that OPX sends; LRH can speak of more.
@@ -68,6 +68,11 @@ fn again(generation: Generation, packet: &Packet<'_>) {
         // Of an expected packet the length in LRH is the data's, and only whole qwords come without padding.
         Packet::Dput(packet, data) if packet.op == DputOp::RzvTid && !data.len().is_multiple_of(8) => return,
         Packet::Dput(packet, data) => {
+            if let Ok(fetch) = Fetch::decode(packet, data) {
+                let written = fetch.encode(packet.atomic, packet.name, packet.place, &mut out);
+                assert_eq!(written, Ok(Dput { ack_req: false, ..*packet }));
+                assert_eq!(out.get(..data.len()), Some(*data));
+            }
             out[..data.len()].copy_from_slice(data);
             packet.encode(&route, Padding::Qword).map(|header| (header, Padding::Qword.pad(data.len())))
         }

@@ -39,7 +39,7 @@ pub use model::{Block, Model};
 pub use multi_packet::{MpFirst, MpNth};
 pub use name::EndpointName;
 pub use rendezvous::{Answer, Immediate, Iov, Padding, RzvCts, RzvData, RzvOp, RzvRts};
-pub use rma::{Atomic, Dput, DputOp, RmaCts, RmaOp, RmaRts, RzvTidCts};
+pub use rma::{Atomic, Dput, DputOp, Fetch, RmaCts, RmaOp, RmaRts, RzvTidCts};
 pub use ud::{FlowKey, Ud, UdOp};
 
 use super::OPX_HEADER_BYTES;

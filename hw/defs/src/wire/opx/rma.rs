@@ -83,6 +83,13 @@ impl Atomic {
     pub const NONE: Self = Self { datatype: 0xff, op: 0xff };
     /// No atomic, as a rendezvous says it.
     pub const RENDEZVOUS: Self = Self { datatype: 0, op: 0 };
+    /// No atomic, as the answer to a get says it. The answer to an atomic has its datatype, and no operation either.
+    pub const ANSWER: Self = Self { datatype: 0xff, op: 0 };
+
+    /// Whether a put or a request is a plain one: an OPX target takes it for an atomic if either number isn't 0xff.
+    pub const fn is_none(self) -> bool {
+        self.datatype == Self::NONE.datatype && self.op == Self::NONE.op
+    }
 
     const fn bits(self) -> u64 {
         self.datatype as u64 | (self.op as u64) << 8
@@ -167,6 +174,88 @@ impl Dput {
         let place = u64::from((h6 as u32).swap_bytes()) << 32 | h6 >> 32;
         let atomic = Atomic::of(h4 >> 16);
         Ok((Self { op, atomic, name: header.word::<5>(), place, len: len as u16, ack_req }, data))
+    }
+}
+
+/// What a DATA packet of an atomic with a result carries: where the result goes, then the operands.
+///
+/// An operation that doesn't fit one packet goes as several, each complete in itself: `rbuf` moves on with
+/// [`Dput::place`]. The answer is DATA of [`DputOp::Get`] whose `name` is `request` and whose `place` is `rbuf`.
+/// Source: `fi_opx_hfi1_inlines.h:opx_hfi1_dput_write_payload_atomic_fetch` and `..._atomic_compare_fetch`.
+///
+/// ```
+/// use opx_defs::wire::opx::{Atomic, DputOp, Fetch};
+///
+/// let fetch = Fetch { rbuf: 0x1000, request: 7, operand: &[1, 0, 0, 0], compare: None };
+/// let mut payload = [0; 64];
+/// let dput = fetch.encode(Atomic { datatype: 5, op: 2 }, 0xabcd, 0x40, &mut payload)?;
+/// assert_eq!((dput.op, dput.len), (DputOp::AtomicFetch, 20));
+/// assert_eq!(Fetch::decode(&dput, &payload[..20]), Ok(fetch));
+/// # Ok::<(), opx_defs::wire::opx::Unencodable>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fetch<'a> {
+    /// Where the result goes at the requester.
+    pub rbuf: u64,
+    /// The requester's name of the request.
+    pub request: u64,
+    /// The operands: at least a byte.
+    pub operand: &'a [u8],
+    /// The values to compare, of the operands' length, if the operation has them.
+    pub compare: Option<&'a [u8]>,
+}
+
+impl<'a> Fetch<'a> {
+    /// Bytes before the operands.
+    pub const FIXED_BYTES: usize = 16;
+
+    /// The payload in `out`, and the DATA packet that carries it, in one go; its [`Dput::len`] says how long the payload is.
+    /// `key` names the target's memory region and `place` the target in it.
+    ///
+    /// # Errors
+    /// When there are no operands or more than a packet carries, when the values to compare aren't as long as they are, or when
+    /// `out` is too small.
+    pub fn encode(&self, atomic: Atomic, key: u64, place: u64, out: &mut [u8]) -> Result<Dput, Unencodable> {
+        let compare = self.compare.unwrap_or_default();
+        if self.operand.is_empty() {
+            return Err(Unencodable::Field { name: "operand length", value: 0 });
+        }
+        if self.compare.is_some_and(|compare| compare.len() != self.operand.len()) {
+            return Err(Unencodable::Field { name: "length of values to compare", value: compare.len() as u64 });
+        }
+        let len = Self::FIXED_BYTES.saturating_add(self.operand.len()).saturating_add(compare.len());
+        at_most("atomic operands", len, MAX_PAYLOAD_BYTES)?;
+        let fixed = [self.rbuf.to_le_bytes(), self.request.to_le_bytes()];
+        let bytes = fixed.as_flattened().iter().chain(self.operand).chain(compare);
+        for (to, from) in room(out, len)?.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        let op = if self.compare.is_some() { DputOp::AtomicCompareFetch } else { DputOp::AtomicFetch };
+        Ok(Dput { op, atomic, name: key, place, len: len as u16, ack_req: false })
+    }
+
+    /// Reads what came with a DATA packet.
+    ///
+    /// # Errors
+    /// When the packet isn't one of an atomic with a result, has no operands, or operands and values to compare can't be of one
+    /// length.
+    pub fn decode(dput: &Dput, data: &'a [u8]) -> Result<Self, Malformed> {
+        let (fixed, operands) = split(data, Self::FIXED_BYTES)?;
+        if operands.is_empty() {
+            return Err(Malformed::Short { have: data.len(), need: Self::FIXED_BYTES + 1 });
+        }
+        let (operand, compare) = match dput.op {
+            DputOp::AtomicFetch => (operands, None),
+            DputOp::AtomicCompareFetch if operands.len().is_multiple_of(2) => {
+                let (operand, compare) = split(operands, operands.len() / 2)?;
+                (operand, Some(compare))
+            }
+            DputOp::AtomicCompareFetch => {
+                return Err(Malformed::Field { name: "operands and values to compare", value: operands.len() as u64 });
+            }
+            other => return Err(Malformed::Unsupported { name: "DPUT opcode", value: other.code() }),
+        };
+        Ok(Self { rbuf: qword(fixed, 0)?, request: qword(fixed, 1)?, operand, compare })
     }
 }
 
