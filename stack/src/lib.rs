@@ -33,6 +33,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+pub mod atomics;
 mod buffer;
 mod completion;
 mod config;
