@@ -42,6 +42,7 @@ mod error;
 mod matching;
 mod operations;
 mod receive_faults;
+pub mod regions;
 mod slots;
 mod table;
 
