@@ -319,7 +319,10 @@ impl Rig {
     fn complete(&mut self, completion: &Completion) {
         let (context, buffer) = match completion {
             Completion::Received { context, len, buffer, .. } => {
-                assert!(buffer.bytes()[*len..].iter().all(|byte| *byte == UNTOUCHED), "more than {len} bytes were written");
+                assert!(
+                    buffer.bytes()[*len..].iter().all(|byte| *byte == UNTOUCHED),
+                    "more than {len} bytes were written"
+                );
                 (context, buffer)
             }
             Completion::Sent { context, buffer } | Completion::Failed { context, buffer, .. } => (context, buffer),
