@@ -5,9 +5,20 @@ port() { cat "/sys/class/infiniband/$1/ports/1/state"; }
 both() { [ "$(port hfi1_0)" = "$1" ] && [ "$(port hfi1_1)" = "$1" ]; }
 now() { cut -d ' ' -f 1 /proc/uptime; }
 
+# What the driver knows of its engines, queue pairs and contexts.
+state() {
+    mount -t debugfs none /sys/kernel/debug 2>/dev/null
+    for device in hfi1_0 hfi1_1; do
+        for what in sdes qp_stats pios rcds; do
+            sed "s/^/$device $what: /" "/sys/kernel/debug/hfi1/$device/$what" 2>/dev/null
+        done
+        grep -H . "/sys/class/infiniband/$device/ports/1/hw_counters/"* 2>/dev/null | grep -v ':0$'
+    done
+}
+
 # fail WHY...
 fail() {
-    { echo "opx: $*"; dmesg | tail -n 60; } >&2
+    { echo "opx: $*"; state; dmesg | tail -n 60; } >&2
     exit 1
 }
 
