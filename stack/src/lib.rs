@@ -39,7 +39,7 @@ mod completion;
 mod config;
 mod endpoint;
 mod error;
-mod matching;
+pub mod matching;
 mod operations;
 mod receive_faults;
 pub mod regions;

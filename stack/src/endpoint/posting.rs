@@ -51,7 +51,9 @@ impl<B: PciFunction> Endpoint<B> {
         let posted = Posted { context, buffer };
         let matcher = if tagged { &mut self.tagged } else { &mut self.untagged };
         match matcher.claim(&pattern) {
-            None => matcher.post(pattern, posted),
+            None => {
+                matcher.post(pattern, posted);
+            }
             Some((tag, source, message)) => self.take_unexpected(posted, tagged.then_some(tag), source, message),
         }
         Ok(())
