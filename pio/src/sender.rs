@@ -66,12 +66,17 @@ pub struct PioCounters {
 pub struct PioSender<B: PciFunction> {
     ctxt: SendContext<B>,
     credits: Credits,
-    /// The context's buffer in BAR 0, in the plain view: its first byte and the one behind its last.
+    /// The context's buffer in BAR 0, in the view that starts packets, as all places here: its first byte and the one behind
+    /// its last.
     buffer: (BarOff, BarOff),
-    /// How far on the view is that starts packets.
+    /// How far before it the plain view is.
     sop_distance: u32,
-    /// Where the next block goes, in the plain view.
+    /// Where the next packet goes.
     next: BarOff,
+    /// Up to here packets can be stored without a look at anything: credit reaches there, and so does the buffer.
+    limit: BarOff,
+    /// Credit was taken for blocks up to here. Those from here to `next` have been stored since.
+    counted: BarOff,
     /// When a return was last forced, unless credits have come back since.
     forced: Option<Instant>,
     /// When credits first were missing since some came back.
@@ -89,10 +94,12 @@ impl<B: PciFunction> PioSender<B> {
         let (sop, plain) = ctxt.windows();
         Self {
             credits: Credits::new(ctxt.depth()),
-            buffer: (plain, plain.plus(u32::from(ctxt.depth().0) * BLOCK as u32)),
+            buffer: (sop, sop.plus(u32::from(ctxt.depth().0) * BLOCK as u32)),
             sop_distance: sop.0 - plain.0,
             ctxt,
-            next: plain,
+            next: sop,
+            limit: sop,
+            counted: sop,
             written_before: 0,
             forced: None,
             missing_since: None,
@@ -125,7 +132,8 @@ impl<B: PciFunction> PioSender<B> {
 
     /// What was done so far.
     pub fn counters(&self) -> PioCounters {
-        PioCounters { blocks: self.written_before.wrapping_add(self.credits.taken()), ..self.counters }
+        let blocks = self.credits.taken().wrapping_add(self.uncounted().0.into());
+        PioCounters { blocks: self.written_before.wrapping_add(blocks), ..self.counters }
     }
 
     /// Sends one packet: its first block, then the payload. Bytes beyond the payload, up to a whole block, are zeros that
@@ -135,11 +143,8 @@ impl<B: PciFunction> PioSender<B> {
     /// See [`PioError`]; nothing has been written then.
     #[inline(always)]
     pub fn send(&mut self, head: &Head, payload: &[u8]) -> Result<(), PioError> {
-        if payload.len().is_multiple_of(BLOCK)
-            && let Some(start) = self.begin_quickly(head.pbc(), payload.len())
-        {
-            let (whole, _) = BlockSource::of_bytes(payload);
-            self.write_quickly(start, head.blocks(), whole);
+        let (whole, rest) = BlockSource::of_bytes(payload);
+        if rest.is_empty() && self.send_quickly(head.pbc(), payload.len(), head.blocks(), whole) {
             return Ok(());
         }
         self.send_slowly(head, payload)
@@ -158,42 +163,36 @@ impl<B: PciFunction> PioSender<B> {
     pub fn send_stored(&mut self, memory: &SharedMem, offset: usize, payload: usize) -> Result<(), PioError> {
         let (head, rest) = memory.blocks(offset, 1 + payload.div_ceil(BLOCK)).split_at(1);
         let pbc = Pbc(memory.read_u64(offset));
-        if let Some(start) = self.begin_quickly(pbc, payload) {
-            self.write_quickly(start, head, rest);
+        if self.send_quickly(pbc, payload, head, rest) {
             return Ok(());
         }
         self.send_stored_slowly(pbc, head, rest, payload)
     }
 
-    /// Takes the blocks of a packet that is as nearly all are, and gives the place of its first one: its length is right,
-    /// the context is in order and has credit, and no block lies beyond the end of the buffer.
+    /// Sends a packet that is as nearly all are, or says that it isn't: its length is right, the context is in order, credit
+    /// is known to be there, and no block lies beyond the end of the buffer.
     #[inline(always)]
-    fn begin_quickly(&mut self, pbc: Pbc, payload: usize) -> Option<BarOff> {
-        // No slice is so long that these wrap; the PBC's length has 12 bits, so that what equals it is short.
+    fn send_quickly(&mut self, pbc: Pbc, payload: usize, head: BlockSource<'_>, rest: BlockSource<'_>) -> bool {
+        // The PBC's length has 12 bits: what equals it is short, so that nothing behind that check wraps.
         let dwords = payload.wrapping_add(3) / 4;
         let blocks = payload.wrapping_add(BLOCK - 1) / BLOCK + 1;
         let start = self.next;
-        let end = u64::from(start.0) + (blocks * BLOCK) as u64;
-        if pbc.length().0 as usize != dwords.wrapping_add(HEAD_DWORDS as usize)
-            || end > u64::from(self.buffer.1.0)
-            || self.ctxt.is_stale()
-            || !self.credits.take(Blocks(blocks as u16))
-        {
-            return None;
-        }
-        let end = BarOff(end as u32);
-        self.next = if end == self.buffer.1 { self.buffer.0 } else { end };
-        self.counters.packets = self.counters.packets.wrapping_add(1);
-        Some(start)
-    }
-
-    #[inline(always)]
-    fn write_quickly(&mut self, start: BarOff, head: BlockSource<'_>, rest: BlockSource<'_>) {
+        let end = BarOff(start.0.wrapping_add(blocks.wrapping_mul(BLOCK) as u32));
+        // Before the look at the epoch: what was loaded before that is loaded again afterwards.
         let bus = self.ctxt.bus();
-        bus.write_blocks(BarOff(start.0.wrapping_add(self.sop_distance)), head);
-        if !rest.is_empty() {
-            bus.write_blocks(BarOff(start.0.wrapping_add(BLOCK as u32)), rest);
+        if pbc.length().0 as usize != dwords.wrapping_add(HEAD_DWORDS as usize)
+            || end > self.limit
+            || self.ctxt.is_stale()
+        {
+            return false;
         }
+        self.next = end;
+        self.counters.packets = self.counters.packets.wrapping_add(1);
+        bus.write_blocks(start, head);
+        if !rest.is_empty() {
+            bus.write_blocks(BarOff(start.0.wrapping_sub(self.sop_distance).wrapping_add(BLOCK as u32)), rest);
+        }
+        true
     }
 
     /// Everything, for packets that aren't as nearly all are.
@@ -207,6 +206,7 @@ impl<B: PciFunction> PioSender<B> {
         if !rest.is_empty() {
             self.write_rest(rest);
         }
+        self.extend();
         Ok(())
     }
 
@@ -222,6 +222,7 @@ impl<B: PciFunction> PioSender<B> {
         self.begin(pbc, payload)?;
         self.start_packet(head);
         self.write(rest);
+        self.extend();
         Ok(())
     }
 
@@ -232,6 +233,7 @@ impl<B: PciFunction> PioSender<B> {
             return Err(self.wrong_length(length, payload));
         }
         let needed = length.blocks();
+        self.settle();
         if self.ctxt.is_stale() || !self.credits.take(needed) {
             self.take_slowly(needed)?;
         }
@@ -340,9 +342,11 @@ impl<B: PciFunction> PioSender<B> {
         } else {
             self.ctxt.reset()?
         }
+        self.settle();
         self.written_before = self.written_before.wrapping_add(self.credits.taken());
         self.credits = Credits::new(self.ctxt.depth());
         self.next = self.buffer.0;
+        self.extend();
         self.forced = None;
         self.missing_since = None;
         self.halted = false;
@@ -408,6 +412,7 @@ impl<B: PciFunction> PioSender<B> {
 
     /// Takes what the chip has returned; `true` when it says that the context is halted.
     fn take_returns(&mut self) -> bool {
+        self.settle();
         let word = self.ctxt.credit_return();
         let before = self.credits.outstanding();
         if !self.credits.returned(word.counter()) {
@@ -417,12 +422,37 @@ impl<B: PciFunction> PioSender<B> {
             self.forced = None;
             self.missing_since = None;
         }
+        self.extend();
         word.halted()
+    }
+
+    /// Blocks that were stored since credit was last taken.
+    fn uncounted(&self) -> Blocks {
+        Blocks((self.next.0.wrapping_sub(self.counted.0) / BLOCK as u32) as u16)
+    }
+
+    /// Takes credit for what was stored, so that `credits` is right, and goes around the end of the buffer. Until
+    /// [`PioSender::extend`] no packet is sent quickly.
+    fn settle(&mut self) {
+        let taken = self.credits.take(self.uncounted());
+        debug_assert!(taken, "packets were stored beyond the credit");
+        if self.next == self.buffer.1 {
+            self.next = self.buffer.0;
+        }
+        (self.limit, self.counted) = (self.next, self.next);
+    }
+
+    /// Lets packets be sent quickly as far as credit and the buffer reach. What is before `next` has its credit.
+    fn extend(&mut self) {
+        let room = self.buffer.1.0.wrapping_sub(self.next.0);
+        let credit = u32::from(self.credits.available().0) * BLOCK as u32;
+        self.limit = BarOff(self.next.0.wrapping_add(credit.min(room)));
+        self.counted = self.next;
     }
 
     /// Writes a packet's first block through the view that starts packets.
     fn start_packet(&mut self, head: BlockSource<'_>) {
-        self.ctxt.bus().write_blocks(BarOff(self.next.0.wrapping_add(self.sop_distance)), head);
+        self.ctxt.bus().write_blocks(self.next, head);
         self.step(1);
     }
 
@@ -435,7 +465,7 @@ impl<B: PciFunction> PioSender<B> {
     }
 
     fn write_run(&mut self, blocks: BlockSource<'_>) {
-        self.ctxt.bus().write_blocks(self.next, blocks);
+        self.ctxt.bus().write_blocks(BarOff(self.next.0.wrapping_sub(self.sop_distance)), blocks);
         self.step(blocks.len());
     }
 
