@@ -6,7 +6,7 @@
 //! are threads of their own, and what is told is time on the wall.
 
 use criterion::{Criterion, Throughput};
-use opx_bench::{Goal, Table};
+use opx_bench::{Cases, Goal, Table};
 use opx_bus::PciFunction;
 use opx_defs::units::{Blocks, Vl};
 use opx_defs::wire::opx::{Eager, Header};
@@ -150,19 +150,28 @@ fn case(criterion: &mut Criterion, name: &str, clock: fn() -> Duration, short: b
     rates.get(rates.len() / 2).copied().unwrap_or(0.0)
 }
 
+/// Instructions of a PIO packet, the driver's share included.
+fn count<B: PciFunction>(inside: &mut Loop<B>) -> Result<f64, opx_bench::Error> {
+    let mut cases = Cases::default();
+    cases.add("a burst", || inside.small(SMALL_BURST));
+    let bursts = cases.count()?;
+    Ok(bursts.iter().map(|burst| burst.mean() / f64::from(SMALL_BURST)).sum())
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let short = std::env::args().any(|argument| argument == "--test");
     let mut criterion = Criterion::default().configure_from_args();
     let mut table = Table::new("emulator");
-    let mut add = |name: &str, rate: f64, bytes: usize, packets: Goal, gigabytes: Goal| {
-        table.add(&format!("{name}: packets"), rate.round(), "1/s", packets);
-        table.add(&format!("{name}: payload"), rate * bytes as f64 / 1e9, "GB/s", gigabytes);
-    };
-
     let lab = Lab::new(Pacing::Virtual);
     let adapter = lab.add(Config::default());
     let rig = Rig::new(adapter.bus(), (lab, adapter));
     let mut inside = Loop::new(rig, |bus| bus.pause(Duration::from_micros(1)));
+    table.add("in process, PIO of 8 B: a packet", count(&mut inside)?, "instructions", Goal::None);
+
+    let mut add = |name: &str, rate: f64, bytes: usize, packets: Goal, gigabytes: Goal| {
+        table.add(&format!("{name}: packets"), rate.round(), "1/s", packets);
+        table.add(&format!("{name}: payload"), rate * bytes as f64 / 1e9, "GB/s", gigabytes);
+    };
     let rate = case(&mut criterion, "in process, PIO", processor, short, |count| inside.small(count));
     add("in process, PIO of 8 B, a core", rate, SMALL, Goal::AtLeast(2e6), Goal::None);
     let rate = case(&mut criterion, "in process, SDMA", processor, short, |count| inside.large(count));
