@@ -352,11 +352,11 @@ impl Chip {
         if wires.own.has_room_news() || cable.is_some_and(|cable| cable.out.has_room_news()) {
             return Some(Instant::ZERO);
         }
-        let due = |lane: &Lane| self.arrival(lane);
-        [self.board.events.next_due(), due(&wires.own), cable.and_then(|cable| due(&cable.into))]
-            .into_iter()
-            .flatten()
-            .min()
+        let event = self.board.events.next_due().unwrap_or(Instant::FAR);
+        let own = self.arrival(&wires.own).unwrap_or(Instant::FAR);
+        let cable = cable.and_then(|cable| self.arrival(&cable.into)).unwrap_or(Instant::FAR);
+        let due = event.min(own).min(cable);
+        (due != Instant::FAR).then_some(due)
     }
 
     /// Whether packets come off the lanes. They wait there while the receive engine may not drop and has no room, as long as

@@ -65,6 +65,8 @@ pub struct SendContext {
     /// First block that has not left.
     drain: usize,
     queue: VecDeque<Queued>,
+    /// Blocks of the packets in it.
+    held: u16,
     /// Blocks freed since the context was enabled, modulo 2048.
     free: u16,
     /// The same as last told to the host.
@@ -107,6 +109,7 @@ impl SendContext {
             filled: 0,
             drain: 0,
             queue: VecDeque::new(),
+            held: 0,
             free: 0,
             returned: 0,
             spoilt_return: None,
@@ -188,6 +191,7 @@ impl SendContext {
             self.blocks.resize(depth as usize, Block::default());
         }
         self.queue.clear();
+        self.held = 0;
         (self.fill, self.filled, self.drain) = (0, 0, 0);
         (self.free, self.returned) = (0, 0);
         self.spoilt_return = None;
@@ -256,10 +260,9 @@ impl SendContext {
 
     /// Whether software has no credit left for another packet of the last one's length.
     fn is_short(&self) -> bool {
-        let held: usize = self.queue.iter().map(|queued| usize::from(queued.blocks)).sum();
         let untold = usize::from(self.free.wrapping_sub(self.returned) % CREDIT_MODULUS);
         let last = self.queue.back().map_or(0, |queued| usize::from(queued.blocks));
-        held + untold + last > self.blocks.len()
+        usize::from(self.held) + untold + last > self.blocks.len()
     }
 
     fn try_store(&mut self, index: usize, sop: bool, first: usize, qwords: &[u64]) -> Result<(), csr::Field> {
@@ -276,18 +279,15 @@ impl SendContext {
         }
         place.copy_from_slice(qwords);
         block.sop = sop;
-        for qword in first..first + qwords.len() {
-            block.written |= 1 << qword;
-        }
+        // There are eight qwords in a block, or `place` would be none.
+        block.written |= (((1u16 << qwords.len()) - 1) << first) as u8;
         Ok(())
     }
 
     /// Makes packets of complete blocks. Write combining may bring blocks in any order, so a packet is complete when all
     /// its blocks are; the first must have come through the start-of-packet view and the others must not.
     fn assemble(&mut self, vl_supported: impl Fn(u8) -> bool) -> Result<(), csr::Field> {
-        let depth = self.blocks.len();
         loop {
-            // Without blocks there is none at 0 either, so the remainders below have a divisor.
             let Some(first) = self.blocks.get(self.fill) else { return Ok(()) };
             if first.in_use || first.written != 0xff {
                 return Ok(());
@@ -299,7 +299,7 @@ impl SendContext {
             let needed = usize::from(pbc.length().blocks().0.max(1));
             self.filled = self.filled.max(1);
             while self.filled < needed {
-                let Some(block) = self.blocks.get((self.fill + self.filled) % depth) else { return Ok(()) };
+                let Some(block) = self.blocks.get(self.around(self.fill + self.filled)) else { return Ok(()) };
                 if block.written != 0 && block.sop {
                     // The next packet begins within this one, or this one is longer than the whole buffer.
                     return Err(ERR::PIO_INCONSISTENT_SOP_ERR);
@@ -313,23 +313,28 @@ impl SendContext {
         }
     }
 
+    /// The block at `index`, counted on around the end of the buffer, at most once.
+    fn around(&self, index: usize) -> usize {
+        index.checked_sub(self.blocks.len()).unwrap_or(index)
+    }
+
     fn take(&mut self, pbc: Pbc, needed: usize, vl_supported: bool) {
-        let depth = self.blocks.len();
         let bytes = pbc.length().bytes() as usize;
         // Without the PBC, there is room for the ICRC.
         let mut body = Vec::with_capacity(needed * 64);
         for i in 0..needed {
-            if let Some(block) = self.blocks.get_mut((self.fill + i) % depth) {
+            let at = self.around(self.fill + i);
+            if let Some(block) = self.blocks.get_mut(at) {
                 block.in_use = true;
                 // The PBC isn't part of the packet.
-                for qword in block.data.iter().skip(usize::from(i == 0)) {
-                    body.extend_from_slice(&qword.to_le_bytes());
-                }
+                let qwords = block.data.map(u64::to_le_bytes);
+                body.extend_from_slice(qwords.get(usize::from(i == 0)..).unwrap_or_default().as_flattened());
             }
         }
         body.truncate(bytes.saturating_sub(8));
-        self.fill = (self.fill + needed) % depth;
+        self.fill = self.around(self.fill + needed);
         self.filled = 0;
+        self.held += needed as u16;
         self.queue.push_back(Queued {
             packet: Outgoing { pbc, body, vl_supported },
             blocks: needed as u16,
@@ -369,12 +374,13 @@ impl SendContext {
         }
     }
 
+    /// Frees the blocks of a packet that was taken from the front of the queue.
     fn release(&mut self, blocks: u16) {
-        let depth = self.blocks.len();
+        self.held -= blocks;
         for _ in 0..blocks {
             if let Some(block) = self.blocks.get_mut(self.drain) {
                 (block.in_use, block.written) = (false, 0);
-                self.drain = (self.drain + 1) % depth;
+                self.drain = self.around(self.drain + 1);
             }
         }
         self.free = (self.free + blocks) % CREDIT_MODULUS;

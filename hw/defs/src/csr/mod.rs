@@ -58,26 +58,31 @@ impl Field {
     }
 
     /// The field's bits in place.
+    #[inline]
     pub const fn mask(self) -> u64 {
         (u64::MAX >> (64 - self.width)) << self.shift
     }
 
     /// The field's value in a register value.
+    #[inline]
     pub const fn get(self, register: u64) -> u64 {
         (register & self.mask()) >> self.shift
     }
 
     /// Whether any bit of the field is set.
+    #[inline]
     pub const fn is_set(self, register: u64) -> bool {
         register & self.mask() != 0
     }
 
     /// `value` moved to the field's place; bits that don't fit are dropped.
+    #[inline]
     pub const fn put(self, value: u64) -> u64 {
         (value << self.shift) & self.mask()
     }
 
     /// `register` with the field replaced by `value`.
+    #[inline]
     pub const fn set(self, register: u64, value: u64) -> u64 {
         (register & !self.mask()) | self.put(value)
     }
