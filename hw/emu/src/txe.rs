@@ -23,6 +23,8 @@ use std::time::Duration;
 pub enum TxeEvent {
     /// The next packet goes.
     Egress,
+    /// A packet of a send context is over the wire.
+    Left(SendCtxt),
     /// An SDMA engine reads descriptors.
     Fetch(SdmaEngine),
     /// An SDMA engine has been idle for its time.
@@ -385,6 +387,11 @@ impl Txe {
     pub fn on_event(&mut self, board: &mut Board, event: TxeEvent) {
         match event {
             TxeEvent::Egress => self.egress(board),
+            TxeEvent::Left(number) => {
+                if let Some(context) = self.contexts.get_mut(usize::from(number.0)) {
+                    context.left(board);
+                }
+            }
             TxeEvent::Fetch(number) => {
                 let ctrl = self.ctrl;
                 let Some(engine) = self.engines.get_mut(usize::from(number.0)) else { return };

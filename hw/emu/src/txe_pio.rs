@@ -65,7 +65,9 @@ pub struct SendContext {
     /// First block that has not left.
     drain: usize,
     queue: VecDeque<Queued>,
-    /// Blocks of the packets in it.
+    /// The packet that goes over the wire, when its blocks aren't free before its end.
+    leaving: Option<Queued>,
+    /// Blocks of the packets in both.
     held: u16,
     /// Blocks freed since the context was enabled, modulo 2048.
     free: u16,
@@ -109,6 +111,7 @@ impl SendContext {
             filled: 0,
             drain: 0,
             queue: VecDeque::new(),
+            leaving: None,
             held: 0,
             free: 0,
             returned: 0,
@@ -191,6 +194,7 @@ impl SendContext {
             self.blocks.resize(depth as usize, Block::default());
         }
         self.queue.clear();
+        self.leaving = None;
         self.held = 0;
         (self.fill, self.filled, self.drain) = (0, 0, 0);
         (self.free, self.returned) = (0, 0);
@@ -199,7 +203,7 @@ impl SendContext {
 
     /// Freeze: what is in the buffer is lost, and the blocks of complete packets count as free.
     pub fn flush(&mut self) {
-        while let Some(queued) = self.queue.pop_front() {
+        while let Some(queued) = self.leaving.take().or_else(|| self.queue.pop_front()) {
             self.release(queued.blocks);
         }
         for block in &mut self.blocks {
@@ -210,7 +214,8 @@ impl SendContext {
 
     /// SEND_EGRESS_CTXT_STATUS.
     pub fn egress_status(&self) -> u64 {
-        csr::SEND_EGRESS_CTXT_STATUS::CTXT_EGRESS_PACKET_OCCUPANCY.put(self.queue.len() as u64)
+        let packets = self.queue.len() + usize::from(self.leaving.is_some());
+        csr::SEND_EGRESS_CTXT_STATUS::CTXT_EGRESS_PACKET_OCCUPANCY.put(packets as u64)
             | csr::SEND_EGRESS_CTXT_STATUS::CTXT_EGRESS_HALT_STATUS.put(self.halted.into())
     }
 
@@ -353,14 +358,41 @@ impl SendContext {
         self.queue.front().filter(|queued| queued.fault != Some(PioFault::Stall)).map(|queued| &queued.packet)
     }
 
-    /// Takes the body out of the packet that goes next; its blocks stay in use until [`SendContext::leave`].
+    /// Takes the body out of the packet that goes next; its blocks stay in use until [`SendContext::launch`] or later.
     pub fn take_body(&mut self) -> Vec<u8> {
         self.queue.front_mut().map(|queued| std::mem::take(&mut queued.packet.body)).unwrap_or_default()
     }
 
-    /// The packet at the front has left (or was dropped on the way): its blocks are free, and credit may be due.
+    /// The packet at the front begins to go over the wire; `true` when its end must be told to [`SendContext::left`].
+    ///
+    /// With EARLY_RETURN its blocks are free now that it has been read out of them, otherwise once it is over the wire. That
+    /// is INFERRED: the sources have no more than the bit's name (`hfi1_user.h HFI1_CAP_EARLY_CREDIT_RETURN`).
+    pub fn launch(&mut self, board: &mut Board) -> bool {
+        if CREDIT_CTRL::EARLY_RETURN.is_set(self.credit_ctrl) {
+            self.leave(board);
+            return false;
+        }
+        self.left(board);
+        self.leaving = self.queue.pop_front();
+        true
+    }
+
+    /// The packet that went over the wire is at its end.
+    pub fn left(&mut self, board: &mut Board) {
+        if let Some(queued) = self.leaving.take() {
+            self.free(board, &queued);
+        }
+    }
+
+    /// The packet at the front was read out, or dropped.
     pub fn leave(&mut self, board: &mut Board) {
-        let Some(queued) = self.queue.pop_front() else { return };
+        if let Some(queued) = self.queue.pop_front() {
+            self.free(board, &queued);
+        }
+    }
+
+    /// A packet's blocks are free, and credit may be due.
+    fn free(&mut self, board: &mut Board, queued: &Queued) {
         let before = self.free;
         self.release(queued.blocks);
         if queued.fault == Some(PioFault::LostCredits) {
@@ -374,7 +406,7 @@ impl SendContext {
         }
     }
 
-    /// Frees the blocks of a packet that was taken from the front of the queue.
+    /// Frees the blocks of the packet that was first.
     fn release(&mut self, blocks: u16) {
         self.held -= blocks;
         for _ in 0..blocks {

@@ -10,6 +10,7 @@ use opx_defs::units::{BarOff, RcvCtxt, SendCtxt};
 use opx_defs::wire::pbc::Pbc;
 use opx_defs::wire::rhf::RcvType;
 use proptest::prelude::*;
+use std::time::Duration;
 
 const CTXT: u32 = 3;
 const TO: u32 = 1;
@@ -145,6 +146,50 @@ fn credit_comes_back_for_each_reason() {
 
     rig.chip.write_block(Rig::block_at(CTXT, 16, true), &[0; 8]);
     assert_eq!(rig.credit(CTXT), 1 << 14 | 1 << 11 | 6);
+}
+
+#[test]
+fn credit_comes_back_sooner_with_early_return() {
+    let packet = Kdeth::eager(TO, bytes(4096, 1));
+    let early = csr::SEND_CTXT_CREDIT_CTRL::EARLY_RETURN.mask();
+    let returned_after = |early: u64| {
+        let mut rig = rig(80);
+        rig.write(csr::SEND_CTXT_CREDIT_CTRL.at(CTXT), 1 | early);
+        rig.pio(CTXT, 80, 0, packet.pbc(), &packet.body());
+        (0u64..).find(|_| {
+            let status = rig.read(csr::SEND_EGRESS_CTXT_STATUS.at(CTXT));
+            let there = rig.credit(CTXT) != 0;
+            assert_eq!(status, u64::from(!there), "it is inside until its credit comes back");
+            rig.run(Duration::from_nanos(1));
+            there
+        })
+    };
+    let (early, late) = (returned_after(early).unwrap(), returned_after(0).unwrap());
+    // The packet with its ICRC takes so long at 12.5 bytes a nanosecond.
+    assert_eq!(late - early, ((packet.body().len() as u64 + 4) * 2).div_ceil(25));
+}
+
+#[test]
+fn a_context_that_starts_anew_knows_nothing_of_a_packet_on_the_wire() {
+    let mut rig = rig(80);
+    let packet = Kdeth::eager(TO, bytes(4096, 1));
+    for stop in [0, 1] {
+        rig.write(csr::SEND_CTXT_CREDIT_CTRL.at(CTXT), 1);
+        rig.pio(CTXT, 80, 0, packet.pbc(), &packet.body());
+        rig.run(Duration::from_nanos(200));
+        assert_eq!(free_and_returned(&mut rig), (0, 0));
+        if stop == 0 {
+            rig.write(csr::SEND_CTXT_CTRL.at(CTXT), 0);
+        } else {
+            // An error: what is inside is lost, and its blocks are free.
+            rig.chip.write_block(Rig::block_at(CTXT, 100, true), &[0; 8]);
+            assert_eq!(free_and_returned(&mut rig).0, 65);
+            rig.write(csr::SEND_CTXT_CTRL.at(CTXT), 0);
+        }
+        rig.send_context(CTXT, 80);
+        rig.settle();
+        assert_eq!(free_and_returned(&mut rig), (0, 0));
+    }
 }
 
 #[test]

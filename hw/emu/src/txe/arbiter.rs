@@ -54,6 +54,15 @@ impl Txe {
         }
     }
 
+    /// The packet at a sender's front goes over the wire, until `free_at`.
+    fn launch(&mut self, board: &mut Board, sender: Sender) {
+        let Sender::Pio(number) = sender else { return self.leave(board, sender) };
+        if self.contexts.get_mut(usize::from(number.0)).is_some_and(|context| context.launch(board)) {
+            board.events.at(self.free_at, Event::Txe(TxeEvent::Left(number)));
+        }
+        self.relist(sender);
+    }
+
     /// The packet at a sender's front is done with.
     fn leave(&mut self, board: &mut Board, sender: Sender) {
         match sender {
@@ -130,7 +139,7 @@ impl Txe {
                 if pbc.wants_interrupt() {
                     board.raise(Source::PBC);
                 }
-                self.leave(board, sender);
+                self.launch(board, sender);
             }
             Err(packet) => {
                 self.count64(2, 1);
