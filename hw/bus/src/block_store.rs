@@ -27,7 +27,9 @@ pub const BLOCK: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BlockStore(Path);
 
+/// As wide as a register: an index into a table of jumps that needs no widening for each block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u32)]
 enum Path {
     /// Eight stores of 8 bytes.
     Qword,
