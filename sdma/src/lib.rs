@@ -10,6 +10,7 @@
 //! * [`SharedQueue`] lets several threads use one queue, each with a share of its own.
 #![forbid(unsafe_code)]
 
+mod bell;
 mod error;
 mod fragment;
 mod header;
@@ -20,6 +21,7 @@ mod recovery;
 mod ring;
 mod set;
 mod share;
+mod sync;
 mod wait;
 
 pub use error::{SdmaError, WaitError};
@@ -30,4 +32,4 @@ pub use opx_defs::sdma::HeaderEdit;
 pub use packet::{MAX_FRAGMENTS, Packet};
 pub use queue::{Outcome, SdmaCounters, SdmaQueue};
 pub use set::SdmaSet;
-pub use share::{NotAPacket, SharedPacket, SharedQueue, SubmitError, Submitter};
+pub use share::{NotAPacket, NotDone, SharedPacket, SharedQueue, SubmitError, Submitter};

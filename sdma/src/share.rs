@@ -2,13 +2,15 @@
 //!
 //! The owner alone touches the ring. Between it and a submitter stand two bounded queues without locks, one each way. A
 //! submitter has at most its share of packets underway, so neither queue ever overflows, and nobody can keep the others out.
+//! A submitter that has nothing else to do sleeps until one of its packets is done; only then is there a lock.
 
+use crate::bell::Bell;
 use crate::fragment::Fragment;
 use crate::packet::Packet;
 use crate::queue::{Outcome, SdmaQueue};
-use crossbeam_queue::ArrayQueue;
+use crate::sync::{Arc, ArrayQueue, AtomicBool, Ordering};
 use opx_bus::PciFunction;
-use std::sync::Arc;
+use std::time::Duration;
 
 /// Most fragments of a packet that goes through a lane.
 const FRAGMENTS: usize = 8;
@@ -60,6 +62,16 @@ impl SharedPacket {
 struct Lane<T> {
     out: ArrayQueue<(SharedPacket, T)>,
     back: ArrayQueue<(T, Outcome)>,
+    /// Rung when something came back, and when nothing will any more.
+    bell: Bell,
+    /// The owner has gone.
+    closed: AtomicBool,
+}
+
+impl<T> Lane<T> {
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
 }
 
 /// Why a submitter's packet wasn't taken.
@@ -74,6 +86,26 @@ pub enum SubmitError {
     },
     /// The queue is gone.
     #[error("the shared queue is gone; make a new one")]
+    Closed,
+}
+
+/// Why a submitter waited in vain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotDone {
+    /// Nothing is underway.
+    #[error("no packet of this submitter is underway, so that none will be done; submit one first")]
+    Nothing,
+    /// No packet was done in time.
+    #[error(
+        "no packet was done within {limit:?}; see that the queue's owner calls SharedQueue::pump, and restarts the queue when it doesn't go on"
+    )]
+    Late {
+        /// The limit.
+        limit: Duration,
+    },
+    /// The queue is gone.
+    #[error("the shared queue is gone, and with it what the engine had; withdraw the rest and make a new one")]
     Closed,
 }
 
@@ -97,7 +129,7 @@ impl<T> Submitter<T> {
     /// # Errors
     /// See [`SubmitError`]; the token is given back with it.
     pub fn submit(&mut self, packet: SharedPacket, token: T) -> Result<(), (SubmitError, T)> {
-        if Arc::strong_count(&self.lane) < 2 {
+        if self.lane.is_closed() {
             return Err((SubmitError::Closed, token));
         }
         let share = self.lane.out.capacity();
@@ -118,6 +150,27 @@ impl<T> Submitter<T> {
         let done = self.lane.back.pop()?;
         self.underway = self.underway.saturating_sub(1);
         Some(done)
+    }
+
+    /// As [`Submitter::poll`], but sleeps until a packet is done, at most `limit` by the machine's clock. That is also the
+    /// wait for room in the share, which comes from packets that are taken back.
+    ///
+    /// The owner goes on calling [`SharedQueue::pump`] meanwhile; it wakes the sleepers whose packets are done.
+    ///
+    /// # Errors
+    /// See [`NotDone`].
+    pub fn wait(&mut self, limit: Duration) -> Result<(T, Outcome), NotDone> {
+        if let Some(done) = self.poll() {
+            return Ok(done);
+        }
+        if self.underway == 0 {
+            return Err(NotDone::Nothing);
+        }
+        let lane = &self.lane;
+        lane.bell.sleep_until(limit, || !lane.back.is_empty() || lane.is_closed());
+        let closed = self.lane.is_closed();
+        // After the look: what came back before the owner went is there.
+        self.poll().ok_or(if closed { NotDone::Closed } else { NotDone::Late { limit } })
     }
 
     /// Takes back the oldest packet that the owner hasn't taken; it isn't sent. `None` when it has taken all of them: those
@@ -147,6 +200,15 @@ struct Open<T> {
     lane: Arc<Lane<T>>,
     /// Packets of it in the ring.
     in_ring: usize,
+    /// Something came back that the submitter wasn't told of.
+    news: bool,
+}
+
+impl<T> Drop for Open<T> {
+    fn drop(&mut self) {
+        self.lane.closed.store(true, Ordering::Release);
+        self.lane.bell.ring();
+    }
 }
 
 /// A queue that several threads use; its owner calls [`SharedQueue::pump`] now and then.
@@ -167,8 +229,13 @@ impl<B: PciFunction, T> SharedQueue<B, T> {
     /// Lets another thread in, with at most `share` packets (at least one) underway at a time.
     pub fn submitter(&mut self, share: usize) -> Submitter<T> {
         let share = share.max(1);
-        let lane = Arc::new(Lane { out: ArrayQueue::new(share), back: ArrayQueue::new(share) });
-        let open = Some(Open { lane: Arc::clone(&lane), in_ring: 0 });
+        let lane = Arc::new(Lane {
+            out: ArrayQueue::new(share),
+            back: ArrayQueue::new(share),
+            bell: Bell::default(),
+            closed: AtomicBool::new(false),
+        });
+        let open = Some(Open { lane: Arc::clone(&lane), in_ring: 0, news: false });
         match self.lanes.iter_mut().find(|place| place.is_none()) {
             Some(place) => *place = open,
             None => self.lanes.push(open),
@@ -181,7 +248,7 @@ impl<B: PciFunction, T> SharedQueue<B, T> {
         &mut self.queue
     }
 
-    /// Gives back what is done, and takes packets, one from each submitter in turn, while there is room for them; then rings
+    /// Gives back what is done and wakes whoever waits for it, and takes packets, one from each submitter in turn, while there is room for them; then rings
     /// the doorbell once. `true` when there was something to do.
     pub fn pump(&mut self) -> bool {
         let mut busy = false;
@@ -206,6 +273,11 @@ impl<B: PciFunction, T> SharedQueue<B, T> {
             }
         }
         self.queue.doorbell();
+        // Once for all that came back.
+        for open in self.lanes.iter_mut().flatten().filter(|open| open.news) {
+            open.news = false;
+            open.lane.bell.ring();
+        }
         busy
     }
 
@@ -228,6 +300,7 @@ impl<B: PciFunction, T> SharedQueue<B, T> {
             open.in_ring = open.in_ring.saturating_sub(1);
             // A submitter has no more underway than fit here. When it is gone, nobody wants the token.
             drop(open.lane.back.push((token, outcome)));
+            open.news = true;
         }
     }
 }

@@ -6,7 +6,7 @@ use common::{LIMIT, Rig};
 use opx_bus::PciFunction;
 use opx_defs::units::Vl;
 use opx_emu::{EmuBus, Fault, Pacing, SdmaFault};
-use opx_sdma::{Fragment, Outcome, SdmaQueue, SdmaSet, SharedPacket, SharedQueue, SubmitError};
+use opx_sdma::{Fragment, NotDone, Outcome, SdmaQueue, SdmaSet, SharedPacket, SharedQueue, SubmitError};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -79,14 +79,10 @@ fn threads_get_each_token_back_once() {
                         while sent < EACH && submitter.submit(*packet, sent).is_ok() {
                             sent += 1;
                         }
-                        match submitter.poll() {
-                            Some((token, outcome)) => {
-                                assert_eq!(token, done, "in order");
-                                failed += u32::from(outcome == Outcome::Failed);
-                                done += 1;
-                            }
-                            None => std::thread::yield_now(),
-                        }
+                        let (token, outcome) = submitter.wait(LIMIT).unwrap();
+                        assert_eq!(token, done, "in order");
+                        failed += u32::from(outcome == Outcome::Failed);
+                        done += 1;
                     }
                     assert_eq!((submitter.poll(), submitter.underway()), (None, 0));
                     working.fetch_sub(1, Ordering::Release);
@@ -108,6 +104,31 @@ fn threads_get_each_token_back_once() {
     assert_eq!(u64::from(failed), queue.queue_mut().counters().failed);
     assert_eq!(queue.queue_mut().counters().restarts, 4);
     assert!(failed >= 4);
+}
+
+/// A wait ends when there is nothing to wait for, when its time is over, and when the queue goes.
+#[test]
+fn a_submitter_does_not_wait_for_ever() {
+    let rig = Rig::new();
+    let mut queue = shared(&rig, 64);
+    let mut submitter = queue.submitter(2);
+    assert_eq!(submitter.wait(LIMIT), Err(NotDone::Nothing));
+    submitter.submit(packet(&rig, 0), 0).unwrap();
+    // Nobody pumps.
+    let limit = Duration::from_millis(1);
+    assert_eq!(submitter.wait(limit), Err(NotDone::Late { limit }));
+    assert_eq!(submitter.wait(Duration::ZERO), Err(NotDone::Late { limit: Duration::ZERO }));
+    rig.until(|| {
+        queue.pump();
+        submitter.wait(Duration::ZERO).ok().map(|done| assert_eq!(done, (0, Outcome::Sent)))
+    });
+    submitter.submit(packet(&rig, 0), 1).unwrap();
+    let waiting = std::thread::spawn(move || {
+        let ended = submitter.wait(Duration::from_secs(3600));
+        (ended, submitter.withdraw())
+    });
+    drop(queue);
+    assert_eq!(waiting.join().unwrap(), (Err(NotDone::Closed), Some(1)));
 }
 
 #[test]
