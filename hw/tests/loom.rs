@@ -1,5 +1,5 @@
 //! Models of how the driver's threads learn of freezes and of an engine's errors, run in every order that the memory model
-//! allows. `.ci/loom` runs them; otherwise there is nothing here.
+//! allows, and of a receiver that sleeps until a packet comes, in every order of its accesses and the chip's. `.ci/loom` runs them; otherwise there is nothing here.
 #![cfg(loom)]
 #![allow(dead_code, unreachable_pub, reason = "the files hold more than the models use")]
 
@@ -7,6 +7,7 @@
 mod frozen;
 #[path = "../src/kept_errors.rs"]
 mod kept_errors;
+mod machine;
 
 /// What `src/sync.rs` is outside of a model.
 mod sync {
@@ -16,9 +17,16 @@ mod sync {
 
 use frozen::{Frozen, Standstill};
 use kept_errors::KeptErrors;
-use opx_defs::units::SdmaEngine;
+use machine::{Device, Interrupt, Machine, ModelBus, Rig};
+use opx_bus::{PciFunction, SharedMem};
+use opx_defs::csr;
+use opx_defs::source::Source;
+use opx_defs::units::{BarOff, Dwords, RcvCtxt, SdmaEngine};
+use opx_defs::wire::rhf::{RcvType, Rhf};
+use opx_hw::{RecvConfig, RecvContext};
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 use sync::{AtomicU32, Ordering};
 
 const ENGINE: SdmaEngine = SdmaEngine(0);
@@ -212,4 +220,90 @@ fn an_engine_that_starts_anew_has_no_errors_of_before() {
         interrupt.join().expect("the interrupt ends");
         assert_eq!(engine.status(), 0);
     });
+}
+
+const PACKETS: u32 = 2;
+
+/// A receive context of the chip.
+struct Arrivals {
+    ctxt: RcvCtxt,
+    /// The header queue, and the bytes of an entry.
+    entries: SharedMem,
+    entry: u32,
+    head: u64,
+    tail: u64,
+    /// The interrupt was raised since the head was last written.
+    fired: bool,
+}
+
+impl Arrivals {
+    /// Raises the interrupt for one packet (`chip.c:rcv_intr_count`), once for each head that is written.
+    fn tell(&mut self, interrupt: &mut Interrupt) {
+        if !self.fired && self.head != self.tail {
+            self.fired = true;
+            interrupt.raise(Source::rcv_avail(self.ctxt));
+        }
+    }
+}
+
+impl Device for Arrivals {
+    fn write(&mut self, interrupt: &mut Interrupt, offset: BarOff, value: u64) -> bool {
+        let is_head = offset == csr::RCV_HDR_HEAD.at(self.ctxt.0.into());
+        if is_head {
+            (self.head, self.fired) = (csr::RCV_HDR_HEAD::HEAD.get(value), false);
+            self.tell(interrupt);
+        }
+        is_head
+    }
+
+    fn read(&self, offset: BarOff) -> Option<u64> {
+        (offset == csr::RCV_HDR_TAIL.at(self.ctxt.0.into())).then_some(self.tail)
+    }
+}
+
+/// Packets arrive: each is counted, then its flags are written, then comes the interrupt.
+fn arrive(machine: &Machine<Arrivals>) {
+    let (entries, entry) = machine.step(|queue, _| (queue.entries.clone(), queue.entry));
+    for n in 0..PACKETS {
+        machine.step(|queue, _| queue.tail += u64::from(entry / 4));
+        // Without payload: 56 bytes of header before the flags, and the ICRC.
+        let flags = Rhf::new(Dwords(15), RcvType::Eager, Rhf::FIRST_SEQ + n as u8, Dwords((entry - 64) / 4));
+        entries.write_u64((entry * (n + 1) - 8) as usize, flags.0);
+        machine.step(Arrivals::tell);
+    }
+}
+
+fn receiver(rig: &Rig<Arrivals>) -> (RecvContext<ModelBus<Arrivals>>, Arrivals) {
+    let config = RecvConfig {
+        header_entries: 64,
+        eager_buffers: 8,
+        eager_buffer_size: 16384,
+        interrupts: true,
+        ..RecvConfig::default()
+    };
+    let recv = rig.hfi.recv_context(config).expect("there are contexts");
+    let entries = recv.memory().0.memory().clone();
+    let entry = config.header_entry.bytes();
+    let arrivals = Arrivals { ctxt: recv.number(), entries, entry, head: 0, tail: 0, fired: false };
+    (recv, arrivals)
+}
+
+#[test]
+fn no_packet_is_slept_through() {
+    let take_all = |recv: &mut RecvContext<ModelBus<Arrivals>>| {
+        let irq = recv.irq().expect("it has an interrupt").clone();
+        let mut taken = 0;
+        while taken < PACKETS {
+            if recv.poll().is_some() {
+                recv.release();
+                taken += 1;
+            } else if recv.arm().expect("the adapter is there") {
+                // Counted, but not yet written.
+                loom::thread::yield_now();
+            } else {
+                recv.bus().wait_irq(&irq, Duration::from_secs(1)).expect("the model's wait");
+            }
+        }
+    };
+    Rig::new().explore(receiver, take_all, arrive);
 }

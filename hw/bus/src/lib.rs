@@ -13,6 +13,7 @@ pub mod error;
 pub mod fault;
 pub mod iova;
 pub mod irq;
+mod modelled;
 pub mod poll;
 pub mod recorder;
 pub mod shared_mem;
@@ -23,6 +24,8 @@ pub use chance::{Chance, PacketFaults};
 pub use dma::DmaBlock;
 pub use error::BusError;
 pub use irq::Irq;
+#[cfg(loom)]
+pub use modelled::before_each_access;
 pub use shared_mem::SharedMem;
 
 use opx_defs::time::Instant;

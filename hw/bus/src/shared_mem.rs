@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use crate::block_store::{BLOCK, BlockSource, BlockStore};
+use crate::modelled::access;
 use memmap2::{MmapMut, MmapOptions, MmapRaw};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use std::fs::File;
@@ -58,6 +59,7 @@ impl Pairs<'_> {
         if offset >= self.end || !offset.is_multiple_of(16) {
             Self::outside(offset);
         }
+        access();
         let at = std::ptr::with_exposed_provenance_mut::<u64>(self.base.wrapping_add(offset));
         // SAFETY: in range and aligned (the mapping is page aligned), and mapped as long as what is borrowed; all accesses are
         // atomic.
@@ -191,6 +193,7 @@ impl SharedMem {
     /// only. Use `u64::from_le` on what a device wrote.
     #[inline]
     pub fn words(&self) -> &[AtomicU64] {
+        access();
         // SAFETY: the mapping is page aligned and holds that many words; it lives as long as `self`; all accesses are
         // atomic, so that others may change it meanwhile.
         unsafe { std::slice::from_raw_parts(self.inner.map.as_mut_ptr().cast(), self.inner.words) }
@@ -199,6 +202,7 @@ impl SharedMem {
     /// The 8 bytes at `offset`, a multiple of 8, as an atomic cell.
     #[inline]
     fn cell(&self, offset: usize) -> &AtomicU64 {
+        access();
         self.check(offset, 8);
         if !offset.is_multiple_of(8) {
             Self::unaligned(offset);
@@ -210,6 +214,7 @@ impl SharedMem {
     /// `count` cells of 8 bytes from `offset`, a multiple of 8, on.
     #[inline]
     fn cells(&self, offset: usize, count: usize) -> &[AtomicU64] {
+        access();
         self.check(offset, count.saturating_mul(8));
         assert!(offset.is_multiple_of(8), "unaligned access at {offset:#x}");
         // SAFETY: in range and aligned (the mapping is page aligned); lives as long as `self`; all accesses are atomic.
@@ -218,6 +223,7 @@ impl SharedMem {
 
     #[inline]
     fn byte(&self, offset: usize) -> &AtomicU8 {
+        access();
         self.check(offset, 1);
         // SAFETY: in range; lives as long as `self`; all accesses are atomic.
         unsafe { AtomicU8::from_ptr(self.at(offset)) }
@@ -321,6 +327,7 @@ impl SharedMem {
     /// When the range isn't inside.
     #[inline]
     pub fn blocks(&self, offset: usize, count: usize) -> BlockSource<'_> {
+        access();
         self.check(offset, count.saturating_mul(BLOCK));
         // SAFETY: in range; mapped as long as `self`.
         unsafe { BlockSource::of_shared(self.inner.map.as_mut_ptr().add(offset), count) }
@@ -332,6 +339,7 @@ impl SharedMem {
     /// When the range isn't inside or isn't aligned.
     #[inline(always)]
     pub fn store_blocks(&self, offset: usize, store: BlockStore, blocks: BlockSource<'_>) {
+        access();
         self.check(offset, blocks.len() * BLOCK);
         if !offset.is_multiple_of(BLOCK) {
             Self::unaligned(offset);
