@@ -62,11 +62,17 @@ impl<B: PciFunction> Inner<B> {
         // that came before it.
         self.regs.write(&csr::CCE_CTRL, csr::CCE_CTRL::SPC_FREEZE.mask());
         self.wait_frozen("all blocks frozen", |status| status & ALL_FROZE == ALL_FROZE)?;
-        // sdma.c:sdma_sw_clean_up_task: before the unfreeze clears the engines' heads.
         for engine in 0..self.info.sizes.sdma_engines {
+            let ctrl = self.regs.read_at(&csr::SEND_DMA_CTRL, engine)?;
+            if !csr::SEND_DMA_CTRL::SDMA_ENABLE.is_set(ctrl) {
+                // Unused, or an earlier freeze has stopped it, and its owner hasn't started it since.
+                continue;
+            }
+            // sdma.c:sdma_sw_clean_up_task: before the unfreeze clears the head.
             let slot = self.regs.read_at(&csr::SEND_DMA_HEAD, engine)? & 0xffff;
             self.frozen.keep_head(SdmaEngine(engine as u8), slot as u32);
-            // sdma.c:sdma_freeze_notify, s80: an owner who doesn't know yet and rings must start nothing from the old ring.
+            // sdma.c:sdma_freeze_notify, s80: no longer enabled. The unfreeze leaves an engine neither halted nor in need of a
+            // clean-up; still enabled, it would start on the old ring when an owner who doesn't know yet rings.
             self.regs.write_at(&csr::SEND_DMA_CTRL, engine, 0);
         }
         // chip.c:rxe_freeze.
@@ -148,7 +154,60 @@ impl<B: PciFunction> Inner<B> {
 mod tests {
     use super::*;
     use crate::{Hfi, LinkMode, Options};
-    use opx_emu::{Config, Icode, Lab, Pacing};
+    use opx_defs::sdma::SdmaDesc;
+    use opx_defs::units::Vl;
+    use opx_defs::wire::opx::Inject;
+    use opx_emu::{Adapter, Config, EmuBus, Icode, Lab, Pacing};
+    use std::time::Duration;
+
+    /// An engine on an adapter in loopback, with a packet in each of its first slots.
+    fn engine(adapter: &Adapter) -> (Hfi<EmuBus>, crate::SdmaEngine<EmuBus>) {
+        let hfi = Hfi::open(adapter.bus(), Options::default()).unwrap();
+        hfi.link_up(LinkMode::Loopback).unwrap();
+        let mut engine = hfi.sdma_engine(64).unwrap();
+        let memory = hfi.bus().dma_alloc(4096).unwrap();
+        let header = Inject { tag: Some(1), cq_data: None, data: b"hi" }.encode(&hfi.route(1, hfi.lid(), 1)).unwrap();
+        memory.write_u64(0, header.pbc(Vl(0)).0);
+        memory.write(8, header.as_bytes());
+        for slot in 0..8 {
+            engine.write_descriptor(slot, SdmaDesc::new(memory.iova(0), 64).first().last());
+        }
+        engine.hold(memory);
+        (hfi, engine)
+    }
+
+    /// The chip is unfrozen before all owners know that it was frozen.
+    #[test]
+    fn a_doorbell_after_a_freeze_starts_nothing() {
+        let adapter = Lab::new(Pacing::Virtual).add(Config { icode: Icode::FunctionalSimulator, ..Config::default() });
+        let (hfi, mut engine) = engine(&adapter);
+        let ring = |engine: &crate::SdmaEngine<EmuBus>, tail| {
+            engine.ring_doorbell(tail);
+            hfi.bus().pause(Duration::from_millis(1));
+            adapter.counts().packets_sent
+        };
+        let before = adapter.counts().packets_sent;
+        assert_eq!(ring(&engine, 3), before + 3);
+        hfi.inner.freeze_and_unfreeze(Cause::Error).unwrap();
+        assert_eq!(ring(&engine, 5), before + 3, "packets of before the freeze were sent again");
+        engine.restart().unwrap();
+        assert_eq!(ring(&engine, 2), before + 5);
+    }
+
+    #[test]
+    fn where_a_freeze_stopped_an_engine_is_known_after_others() {
+        let adapter = Lab::new(Pacing::Virtual).add(Config { icode: Icode::FunctionalSimulator, ..Config::default() });
+        let (hfi, mut engine) = engine(&adapter);
+        for (tail, freezes) in [(3, 1), (5, 2), (0, 3)] {
+            engine.ring_doorbell(tail);
+            hfi.bus().pause(Duration::from_millis(1));
+            for _ in 0..freezes {
+                hfi.inner.freeze_and_unfreeze(Cause::Error).unwrap();
+            }
+            assert_eq!(engine.halt().unwrap(), Some(tail));
+            engine.resume().unwrap();
+        }
+    }
 
     /// An error's freeze is dealt with by one thread while another works on the link.
     #[test]

@@ -3,7 +3,7 @@
 //! It is one number, the epoch: a handle that was set up in an earlier one is out of order. The orders in which these values
 //! are written and read are what `tests/loom.rs` has models of.
 
-use crate::sync::{AtomicBool, AtomicU32, Ordering};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use opx_defs::chip;
 use opx_defs::units::SdmaEngine;
 
@@ -18,8 +18,9 @@ pub(crate) struct Frozen {
     link_down: AtomicBool,
     /// The chip is too hot and stays frozen.
     for_good: AtomicBool,
-    /// SEND_DMA_HEAD of each engine as it was while the chip was frozen; the unfreeze clears the registers.
-    heads: [AtomicU32; chip::TXE_NUM_SDMA_ENGINES as usize],
+    /// SEND_DMA_HEAD of each engine as it was when a freeze stopped it, below the epoch that began with that freeze. The
+    /// unfreeze clears the registers.
+    heads: [AtomicU64; chip::TXE_NUM_SDMA_ENGINES as usize],
 }
 
 /// Why nothing can be set up at this moment.
@@ -67,16 +68,12 @@ impl Frozen {
         if self.link_down.load(Ordering::Acquire) { Err(Standstill::LinkDown) } else { Ok(epoch) }
     }
 
-    /// The slot that an engine of that epoch would have done next when a freeze stopped it: all before it are done. `None`
-    /// unless that freeze was the only one, and is over.
+    /// The slot that an engine of that epoch would have done next when a freeze stopped it: all before it are done. However
+    /// many freezes came after that one.
     pub fn head_since(&self, epoch: u32, engine: SdmaEngine) -> Option<u32> {
-        let once = || self.epoch() == epoch.wrapping_add(1);
-        if !once() || self.get() {
-            return None;
-        }
-        let head = self.heads.get(usize::from(engine.0))?.load(Ordering::Acquire);
-        // The next freeze would have begun before it overwrote the head.
-        once().then_some(head)
+        let kept = self.heads.get(usize::from(engine.0))?.load(Ordering::Acquire);
+        let (stopped_by, slot) = ((kept >> 32) as u32, kept as u32);
+        (stopped_by == epoch.wrapping_add(1)).then_some(slot)
     }
 
     /// The chip is frozen for good.
@@ -106,10 +103,10 @@ impl Frozen {
         self.epoch.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Where the freeze has stopped an engine.
+    /// Where the freeze that has begun has stopped an engine that was running.
     pub fn keep_head(&self, engine: SdmaEngine, slot: u32) {
         if let Some(head) = self.heads.get(usize::from(engine.0)) {
-            head.store(slot, Ordering::Release);
+            head.store(u64::from(self.epoch()) << 32 | u64::from(slot), Ordering::Release);
         }
     }
 

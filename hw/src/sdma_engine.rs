@@ -310,7 +310,7 @@ impl<B: PciFunction> SdmaEngine<B> {
 
     /// Stops the engine: it reads no memory afterwards, and writes none but its head. Gives the slot that it would have done
     /// next: the descriptors before that are done, those from there on aren't, though some of their packets may have left.
-    /// `None` when several freezes have passed: the head in memory is all that is left then.
+    /// `None` when that isn't known: a freeze stopped it and isn't over.
     ///
     /// # Errors
     /// When the engine doesn't halt, or the adapter is gone.

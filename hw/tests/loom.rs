@@ -12,7 +12,7 @@ mod machine;
 /// What `src/sync.rs` is outside of a model.
 mod sync {
     pub use loom::sync::Mutex;
-    pub use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    pub use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 }
 
 use frozen::{Frozen, Standstill};
@@ -57,7 +57,9 @@ impl Chip {
     /// `freeze.rs:freeze_and_unfreeze`.
     fn freeze(&self) {
         self.frozen.begin();
-        self.frozen.keep_head(ENGINE, self.head.read());
+        if self.enabled.read() == 1 {
+            self.frozen.keep_head(ENGINE, self.head.read());
+        }
         self.head.write(0);
         self.enabled.write(0);
         self.frozen.end();
@@ -130,18 +132,21 @@ fn a_head_is_from_before_the_freeze_or_known_to_be_none() {
 fn the_head_of_one_freeze_isnt_taken_for_that_of_another() {
     loom::model(|| {
         let chip = Arc::new(Chip::default());
+        chip.enabled.write(1);
         chip.head.write(7);
         let owner = {
             let chip = Arc::clone(&chip);
             loom::thread::spawn(move || chip.frozen.head_since(0, ENGINE))
         };
         chip.freeze();
-        assert_eq!(chip.frozen.head_since(0, ENGINE), Some(7));
+        chip.freeze();
+        assert_eq!(chip.frozen.head_since(0, ENGINE), Some(7), "the engine stood when the second one came");
+        chip.enabled.write(1);
         chip.head.write(9);
         chip.freeze();
         let head = owner.join().expect("the owner ends");
         assert!(matches!(head, None | Some(7)), "{head:?}");
-        assert_eq!((chip.frozen.head_since(0, ENGINE), chip.frozen.head_since(1, ENGINE)), (None, Some(9)));
+        assert_eq!((chip.frozen.head_since(0, ENGINE), chip.frozen.head_since(2, ENGINE)), (None, Some(9)));
     });
 }
 

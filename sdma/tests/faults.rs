@@ -257,6 +257,30 @@ fn errors_of_the_block_freeze_the_chip() {
     }
 }
 
+/// Where the first freeze stopped the engine isn't forgotten over the next ones.
+#[test]
+fn packets_that_were_done_before_several_freezes_are_known() {
+    let rig = Rig::new();
+    let (mut queue, mut other) = (queue(&rig), queue(&rig));
+    for n in 0..12 {
+        queue.submit(&[rig.place(n, 400)], n).unwrap();
+        if n == 7 {
+            queue.doorbell();
+        }
+    }
+    rig.bus().pause(Duration::from_millis(1));
+    for _ in 0..2 {
+        assert!(rig.adapter.inject(Fault::Sdma(SdmaFault::CsrParity), other.engine().number().0.into(), 0));
+        other.submit(&[rig.place(20, 400)], 0).unwrap();
+        other.doorbell();
+        rig.until(|| rig.hfi.service_interrupts().unwrap().frozen.then_some(()));
+        other.restart().unwrap();
+    }
+    queue.restart().unwrap();
+    let outcome = |n| if n < 8 { Outcome::Sent } else { Outcome::Failed };
+    assert_eq!(ended(&mut queue), (0..12).map(|n| (n, outcome(n))).collect::<Vec<_>>());
+}
+
 /// A descriptor that software never writes, put where packet `n` of seven is.
 fn provoked(expected: SdmaErrors, spoil: impl FnOnce(&SdmaEngine<EmuBus>, Iova)) {
     let mut rig = Rig::new();
