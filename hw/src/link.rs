@@ -138,6 +138,8 @@ pub(crate) struct Link {
     pub firmware: Option<Firmware>,
     pub state: LinkState,
     loopback: bool,
+    /// It was told to go offline, and hasn't been seen there (`HLS_GOING_OFFLINE`).
+    going_offline: bool,
     /// No VerifyCap frames will come: quick link-up, and any link of the functional simulator.
     pub without_verify_cap: bool,
     /// The neighbour is at least ARMED.
@@ -158,6 +160,7 @@ impl Link {
             firmware,
             state: LinkState::Offline,
             loopback: false,
+            going_offline: false,
             without_verify_cap: false,
             neighbor_normal: false,
             vl15_credits: 0,
@@ -337,7 +340,7 @@ impl<B: PciFunction> Inner<B> {
     fn start_polling(&self, link: &mut Link) -> Result<(), LinkError> {
         // The DC controls the LED from now on.
         self.regs.write(&csr::DCC_CFG_LED_CNTRL, 0);
-        if link.state != LinkState::Offline {
+        if link.state != LinkState::Offline || link.going_offline {
             self.go_offline(link, 0)?;
         }
         self.set_pkeys(false)?;
@@ -458,6 +461,7 @@ impl<B: PciFunction> Inner<B> {
 
     /// `chip.c:goto_offline`.
     fn go_offline(&self, link: &mut Link, reason: u64) -> Result<(), LinkError> {
+        link.going_offline = true;
         link.dc8051.change_phy_state(&self.regs, "go offline", reason << 8 | chip::PLS_OFFLINE)?;
         let any = |state| state & 0xf0 == chip::PLS_OFFLINE;
         link.dc8051.wait_physical_state(&self.regs, limit::OFFLINE, "PORT 0x9x (offline)", any)?;
@@ -473,6 +477,7 @@ impl<B: PciFunction> Inner<B> {
             }
         }
         link.dc8051.wait_ready(&self.regs, limit::QUIET_8051)?;
+        link.going_offline = false;
         self.enter(link, LinkState::Offline);
         Ok(())
     }
@@ -481,8 +486,8 @@ impl<B: PciFunction> Inner<B> {
     /// makes sure that nothing half-sent stays on egress.
     fn went_down(&self, link: &mut Link) -> Result<(), LinkError> {
         self.counts.link_downs.fetch_add(1, Ordering::Relaxed);
-        self.go_offline(link, 0)?;
-        // Whatever doesn't work on the way, the reason or the credit manager's reset: what was half-sent has to go.
+        // Whatever doesn't work on the way, the 8051, its reason or the credit manager's reset: what was half-sent has to go.
+        let offline = self.go_offline(link, 0);
         let reason = self.read_down_reason(link);
         self.open_port(false)?;
         let reset = init_tx::reset_link_credits(&self.regs);
@@ -492,6 +497,7 @@ impl<B: PciFunction> Inner<B> {
             DownReason::Other(0)
         });
         self.enter(link, LinkState::Down(reason));
+        offline?;
         Ok(reset?)
     }
 
@@ -522,7 +528,7 @@ impl<B: PciFunction> Inner<B> {
             self.went_down(link)?;
         }
         if let LinkState::Down(_) = link.state {
-            // It is offline; only its reason is forgotten.
+            // Only its reason is forgotten.
             self.enter(link, LinkState::Offline);
         }
         Ok(())

@@ -197,7 +197,7 @@ fn a_freeze_is_ended_although_the_8051_is_mute() {
     let hfi = bench.active();
     let mut path = Path::new(&hfi);
     quiet(&hfi);
-    // The link's end can't be handled without the 8051, and it is looked at before the chip is unfrozen.
+    // The link can't be taken offline without the 8051, and it is looked at before the chip is unfrozen.
     for (after, fault) in
         [ChipFault::Dc8051Mute, ChipFault::PioStateMachine, ChipFault::LinkSignalLost].iter().enumerate()
     {
@@ -207,7 +207,8 @@ fn a_freeze_is_ended_although_the_8051_is_mute() {
     hfi.bus().pause(Duration::from_micros(100));
     let error = hfi.service_interrupts().unwrap_err();
     assert!(!error.is_gone(), "{error}");
-    assert_eq!(hfi.freezes(), 1);
+    assert!(matches!(hfi.link_state(), LinkState::Down(_)));
+    assert_eq!(hfi.freezes(), 2, "for the link, and for the error");
     assert_eq!(hfi.bus().read64(csr::CCE_STATUS.off()), 0, "nobody left it frozen");
 }
 

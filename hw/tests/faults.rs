@@ -6,6 +6,7 @@ use common::Bench;
 use opx_bus::dma::DmaUnmap;
 use opx_bus::fault::{Fault, Faulty};
 use opx_bus::{ALL_ONES, DmaBlock, PciFunction, SharedMem, poll};
+use opx_defs::chip;
 use opx_defs::csr::{self, Csr, Field};
 use opx_defs::units::{Blocks, Iova, RcvCtxt};
 use opx_emu::{ChipFault, EmuBus, Icode};
@@ -113,6 +114,32 @@ fn a_link_goes_down_although_its_credits_cannot_be_reset() {
     assert!(error.unwrap().to_string().contains("CM_RESET clear"));
     assert!(matches!(hfi.link_state(), LinkState::Down(_)));
     assert!(send.is_stale() && hfi.freezes() == 1);
+}
+
+/// The same when the 8051 doesn't take the link offline, which is told; the next try sees to it.
+#[test]
+fn a_link_goes_down_although_it_does_not_get_offline() {
+    let bench = Bench::new(Icode::FunctionalSimulator);
+    let bus = Faulty::new(bench.bus(), Vec::new());
+    let hfi = Hfi::open(bus.clone(), bench.options()).unwrap();
+    hfi.link_up(LinkMode::Loopback).unwrap();
+    while hfi.service_interrupts().unwrap().any {}
+    let mut send = hfi.send_context(Blocks(64)).unwrap();
+    let (offset, mask) = (csr::DC_DC8051_STS_CUR_STATE.off(), csr::DC_DC8051_STS_CUR_STATE::PORT.mask());
+    bus.add(Fault::Stuck { offset, mask, value: csr::DC_DC8051_STS_CUR_STATE::PORT.put(chip::PLS_LINKUP) });
+    assert!(bench.adapter.inject(opx_emu::Fault::Chip(ChipFault::LinkSignalLost), 0, 0));
+    let header = common::header(hfi.lid(), hfi.lid(), RcvCtxt(1), hfi.options().job_key, 64);
+    common::send_pio(&send, 0, &common::packet(&header, &[0; 64]));
+    let error = poll::until(&bus, Duration::from_secs(60), || hfi.service_interrupts().err());
+    assert!(error.unwrap().to_string().contains("offline"));
+    assert!(matches!(hfi.link_state(), LinkState::Down(_)));
+    assert!(send.is_stale() && hfi.freezes() == 1);
+    assert!(matches!(send.recover(), Err(ContextError::LinkDown { .. })));
+    // As long as it isn't offline it isn't brought up.
+    assert!(hfi.link_up(LinkMode::Loopback).unwrap_err().to_string().contains("offline"));
+    bus.mend();
+    hfi.link_up(LinkMode::Loopback).unwrap();
+    send.recover().unwrap();
 }
 
 /// Memory that an engine holds stays mapped when the engine doesn't stop, until the adapter is closed.
