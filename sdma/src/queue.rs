@@ -12,8 +12,10 @@ use opx_hw::{RingWriter, SdmaEngine};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// How long an engine may do nothing, unless told otherwise.
-const STALL_LIMIT: Duration = Duration::from_secs(2);
+/// How long an engine may do nothing, unless told otherwise. Linux takes one that made no progress within 10 ticks for halted
+/// (`sdma.c:sdma_err_progress_check`), but looks only after another one has failed; an adapter whose thread isn't running just
+/// now takes longer than that.
+const STALL_LIMIT: Duration = Duration::from_millis(500);
 /// Edits that one slot of the ring holds.
 const EDITS_A_SLOT: usize = 4;
 

@@ -33,7 +33,7 @@ impl<B: PciFunction, T> SdmaQueue<B, T> {
         self.check_progress()
     }
 
-    /// How long the engine may do nothing before [`SdmaQueue::check`] complains; 2 s unless told otherwise.
+    /// How long the engine may do nothing before [`SdmaQueue::check`] complains; 500 ms unless told otherwise.
     pub fn set_stall_limit(&mut self, limit: Duration) {
         self.stall_limit = limit;
     }
