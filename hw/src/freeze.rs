@@ -140,6 +140,12 @@ impl<B: PciFunction> Inner<B> {
         self.frozen.sending().map_err(|why| self.standstill(why))
     }
 
+    /// Why something of that epoch couldn't be set up: a freeze that came meanwhile undoes it half-way.
+    pub fn unless_frozen_since(&self, epoch: u32, error: ContextError) -> ContextError {
+        let undone = !error.is_gone() && self.frozen.is_stale(epoch);
+        if undone { self.standstill(Standstill::Frozen) } else { error }
+    }
+
     fn standstill(&self, why: Standstill) -> ContextError {
         let adapter = self.adapter();
         match why {

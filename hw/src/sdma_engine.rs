@@ -115,7 +115,7 @@ impl<B: PciFunction> SdmaEngine<B> {
             held: Vec::new(),
         };
         engine.set_up();
-        engine.start()?;
+        engine.start().map_err(|error| engine.inner.unless_frozen_since(epoch, error))?;
         Ok(engine)
     }
 
@@ -185,6 +185,15 @@ impl<B: PciFunction> SdmaEngine<B> {
     fn wait_halted(&self) -> Result<(), ChipError> {
         let halted = |value| csr::SEND_DMA_STATUS::ENG_HALTED.is_set(value);
         self.inner.regs.wait(&csr::SEND_DMA_STATUS, self.index(), limit::SDMA_HALT, "ENG_HALTED", halted)?;
+        Ok(())
+    }
+
+    /// The same, unless a freeze passes over the engine meanwhile: its end leaves it neither at work nor halted.
+    fn wait_standing(&self) -> Result<(), ChipError> {
+        let frozen = &self.inner.frozen;
+        let passed = || frozen.epoch() != self.epoch && !frozen.get();
+        let stands = |value| csr::SEND_DMA_STATUS::ENG_HALTED.is_set(value) || passed();
+        self.inner.regs.wait(&csr::SEND_DMA_STATUS, self.index(), limit::SDMA_HALT, "ENG_HALTED", stands)?;
         Ok(())
     }
 
@@ -316,17 +325,11 @@ impl<B: PciFunction> SdmaEngine<B> {
     /// When the engine doesn't halt, or the adapter is gone.
     pub fn halt(&mut self) -> Result<Option<u32>, ContextError> {
         let (regs, n) = (&self.inner.regs, self.index());
-        if self.is_stale() {
-            // s80. While the chip comes to rest the engine may still be at work.
-            regs.write_at(&csr::SEND_DMA_CTRL, n, 0);
-            if self.inner.frozen.get() {
-                self.wait_halted()?;
-            }
-        } else {
-            // An engine that an error has halted stays so; one that runs is told to.
-            regs.write_at(&csr::SEND_DMA_CTRL, n, csr::SEND_DMA_CTRL::SDMA_HALT.mask());
-            self.wait_halted()?;
-        }
+        // s80 after a freeze. Otherwise an engine that an error has halted stays so; one that runs is told to.
+        let ctrl = if self.is_stale() { 0 } else { csr::SEND_DMA_CTRL::SDMA_HALT.mask() };
+        regs.write_at(&csr::SEND_DMA_CTRL, n, ctrl);
+        // While the chip comes to rest the engine may still be at work.
+        self.wait_standing()?;
         // The read also makes sure that a head on its way to memory has arrived.
         let head = regs.read_at(&csr::SEND_DMA_HEAD, n)?;
         let frozen = &self.inner.frozen;
@@ -352,7 +355,8 @@ impl<B: PciFunction> SdmaEngine<B> {
         let cleaned_by_freeze = epoch != self.epoch;
         self.epoch = epoch;
         // `sdma.c`, s82: a freeze is halt and clean-up in one.
-        if cleaned_by_freeze { self.run() } else { self.clean_up_and_run() }
+        let started = if cleaned_by_freeze { self.run() } else { self.clean_up_and_run() };
+        started.map_err(|error| self.inner.unless_frozen_since(epoch, error))
     }
 
     /// What raises the engine's vector: a descriptor that asks for it, a number of descriptors done, an idle engine, and,

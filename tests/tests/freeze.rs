@@ -4,10 +4,12 @@
 use opx_bus::{DmaBlock, PciFunction};
 use opx_defs::units::{Blocks, Psn, Vl};
 use opx_defs::wire::opx::{Eager, Header, Route};
-use opx_emu::{Adapter, Config, EmuBus, Fault, Icode, Lab, Pacing};
+use opx_emu::{Adapter, ChipFault, Config, EmuBus, Fault, Icode, Lab, Pacing};
 use opx_hw::{Hfi, LinkMode, Options, RecvConfig, RecvContext};
 use opx_pio::{Head, PioError, PioSender};
 use opx_sdma::{Fragment, Outcome, SdmaError, SdmaQueue};
+use opx_stack::{Completion, Endpoint, Pattern};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 const PACKETS: u32 = 32;
@@ -146,4 +148,90 @@ fn senders_queues_and_receive_contexts_recover_from_freezes() {
         }
     }
     assert_eq!(path.adapter.counts().dma_faults, 0);
+}
+
+/// Counts a thread that works, until it ends, however that is.
+struct Working<'a>(&'a AtomicU32);
+
+impl<'a> Working<'a> {
+    fn new(count: &'a AtomicU32) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// Sends messages by PIO, SDMA and rendezvous from one endpoint to another, and sees that each arrives whole.
+fn exchange(a: &mut Endpoint<EmuBus>, b: &mut Endpoint<EmuBus>, bus: &EmuBus, seed: u8) {
+    const MESSAGES: usize = 9;
+    let message = |n: usize| vec![seed.wrapping_add(n as u8); [100, 3000, 30_000][n % 3]];
+    for n in 0..MESSAGES {
+        b.tag_receive(Pattern::exact(n as u64), vec![0; message(n).len()], n as u64).unwrap();
+        a.tag_send(b.address(), n as u64, message(n), n as u64).unwrap();
+    }
+    let (mut arrived, mut sent) = ([false; MESSAGES], 0);
+    opx_bus::poll::until(bus, Duration::from_secs(120), || {
+        a.progress().unwrap();
+        b.progress().unwrap();
+        while let Some(completion) = b.poll_completion() {
+            let Completion::Received { context, len, buffer, .. } = completion else { panic!("{completion:?}") };
+            assert!(!std::mem::replace(&mut arrived[context as usize], true), "message {context} comes once");
+            assert!(buffer.bytes()[..len] == message(context as usize), "message {context} is whole");
+        }
+        while let Some(completion) = a.poll_completion() {
+            assert!(matches!(completion, Completion::Sent { .. }), "{completion:?}");
+            sent += 1;
+        }
+        (sent == MESSAGES && arrived == [true; MESSAGES]).then_some(())
+    })
+    .unwrap_or_else(|_| panic!("{sent} sent, {arrived:?} arrived: {:?} {:?}", a.counters(), b.counters()));
+}
+
+/// Each thread has endpoints of its own on one adapter and recovers them by itself; another one deals with the freezes.
+#[test]
+fn threads_go_on_while_another_one_deals_with_freezes() {
+    const THREADS: u8 = 3;
+    const ROUNDS: u8 = 8;
+    let lab = Lab::new(Pacing::Real);
+    let adapter = lab.add(Config { icode: Icode::FunctionalSimulator, ..Config::default() });
+    let hfi = Hfi::open(adapter.bus(), Options::default()).unwrap();
+    hfi.link_up(LinkMode::Loopback).unwrap();
+    // Only the one thread looks after the adapter.
+    let config = opx_stack::Config { health_interval: Duration::from_secs(3600), ..opx_stack::Config::default() };
+    let faults = [ChipFault::EgressConfigParity, ChipFault::PioStateMachine, ChipFault::SdmaCsrParity];
+    // All are open before the first freeze, during which none can be.
+    let ends: Vec<_> = (0..THREADS).map(|_| [(); 2].map(|()| Endpoint::open(&hfi, config.clone()).unwrap())).collect();
+    let working = AtomicU32::new(0);
+    let recoveries = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .zip(ends)
+            .map(|(thread, mut ends)| {
+                let working = Working::new(&working);
+                let (hfi, adapter) = (&hfi, &adapter);
+                scope.spawn(move || {
+                    let _working = working;
+                    let [a, b] = &mut ends;
+                    for round in 0..ROUNDS {
+                        let fault = faults[usize::from(round + thread) % faults.len()];
+                        assert!(adapter.inject(Fault::Chip(fault), 0, u64::from(round) * 3));
+                        exchange(a, b, hfi.bus(), thread * 64 + round);
+                    }
+                    ends.map(|end| end.counters().recoveries)
+                })
+            })
+            .collect();
+        let irq = hfi.irq().unwrap();
+        while working.load(Ordering::Acquire) > 0 {
+            hfi.bus().wait_irq(irq, Duration::from_millis(10)).unwrap();
+            hfi.service_interrupts().unwrap();
+        }
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert!(hfi.freezes() > 0 && recoveries.iter().all(|recoveries| *recoveries > 0), "{recoveries:?}");
+    assert_eq!(adapter.counts().dma_faults, 0);
 }

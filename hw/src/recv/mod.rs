@@ -141,7 +141,7 @@ impl<B: PciFunction> RecvContext<B> {
         }
         context.fill_rcv_array()?;
         context.set_up();
-        context.enable()?;
+        context.enable().map_err(|error| context.inner.unless_frozen_since(epoch, error))?;
         Ok(context)
     }
 
@@ -267,7 +267,7 @@ impl<B: PciFunction> RecvContext<B> {
     pub fn recover(&mut self) -> Result<(), ContextError> {
         let epoch = self.inner.running_epoch()?;
         self.disable()?;
-        self.enable()?;
+        self.enable().map_err(|error| self.inner.unless_frozen_since(epoch, error))?;
         self.epoch = epoch;
         self.counts.recoveries += 1;
         Ok(())

@@ -75,7 +75,7 @@ impl<B: PciFunction> SendContext<B> {
             context.inner.route(context.source(), vector)?;
         }
         context.set_up();
-        context.enable()?;
+        context.enable().map_err(|error| context.inner.unless_frozen_since(epoch, error))?;
         context.forget_refusals();
         Ok(context)
     }
@@ -388,7 +388,7 @@ impl<B: PciFunction> SendContext<B> {
             return Ok(());
         }
         let epoch = self.inner.sending_epoch()?;
-        self.reset()?;
+        self.reset().map_err(|error| self.inner.unless_frozen_since(epoch, error))?;
         self.epoch = epoch;
         Ok(())
     }
