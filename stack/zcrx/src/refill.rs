@@ -259,5 +259,7 @@ impl<W: Words> Refill<W> {
     }
 }
 
+// The path is for the models, which have this file in another place.
 #[cfg(all(test, not(loom)))]
+#[path = "refill/tests.rs"]
 mod tests;
