@@ -15,6 +15,7 @@ mod stock;
 mod two_guests;
 mod vfio;
 mod vfio_unplug;
+mod zcrx;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use opx_tests::guest::{GuestError, Run};
@@ -43,6 +44,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("vfio_surprise", vfio_unplug::surprise),
     ("vfio_unplug", vfio_unplug::orderly),
     ("vfio_without_iommu", vfio::without_iommu),
+    ("zcrx", zcrx::run),
 ];
 
 fn main() -> ExitCode {

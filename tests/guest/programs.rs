@@ -21,6 +21,12 @@ pub fn build() -> Result<Vec<(String, PathBuf)>, GuestError> {
     Ok(programs)
 }
 
+/// Builds the tests and the stress program of opx-zcrx, as [`build`].
+pub fn zcrx() -> Result<Vec<(String, PathBuf)>, GuestError> {
+    let tests = ["test", "--no-run", "--release", "--package", "opx-zcrx", "--test", "kernel", "--example", "zcrx-stress"];
+    cargo(tests.into_iter())
+}
+
 fn cargo<'a>(arguments: impl Iterator<Item = &'a str>) -> Result<Vec<(String, PathBuf)>, GuestError> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

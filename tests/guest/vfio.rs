@@ -117,13 +117,7 @@ fn adapter_is_seen(steps: &Steps) -> Result<(), GuestError> {
 
 /// The contract suite passed, and the emulated adapter was refused the memory that isn't mapped.
 fn contract_holds(steps: &Steps, emulator: &Emulator) -> Result<(), GuestError> {
-    let (status, said) = (steps.status("contract")?, steps.said("out", "contract"));
-    let summary = said.iter().find_map(|line| line.strip_prefix("test result: ok. "));
-    let passed = summary.and_then(|line| line.split_once(" passed; 0 failed; 0 ignored; ")?.0.parse::<u32>().ok());
-    if status != 0 || passed.is_none_or(|passed| passed < CONTRACTS) {
-        let said = [said, steps.said("err", "contract")].concat().join("\n");
-        return Err(steps.judged(format!("the contract suite exits with {status}:\n{said}")));
-    }
+    steps.tests_passed("contract", CONTRACTS)?;
     match count(emulator, "dma_faults")? {
         0 => Err(steps.judged("the adapter met no DMA fault".to_owned())),
         _ => Ok(()),
@@ -219,6 +213,28 @@ impl Steps {
         self.expect(step, "the exit status", &self.status(step)?, &2)?;
         self.expect(step, "standard output", &self.said("out", step)[..], &[][..])?;
         self.told(step, reason)
+    }
+
+    /// A step that runs a test program passed at least so many tests, and failed none.
+    pub fn tests_passed(&self, step: &str, least: u32) -> Result<(), GuestError> {
+        let (status, said) = (self.status(step)?, self.said("out", step));
+        let summary = said.iter().find_map(|line| line.strip_prefix("test result: ok. "));
+        let passed = summary.and_then(|line| line.split_once(" passed; 0 failed; 0 ignored; ")?.0.parse::<u32>().ok());
+        if status == 0 && passed.is_some_and(|passed| passed >= least) {
+            return Ok(());
+        }
+        let said = [said, self.said("err", step)].concat().join("\n");
+        Err(self.judged(format!("the tests of step {step} exit with {status}:\n{said}")))
+    }
+
+    /// A step succeeded, and a line that it wrote begins like this.
+    pub fn passed_with(&self, step: &str, start: &str) -> Result<(), GuestError> {
+        let (status, said) = (self.status(step)?, self.said("out", step));
+        if status == 0 && said.iter().any(|line| line.starts_with(start)) {
+            return Ok(());
+        }
+        let said = [said, self.said("err", step)].concat().join("\n");
+        Err(self.judged(format!("step {step} exits with {status}, without a line {start:?}:\n{said}")))
     }
 
     /// A step wrote one line of error that names the adapter and has `reason` in it.
