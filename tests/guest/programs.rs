@@ -23,7 +23,8 @@ pub fn build() -> Result<Vec<(String, PathBuf)>, GuestError> {
 
 /// Builds the tests and the stress program of opx-zcrx, as [`build`].
 pub fn zcrx() -> Result<Vec<(String, PathBuf)>, GuestError> {
-    let tests = ["test", "--no-run", "--release", "--package", "opx-zcrx", "--test", "kernel", "--example", "zcrx-stress"];
+    let tests =
+        ["test", "--no-run", "--release", "--package", "opx-zcrx", "--test", "kernel", "--example", "zcrx-stress"];
     cargo(tests.into_iter())
 }
 

@@ -164,10 +164,9 @@ impl Fake {
     /// Completes something on a ring. If it says that bytes were received, their buffer counts as lent once more.
     pub fn complete(&self, ring: usize, completion: Completion) {
         let mut state = self.state();
-        if completion.result > 0 {
-            if let Some(pool) = state.pools.iter_mut().find(|pool| pool.owner == ring) {
-                pool.lender.lend_at(completion.offset);
-            }
+        let pool = state.pools.iter_mut().find(|pool| pool.owner == ring);
+        if let Some(pool) = pool.filter(|_| completion.result > 0) {
+            pool.lender.lend_at(completion.offset);
         }
         state.made_up.push((ring, completion));
     }
@@ -342,7 +341,7 @@ impl Queue for FakeQueue {
         }
         let entries = wanted.refill_entries.next_power_of_two();
         let end = u64::from(ENTRIES) + u64::from(entries) * 16;
-        let fits = |at: u64| at % 8 == 0 && at >= end && at + 16 <= wanted.memory.region_len();
+        let fits = |at: u64| at.is_multiple_of(8) && at >= end && at + 16 <= wanted.memory.region_len();
         if end > wanted.memory.region_len() || wanted.stats.is_some_and(|at| !fits(at)) {
             return Err(errno(libc::EINVAL));
         }

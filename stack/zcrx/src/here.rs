@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 thread_local! {
     /// The thread's mark; 0 until it has a ring.
     static MARK: Cell<usize> = const { Cell::new(0) };
+    /// The pool whose seat the thread has, by its address; 0 for none. One at a time: so it is one comparison.
+    static SEAT: Cell<usize> = const { Cell::new(0) };
     static RINGS: RefCell<Vec<Weak<dyn Local>>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -20,8 +22,18 @@ pub(crate) trait Local {
     fn any(self: Rc<Self>) -> Rc<dyn Any>;
 }
 
-/// The calling thread's mark: 0 for one that never had a ring.
+/// The pool whose seat the calling thread has.
 #[inline]
+pub(crate) fn seat() -> usize {
+    SEAT.get()
+}
+
+/// From now on the calling thread has the seat of this pool; 0 for none.
+pub(crate) fn set_seat(pool: usize) {
+    SEAT.set(pool);
+}
+
+/// The calling thread's mark: 0 for one that never had a ring.
 pub(crate) fn mark() -> usize {
     MARK.get()
 }

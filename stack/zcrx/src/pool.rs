@@ -53,8 +53,12 @@ pub(crate) fn count(counter: &AtomicU64) {
 
 impl Home for Core {
     #[inline]
-    fn give_back(&self, entry: u64) -> bool {
-        self.refill.give_back(entry, here::mark(), |after| self.after_return(after))
+    fn give_back_at_once(&self, entry: u64) -> bool {
+        here::seat() == self.address() && self.refill.give_back_at_once(entry)
+    }
+
+    fn give_back_slowly(&self, entry: u64) -> bool {
+        self.refill.give_back_slowly(entry, here::mark(), |after| self.after_return(after))
     }
 
     fn close(&self) -> bool {
@@ -64,7 +68,6 @@ impl Home for Core {
 
 impl Core {
     /// What is left to do when a buffer was returned otherwise than by the thread in the seat.
-    #[cold]
     fn after_return(&self, after: After) {
         if after == After::Flush {
             self.have_flushed();
@@ -115,6 +118,7 @@ impl Core {
     }
 
     /// What tells this pool from others while it lives.
+    #[inline]
     pub(crate) fn address(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }
@@ -264,7 +268,8 @@ impl Pool {
 
     /// What is handed out with the file descriptor that the kernel made for it.
     pub(crate) fn exported(&self, fd: OwnedFd) -> Exported {
-        self.core.refill.share(self.mark);
+        self.get_up();
+        self.core.refill.share();
         let (core, features) = (self.core.clone(), self.features);
         Exported { fd, core, features, napi_id: self.napi_id, queue_id: self.queue_id }
     }
@@ -284,14 +289,19 @@ impl Pool {
         self.core.refill.state()
     }
 
-    /// This thread returns buffers without a lock from now on, unless the pool is shared.
+    /// This thread returns buffers without a lock from now on, unless the pool is shared, or it does so with another pool.
     pub(crate) fn sit(&self) {
-        self.core.refill.sit(self.mark);
+        if here::seat() == 0 && self.core.refill.sit(self.mark) {
+            here::set_seat(self.core.address());
+        }
     }
 
-    /// Until it sits again it doesn't: it is about to wait.
+    /// Until it sits again it doesn't: it is about to wait, or to share the pool.
     pub(crate) fn get_up(&self) {
-        self.core.refill.get_up(self.mark);
+        if here::seat() == self.core.address() {
+            here::set_seat(0);
+            self.core.refill.get_up(self.mark);
+        }
     }
 
     /// The bytes of a completion.

@@ -98,25 +98,23 @@ impl<W: Words> Refill<W> {
         }
     }
 
-    /// Returns a buffer from the thread with mark `me`. Where it couldn't be done at once, `then` is called with what is to
-    /// be done now. True when this was the last buffer of a closed ring, which nobody uses any more.
+    /// Returns a buffer from the thread that has the seat, unless something else has to be done. False when it didn't: then
+    /// it is to be done slowly.
     #[inline]
-    pub(crate) fn give_back(&self, entry: u64, me: usize, then: impl FnOnce(After)) -> bool {
-        if self.writer.load(Ordering::Relaxed) == me {
-            let tail = self.tail.load(Ordering::Relaxed);
-            if tail < self.limit.load(Ordering::Relaxed) {
-                self.words.put(tail, entry);
-                self.tail.store(tail + 1, Ordering::Relaxed);
-                self.words.publish((tail + 1) as u32);
-                return false;
-            }
+    pub(crate) fn give_back_at_once(&self, entry: u64) -> bool {
+        let tail = self.tail.load(Ordering::Relaxed);
+        let room = tail < self.limit.load(Ordering::Relaxed);
+        if room {
+            self.words.put(tail, entry);
+            self.tail.store(tail + 1, Ordering::Relaxed);
+            self.words.publish((tail + 1) as u32);
         }
-        self.give_back_slowly(entry, me, then)
+        room
     }
 
-    #[cold]
-    #[inline(never)]
-    fn give_back_slowly(&self, entry: u64, me: usize, then: impl FnOnce(After)) -> bool {
+    /// Returns a buffer from the thread with mark `me`, whoever has the seat. `then` is called with what is to be done now.
+    /// True when this was the last buffer of a closed ring, which nobody uses any more.
+    pub(crate) fn give_back_slowly(&self, entry: u64, me: usize, then: impl FnOnce(After)) -> bool {
         // Relaxed: the caller's buffer, which is still out, keeps this alive up to here.
         self.users.fetch_add(1, Ordering::Relaxed);
         let after = {
@@ -142,30 +140,28 @@ impl<W: Words> Refill<W> {
         }
     }
 
-    /// Takes the seat for the thread with mark `me`, unless the pool is shared.
-    pub(crate) fn sit(&self, me: usize) -> After {
+    /// Takes the seat for the thread with mark `me`: false when it can't be had, since another has it or the pool is shared.
+    pub(crate) fn sit(&self, me: usize) -> bool {
         let mut waiting = self.lock();
-        if waiting.shared || waiting.closed || !self.may_write(me) {
-            return After::Nothing;
+        let sits = !waiting.shared && !waiting.closed && self.may_write(me);
+        if sits {
+            self.writer.store(me, Ordering::Relaxed);
+            self.write(&mut waiting, None);
         }
-        self.writer.store(me, Ordering::Relaxed);
-        self.write(&mut waiting, None)
+        sits
     }
 
     /// Leaves the seat, if the thread with mark `me` has it.
-    pub(crate) fn get_up(&self, me: usize) -> After {
+    pub(crate) fn get_up(&self, me: usize) {
         let mut waiting = self.lock();
-        if self.writer.load(Ordering::Relaxed) != me {
-            return After::Nothing;
+        if self.writer.load(Ordering::Relaxed) == me {
+            self.write(&mut waiting, None);
+            self.writer.store(NOBODY, Ordering::Relaxed);
         }
-        let after = self.write(&mut waiting, None);
-        self.writer.store(NOBODY, Ordering::Relaxed);
-        after
     }
 
-    /// From now on nobody sits. To be called by the thread that may have the seat.
-    pub(crate) fn share(&self, me: usize) {
-        self.get_up(me);
+    /// From now on nobody sits down. Who has the seat keeps it until it gets up.
+    pub(crate) fn share(&self) {
         self.lock().shared = true;
     }
 

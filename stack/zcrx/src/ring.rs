@@ -472,10 +472,9 @@ impl<Q: Queue> Inner<Q> {
     fn pool_event(&self, event: i32) {
         let event = event.cast_unsigned();
         self.tally.event(event == EventTypes::EXHAUSTED, event == EventTypes::COPIED);
-        if let Some(pool) = self.pool.borrow().as_ref() {
-            if let Err(error) = self.queue.arm_event(pool.id, event) {
-                self.tally.not_rearmed(&error);
-            }
+        let armed = self.pool.borrow().as_ref().map(|pool| self.queue.arm_event(pool.id, event));
+        if let Some(Err(error)) = armed {
+            self.tally.not_rearmed(&error);
         }
     }
 

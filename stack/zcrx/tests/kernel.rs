@@ -317,10 +317,8 @@ fn exhaustion_ends_with_a_return_from_another_thread() {
             None => ring.wait(Some(Duration::from_secs(20))).unwrap(),
         }
         starved += ring.take_statistics().starved;
-        if starved > 0 {
-            if let Some(receive) = receive.take() {
-                dropper = Some(thread::spawn(move || receive.into_iter().for_each(drop)));
-            }
+        if let Some(receive) = receive.take_if(|_| starved > 0) {
+            dropper = Some(thread::spawn(move || receive.into_iter().for_each(drop)));
         }
     }
     drop(send);

@@ -78,8 +78,11 @@ fn ring(entries: u32) -> (Arc<Shared>, Arc<Refill<Arc<Shared>>>) {
     (shared, refill)
 }
 
-fn give_back(refill: &Refill<Arc<Shared>>, entry: u64, me: usize) -> bool {
-    refill.give_back(entry, me, |_| {})
+/// Returns a buffer as a pool does. A thread knows whether it sits.
+fn give_back(refill: &Refill<Arc<Shared>>, entry: u64, me: usize, sits: bool) {
+    if !(sits && refill.give_back_at_once(entry)) {
+        assert!(!refill.give_back_slowly(entry, me, |_| {}), "the ring is open");
+    }
 }
 
 /// All that was returned, once each.
@@ -101,17 +104,17 @@ fn settle(shared: &Shared, refill: &Refill<Arc<Shared>>, mut taken: Vec<u64>, re
 fn returns_meet_the_thread_in_the_seat() {
     loom::model(|| {
         let (shared, refill) = ring(2);
-        refill.sit(OWNER);
+        assert!(refill.sit(OWNER));
         let other = thread::spawn({
             let refill = refill.clone();
-            move || give_back(&refill, 0, OTHER)
+            move || give_back(&refill, 0, OTHER, false)
         });
         let kernel = thread::spawn({
             let shared = shared.clone();
             move || take(&shared)
         });
-        give_back(&refill, 1, OWNER);
-        give_back(&refill, 2, OWNER);
+        give_back(&refill, 1, OWNER, true);
+        give_back(&refill, 2, OWNER, true);
         other.join().unwrap();
         let taken = kernel.join().unwrap();
         refill.get_up(OWNER);
@@ -124,15 +127,15 @@ fn returns_meet_the_thread_in_the_seat() {
 fn returns_meet_a_thread_that_gets_up_and_sits_down() {
     loom::model(|| {
         let (shared, refill) = ring(4);
-        refill.sit(OWNER);
+        assert!(refill.sit(OWNER));
         let others = [(0, OTHER), (1, THIRD)].map(|(entry, me)| {
             let refill = refill.clone();
-            thread::spawn(move || give_back(&refill, entry, me))
+            thread::spawn(move || give_back(&refill, entry, me, false))
         });
-        give_back(&refill, 2, OWNER);
+        give_back(&refill, 2, OWNER, true);
         refill.get_up(OWNER);
-        refill.sit(OWNER);
-        give_back(&refill, 3, OWNER);
+        assert!(refill.sit(OWNER));
+        give_back(&refill, 3, OWNER, true);
         for other in others {
             other.join().unwrap();
         }
@@ -141,23 +144,25 @@ fn returns_meet_a_thread_that_gets_up_and_sits_down() {
     });
 }
 
-/// The seat passes from one thread to another.
+/// The seat passes from one thread to another, until the pool is shared.
 #[test]
 fn the_seat_passes_to_another_thread() {
     loom::model(|| {
         let (shared, refill) = ring(4);
-        refill.sit(OWNER);
+        assert!(refill.sit(OWNER));
         let other = thread::spawn({
             let refill = refill.clone();
             move || {
-                refill.sit(OTHER);
-                give_back(&refill, 0, OTHER);
+                let sits = refill.sit(OTHER);
+                give_back(&refill, 0, OTHER, sits);
                 refill.get_up(OTHER);
             }
         });
-        give_back(&refill, 1, OWNER);
-        refill.share(OWNER);
-        give_back(&refill, 2, OWNER);
+        give_back(&refill, 1, OWNER, true);
+        refill.get_up(OWNER);
+        refill.share();
+        assert!(!refill.sit(THIRD));
+        give_back(&refill, 2, OWNER, false);
         other.join().unwrap();
         settle(&shared, &refill, Vec::new(), 3);
     });
@@ -177,7 +182,7 @@ fn exactly_one_frees() {
                 // The last use of what was lent.
                 used();
                 returned[entry as usize].store(1, Ordering::Relaxed);
-                if refill.give_back(entry, me, |_| used()) {
+                if refill.give_back_slowly(entry, me, |_| used()) {
                     free(&returned[..], &freed);
                 }
             })

@@ -5,8 +5,11 @@ use std::ops::Deref;
 
 /// What lends bytes. It lives until it is closed and all that it lent has come back.
 pub(crate) trait Home {
+    /// Takes back what `entry` stands for, if that is done in a few instructions. False when it wasn't.
+    fn give_back_at_once(&self, entry: u64) -> bool;
+
     /// Takes back what `entry` stands for. True when this was the last of a closed home: then nobody uses it any more.
-    fn give_back(&self, entry: u64) -> bool;
+    fn give_back_slowly(&self, entry: u64) -> bool;
 
     /// Nothing is lent any more. True when all has come back already.
     fn close(&self) -> bool;
@@ -70,9 +73,17 @@ impl<T: Home> Deref for Loan<T> {
 impl<T: Home> Drop for Loan<T> {
     #[inline]
     fn drop(&mut self) {
-        if self.home.give_back(self.entry) {
-            // SAFETY: the home said that this was the last use of it.
-            unsafe { self.home.free() };
+        if !self.home.give_back_at_once(self.entry) {
+            give_back_slowly(self.home, self.entry);
         }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn give_back_slowly<T: Home>(home: Counted<T>, entry: u64) {
+    if home.give_back_slowly(entry) {
+        // SAFETY: the home said that this was the last use of it.
+        unsafe { home.free() };
     }
 }
