@@ -154,11 +154,6 @@ impl Slots {
         self.states[id.0 as usize].queued
     }
 
-    /// Whether the engine has it, and so will send it.
-    pub(crate) fn is_in_engine(&self, id: SlotId) -> bool {
-        self.states[id.0 as usize].in_engine > 0
-    }
-
     /// The packet waits to be written to the adapter.
     pub(crate) fn queue(&mut self, id: SlotId) {
         self.states[id.0 as usize].queued = true;

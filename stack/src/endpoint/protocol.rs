@@ -25,9 +25,8 @@ impl<B: PciFunction> Endpoint<B> {
             busy = true;
             match transmit {
                 Transmit::Replay { packet: &slot, .. } => {
-                    // A packet that hasn't left yet needs no second place in line, neither here nor in the engine's ring. One
-                    // that an engine loses by a halt is asked for again.
-                    if !self.slots.is_queued(slot) && !self.slots.is_in_engine(slot) {
+                    // A packet that hasn't left yet needs no second place in line.
+                    if !self.slots.is_queued(slot) {
                         self.slots.queue(slot);
                         self.outbox.push_back(slot);
                         self.counters.retransmits += 1;
