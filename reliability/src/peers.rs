@@ -36,7 +36,7 @@ impl Peers {
         Self { table: vec![FREE; FEWEST].into_boxed_slice(), used: 0, seed: RandomState::new().hash_one(0) }
     }
 
-    /// One multiplication, folded.
+    /// One multiplication, folded. Whose keys collide depends on the seed.
     #[inline(always)]
     fn hash(&self, key: u64) -> usize {
         let wide = u128::from(self.seed ^ key) * 0x9e37_79b9_7f4a_7c15;
@@ -91,6 +91,54 @@ impl Peers {
 mod tests {
     use super::*;
     use opx_defs::units::Lid;
+
+    /// Entries that are looked at, at most, to find any of `peers`.
+    fn longest_look(table: &Peers, peers: &[Origin]) -> usize {
+        let mask = table.table.len() - 1;
+        let look = |peer: &Origin| {
+            let start = table.hash(key(*peer));
+            (0..=mask).position(|at| table.table[start.wrapping_add(at) & mask] >> ID_BITS == key(*peer)).unwrap() + 1
+        };
+        peers.iter().map(look).max().unwrap()
+    }
+
+    fn filled(mut table: Peers, peers: &[Origin]) -> Peers {
+        peers.iter().zip(0..).for_each(|(peer, id)| table.insert(*peer, id));
+        table
+    }
+
+    #[test]
+    fn peers_that_collide_in_one_table_do_not_in_another() {
+        // All entries that a table of this size has, from where the search for them begins.
+        const PEERS: usize = 1000;
+        let known = Peers::new();
+        let mask = (PEERS * 2).next_power_of_two() - 1;
+        let all = (0..u32::MAX).map(|n| Origin { lid: Lid(n), rx: n as u8 });
+        let evil: Vec<_> = all.filter(|peer| known.hash(key(*peer)) & mask == 0).take(PEERS).collect();
+        // Whoever knew the seed could have each found only after all the others.
+        assert_eq!(longest_look(&filled(Peers { seed: known.seed, ..Peers::new() }, &evil), &evil), PEERS);
+        for _ in 0..20 {
+            let look = longest_look(&filled(Peers::new(), &evil), &evil);
+            assert!(look < 100, "{look} entries");
+        }
+    }
+
+    #[test]
+    fn peers_that_differ_in_a_few_bits_only_are_found_soon() {
+        let lists = [
+            (|n| Origin { lid: Lid(n), rx: 0 }) as fn(u32) -> Origin,
+            |n| Origin { lid: Lid(7), rx: n as u8 },
+            |n| Origin { lid: Lid(n << 8), rx: 3 },
+            |n| Origin { lid: Lid(n << 16), rx: 3 },
+            |n| Origin { lid: Lid(n.reverse_bits()), rx: 3 },
+            |n| Origin { lid: Lid(n >> 8), rx: n as u8 },
+        ];
+        for (list, of) in lists.into_iter().enumerate() {
+            let peers: Vec<_> = (0..if list == 1 { 256 } else { 50_000 }).map(of).collect();
+            let look = longest_look(&filled(Peers::new(), &peers), &peers);
+            assert!(look < 400, "list {list}: {look} entries");
+        }
+    }
 
     #[test]
     fn every_peer_finds_its_flow() {
