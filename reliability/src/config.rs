@@ -20,8 +20,9 @@ pub struct Config {
     pub max_outstanding_bytes: u32,
     /// Packets a flow may have unacknowledged. Beyond 10239 an OPX receiver takes the newest for old ones around a wrap.
     pub window: u32,
-    /// Packets that all flows together may have unacknowledged: entries of the replay pool, which is made once. OPX has 2048 and
-    /// 8192 of two sizes.
+    /// Packets that all flows together may have unacknowledged: entries of the replay pool, which is made once. A flow may have
+    /// four for each that is free, so that peers that give nothing back leave some to others. OPX has 2048 and 8192 of two
+    /// sizes, first come first served.
     pub replay_pool: u32,
     /// Sends the first packet to a peer alone: OPX up to 2.3 (G1, G2) acknowledges packets that it never had when the first one
     /// is lost and a later one comes.
@@ -47,8 +48,8 @@ pub struct Config {
     pub max_flows: u32,
     /// ACKs and NACKs waiting to be sent; more are dropped and asked for again by the peer's next ping.
     pub max_answers: u32,
-    /// How long packets may stay unacknowledged before the peer counts as unreachable. A peer that computes answers nothing
-    /// meanwhile, so this is long.
+    /// How long a peer may be silent, with packets to it unacknowledged, before it counts as unreachable. A peer that computes
+    /// answers nothing meanwhile, so this is long.
     pub give_up_after: Duration,
     /// How long the link may be down before everything unacknowledged is given up (`FI_OPX_LINK_DOWN_WAIT_TIME_MAX_SEC`; OPX
     /// ends the process then).

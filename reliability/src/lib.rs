@@ -54,8 +54,8 @@
 //!
 //! # What differs from OPX
 //! The packets are OPX's and so are the answers to pings. Different, and unseen by an OPX peer except as fewer packets:
-//! * Pings slow down while a peer is silent and follow its answer time; OPX pings every 500 µs for ever. After
-//!   [`Config::give_up_after`] the caller gets [`Event::PeerUnreachable`]; OPX never gives up.
+//! * Pings slow down while a peer is silent or takes nothing, and follow its answer time; OPX pings every 500 µs for ever. When
+//!   nothing was heard for [`Config::give_up_after`] the caller gets [`Event::PeerUnreachable`]; OPX never gives up.
 //! * An ACK for packets that were sent later makes the sender repeat the missing earlier ones, without a NACK; if they turn
 //!   out to have been only late, it waits longer the next time.
 //! * A receiver tells at once of packets behind a gap, and when the gap is filled ([`Config::selective_acks`]).
@@ -99,14 +99,14 @@ pub enum SendError {
     /// The peer asked for packets again; nothing new until it has those.
     #[error("the peer lost packets and must get them first, try again")]
     Throttled,
-    /// Too many packets to all peers together are unacknowledged.
-    #[error("too many packets to all peers together are unacknowledged (replay_pool), try again")]
+    /// Too many packets to all peers together are unacknowledged, for the share of them that are this peer's.
+    #[error("the peer has its share of the packets that may be unacknowledged (replay_pool), try again")]
     ReplayPool,
     /// The link has been down for too long, see [`Event::LinkLost`].
     #[error("the link has been down for too long (link_down_wait); check the cable and the switch")]
     LinkDown,
     /// The peer was given up, see [`Event::PeerUnreachable`].
-    #[error("peer LID {} context {} is unreachable: it acknowledged nothing for too long", peer.lid, peer.rx)]
+    #[error("peer LID {} context {} is unreachable: nothing was heard of it for too long (give_up_after)", peer.lid, peer.rx)]
     Unreachable {
         /// The peer.
         peer: Origin,
@@ -190,7 +190,8 @@ pub enum Transmit<'a, P> {
 /// Something the caller should know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// A peer acknowledged nothing for [`Config::give_up_after`]. Its packets were released; nothing more can be sent to it.
+    /// Nothing was heard of a peer for [`Config::give_up_after`]: no answer, no ping, no data. (Or it answers, but as one that
+    /// has forgotten what it acknowledged.) Its packets were released; nothing more can be sent to it.
     PeerUnreachable {
         /// The peer.
         peer: Origin,
@@ -320,6 +321,7 @@ impl<P, Q> Reliability<P, Q> {
         }
         if asked {
             self.counters.pings_received += 1;
+            self.sender.on_ping(now, from);
             self.receiver.on_ping(&self.config, &mut self.counters, now, from, ud);
         } else {
             self.sender.on_answer(&self.config, &mut self.counters, now, from, ud);
@@ -394,7 +396,9 @@ impl<P, Q> Reliability<P, Q> {
     /// Does what is due; cheap when nothing is.
     pub fn on_timeout(&mut self, now: Instant) {
         self.receiver.on_timeout(&self.config, &mut self.counters, now);
-        self.sender.on_timeout(&self.config, &mut self.counters, now, &mut self.events);
+        let receiver = &self.receiver;
+        self.sender
+            .on_timeout(&self.config, &mut self.counters, now, &mut self.events, |peer| receiver.data_from(peer));
     }
 
     /// The link went down. Packets may still be registered; nothing is given out to be sent, and no peer is blamed, until

@@ -11,6 +11,8 @@ const SPACE: u64 = Psn::SPACE as u64;
 /// While a gap is open, its sender is told of every so many packets that come behind it, and of so many at a time.
 const GAP_ACK_RATE: u64 = 8;
 const GAP_ACK_MOST: u64 = 64;
+/// Kept packets that are counted for one ping. More of them in a row are acknowledged by later answers.
+const PING_ACK_MOST: usize = 256;
 /// No sender has packets outstanding that are further apart than this: OPX can't, and [`Config::window`] can't be more.
 const LONGEST_SPAN: u64 = 10239;
 
@@ -40,6 +42,8 @@ struct RxFlow<Q> {
     next: u64,
     held: BTreeMap<u64, Held<Q>>,
     asked: Option<Asked>,
+    /// Packets that didn't come as the next one, wrapping.
+    others: u32,
     /// It was told that the peer's first packets don't come.
     reported: bool,
 }
@@ -123,6 +127,12 @@ impl<Q> Receiver<Q> {
         !self.answers.is_empty()
     }
 
+    /// How many data packets came from a peer, roughly and wrapping: another number means that some did.
+    pub(crate) fn data_from(&self, peer: Origin) -> u32 {
+        let flow = self.peers.find(peer).and_then(|id| self.flows.get(id as usize));
+        flow.map_or(0, |flow| (flow.next as u32).wrapping_add(flow.others))
+    }
+
     pub(crate) fn next_answer(&mut self) -> Option<(Origin, Ud)> {
         self.answers.pop_front()
     }
@@ -176,7 +186,13 @@ impl<Q> Receiver<Q> {
     ) -> (Verdict, Option<Event>) {
         let Arrival { origin, psn, ack_req, early } = arrival;
         let known = known.filter(|id| (*id as usize) < self.flows.len());
-        let next = known.and_then(|id| self.flows.get(id as usize)).map_or(self.first, |flow| flow.next);
+        let next = match known.and_then(|id| self.flows.get_mut(id as usize)) {
+            Some(flow) => {
+                flow.others = flow.others.wrapping_add(1);
+                flow.next
+            }
+            None => self.first,
+        };
         let full = match full_psn(next, psn) {
             Some(full) if full < next => {
                 counters.duplicates_received += 1;
@@ -198,7 +214,8 @@ impl<Q> Receiver<Q> {
                 return (Verdict::Dropped(DropReason::TooManyFlows), None);
             }
             None => {
-                let flow = RxFlow { peer: origin, next, held: BTreeMap::new(), asked: None, reported: false };
+                let flow =
+                    RxFlow { peer: origin, next, held: BTreeMap::new(), asked: None, others: 0, reported: false };
                 let id = self.flows.len() as FlowId;
                 self.flows.push(flow);
                 self.peers.insert(origin, id);
@@ -267,20 +284,30 @@ impl<Q> Receiver<Q> {
         (verdict, None)
     }
 
-    /// Tells a sender of a packet behind a gap, so that it can close the gap without asking: at once when the gap is new, then
-    /// now and again.
+    /// Tells a sender of a packet behind a gap, so that it can close the gap without asking: at once when the gap is new, or when
+    /// the packet closes another one, then now and again.
     fn ack_behind_gap(&mut self, config: &Config, counters: &mut Counters, id: FlowId, psn: u64) {
         let Some(flow) = self.flows.get(id as usize) else { return };
-        let goes_on = flow.held.contains_key(&(psn - 1));
-        if goes_on && !psn.is_multiple_of(GAP_ACK_RATE) {
+        let (goes_on, closes) = (flow.held.contains_key(&(psn - 1)), flow.held.contains_key(&(psn + 1)));
+        if goes_on && !closes && !psn.is_multiple_of(GAP_ACK_RATE) {
             return;
         }
-        let before = flow.held.range(psn.saturating_sub(GAP_ACK_MOST)..psn).rev();
-        let run = before.zip(1..).take_while(|((held, _), back)| **held == psn - back).count() as u64;
+        // The kept packets without a gap that end with `last`, and those that follow it.
+        let run = |last: u64| {
+            let before = flow.held.range(last.saturating_sub(GAP_ACK_MOST)..last).rev();
+            let behind = flow.held.range(last + 1..last + GAP_ACK_MOST);
+            let back = before.zip(1..).take_while(|((held, _), back)| **held == last - back).count() as u64;
+            let on = behind.zip(last + 1..).take_while(|((held, _), want)| *held == want).count() as u64;
+            last - back..last + 1 + on
+        };
+        let this = run(psn);
+        // The run before it grew since that was told of, or what told of it was lost.
+        let before = flow.held.range(..this.start).next_back().map(|(last, _)| run(*last));
         let (peer, next) = (flow.peer, flow.next);
-        // What came before the gap, too, or it would look as if it were part of it.
-        self.pre_ack(config, counters, peer, self.all_before(next), next);
-        self.pre_ack(config, counters, peer, psn - run, psn + 1);
+        // What came before the gaps, too, or it would look as if it were part of them.
+        for run in [Some(self.all_before(next)..next), before, Some(this)].into_iter().flatten() {
+            self.pre_ack(config, counters, peer, run.start, run.end);
+        }
     }
 
     /// The first PSN of an ACK that says everything: all before `next`, as far as their sender can have them outstanding. So it
@@ -362,7 +389,8 @@ impl<Q> Receiver<Q> {
         // The first run of kept packets that begins in the range; it may end behind it.
         let run_start = flow.held.range(from..to).next().map(|(psn, _)| *psn);
         let run = run_start.map(|start| {
-            let len = flow.held.range(start..).zip(start..).take_while(|((psn, _), want)| *psn == want).count();
+            let held = flow.held.range(start..).zip(start..).take(PING_ACK_MOST);
+            let len = held.take_while(|((psn, _), want)| *psn == want).count();
             (start, len as u64)
         });
         if from < next {

@@ -37,9 +37,12 @@ pub(crate) struct ReplayPool<P> {
     free: u32,
     buckets: Box<[u32]>,
     shift: u32,
-    /// Entries that aren't in use.
-    room: u32,
+    /// What a flow may have of it, see [`ReplayPool::share`].
+    share: u32,
 }
+
+/// A flow may have so many entries for each that is free.
+const SHARE: u32 = 4;
 
 fn key(flow: FlowId, psn: Psn) -> u64 {
     u64::from(flow) << 24 | u64::from(psn.get())
@@ -65,19 +68,26 @@ impl<P> ReplayPool<P> {
             free: 0,
             buckets: vec![NONE; buckets].into_boxed_slice(),
             shift: 64 - buckets.trailing_zeros(),
-            room: limit,
+            share: limit * SHARE,
         }
     }
 
     /// Entries in use.
     pub(crate) fn used(&self) -> u32 {
-        (self.entries.len() as u32).saturating_sub(self.room)
+        (self.entries.len() as u32).saturating_sub(self.share / SHARE)
     }
 
     #[inline(always)]
     pub(crate) fn has_room(&self) -> bool {
         // Not by the count: the same comparison is made to get at the entry.
         (self.free as usize) < self.entries.len()
+    }
+
+    /// How many entries a flow may have before it gets another one: some for each that is free, so that no number of flows
+    /// that give nothing back leaves none for the others (Choudhury and Hahne's dynamic thresholds). The first one is free to all.
+    #[inline(always)]
+    pub(crate) fn share(&self) -> u32 {
+        self.share
     }
 
     #[inline(always)]
@@ -106,7 +116,7 @@ impl<P> ReplayPool<P> {
         // The rest is as it was made: an entry that is given back is put right then.
         (place.key, place.next, place.sent, place.bytes) = (key, next, sent, bytes);
         place.packet = Some(make(psn));
-        self.room = self.room.wrapping_sub(1);
+        self.share = self.share.wrapping_sub(SHARE);
         true
     }
 
@@ -151,7 +161,7 @@ impl<P> ReplayPool<P> {
         let entry = self.entries.get_mut(at as usize)?;
         entry.next = std::mem::replace(&mut self.free, at);
         (entry.key, entry.run, entry.resends, entry.queued) = (u64::MAX, 0, 0, false);
-        self.room += 1;
+        self.share += SHARE;
         Some(entry.packet.take())
     }
 }
@@ -175,6 +185,7 @@ mod tests {
                 }
                 prop_assert_eq!(pool.used() as usize, model.len());
                 prop_assert_eq!(pool.has_room(), model.len() < 16);
+                prop_assert_eq!(pool.share() as usize, 4 * (16 - model.len()));
                 for flow in 0..4 {
                     for psn in 0..30 {
                         let got = pool.get(flow, Psn::new(psn)).and_then(|entry| entry.packet);

@@ -29,7 +29,7 @@ impl Rtt {
     }
 
     /// After how long an answer is late, if that is known.
-    fn late(&self) -> Option<Duration> {
+    pub(crate) fn late(&self) -> Option<Duration> {
         let late = Duration::from_nanos(u64::from(self.smoothed) + 4 * u64::from(self.variation));
         (self.smoothed != 0).then_some(late)
     }

@@ -3,7 +3,7 @@
 use crate::peers::{FlowId, Peers};
 use crate::replay::ReplayPool;
 use crate::timers::Timers;
-use crate::tx_flow::{Closed, Ping, Span, TxFlow};
+use crate::tx_flow::{Closed, Losses, Ping, Span, TxFlow};
 use crate::{Config, Counters, Event, SendError};
 use opx_defs::time::Instant;
 use opx_defs::units::Psn;
@@ -14,6 +14,9 @@ use std::time::Duration;
 
 /// The least time between two sendings of one packet for a NACK: answers that are on their way already must not cause a third.
 const REPLAY_GUARD: Duration = Duration::from_micros(10);
+
+/// A peer that answers so many pings in a row with a NACK alone has no room for packets, and is asked ever more slowly.
+const FEW_REFUSALS: u8 = 4;
 
 /// Whether packets can go anywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,13 +102,13 @@ impl<P> Sender<P> {
         make: impl FnOnce(Psn) -> P,
     ) -> Result<Psn, SendError> {
         // What nearly every packet is: one of a flow that has others outstanding, and room for more.
-        let known = self.peers.find(peer);
-        if let Some(id) = known
+        if let Some(id) = self.peers.find(peer)
             && let Some(flow) = self.flows.get_mut(id as usize)
             // Not 0, and below the window; no window when the flow is closed.
             && flow.span().wrapping_sub(1) < flow.room
             && flow.bytes <= config.max_outstanding_bytes
-            && self.pool.has_room()
+            // No share is left when the pool is used up.
+            && flow.span() < self.pool.share()
         {
             let psn = flow.next;
             // A packet is 10 KiB at most, and the limit of bytes far from the end of the integer.
@@ -115,7 +118,7 @@ impl<P> Sender<P> {
             self.pool.insert(id, psn, now, bytes, make);
             return Ok(psn);
         }
-        self.send_first(config, counters, now, (peer, known), payload_bytes, make)
+        self.send_first(config, counters, now, peer, payload_bytes, make)
     }
 
     /// Sends a packet of a flow that has none outstanding, or refuses to.
@@ -125,15 +128,15 @@ impl<P> Sender<P> {
         config: &Config,
         counters: &mut Counters,
         now: Instant,
-        (peer, known): (Origin, Option<FlowId>),
+        peer: Origin,
         payload_bytes: u32,
         make: impl FnOnce(Psn) -> P,
     ) -> Result<Psn, SendError> {
-        let id = match known.filter(|id| (*id as usize) < self.flows.len()) {
+        let id = match self.peers.find(peer).filter(|id| (*id as usize) < self.flows.len()) {
             Some(id) => id,
             None => self.add_flow(config, peer)?,
         };
-        let progress_at = self.up_clock(now);
+        let up_now = self.up_clock(now);
         let Some(flow) = self.flows.get_mut(id as usize).filter(|flow| flow.is_empty()) else {
             return Err(self.refuse(config, counters, id));
         };
@@ -144,10 +147,12 @@ impl<P> Sender<P> {
         let bytes = payload_bytes.saturating_add(OPX_HEADER_BYTES as u32);
         flow.next = psn.next();
         flow.bytes = bytes;
-        flow.progress_at = progress_at;
-        flow.unanswered = 0;
-        flow.asked = Ping::NONE;
-        flow.set_closed(if config.first_packet_alone && psn == self.first { Closed::First } else { Closed::No });
+        flow.begin(up_now);
+        if config.first_packet_alone && psn == self.first {
+            flow.close(Closed::First)
+        } else {
+            flow.open(config.window)
+        }
         self.pool.insert(id, psn, now, bytes, make);
         self.flows_busy += 1;
         self.arm(config, id, now);
@@ -182,7 +187,7 @@ impl<P> Sender<P> {
         } else if flow.bytes > config.max_outstanding_bytes {
             counters.throttled_max_outstanding += 1;
             SendError::OutstandingBytes
-        } else if !self.pool.has_room() {
+        } else if !self.pool.has_room() || flow.span() >= self.pool.share().max(1) {
             counters.throttled_replay_pool += 1;
             SendError::ReplayPool
         } else {
@@ -201,7 +206,8 @@ impl<P> Sender<P> {
         if let Some(flow) = self.flows.get_mut(id as usize).filter(|flow| !flow.ping_queued) {
             flow.gap_timer = false;
             let wait = flow.rtt.before_asking(config.min_ping_interval, config.ping_interval, config.max_ping_interval);
-            self.timers.set(id, now + wait);
+            let doubled = flow.refusals.saturating_sub(FEW_REFUSALS).min(16);
+            self.timers.set(id, now + wait.saturating_mul(1 << doubled).min(config.max_ping_interval));
         }
     }
 
@@ -225,7 +231,7 @@ impl<P> Sender<P> {
                 &mut counters.acks_ignored
             }
         };
-        let progress_at = self.up_clock(now);
+        let up_now = self.up_clock(now);
         let Some(id) = self.peers.find(peer) else {
             *ignored += 1;
             return;
@@ -234,13 +240,16 @@ impl<P> Sender<P> {
         let (from, to) = match flow.place(ud.start, ud.count) {
             Span::Within(from, to) => (from, to),
             span => {
-                if span == Span::Stale && ud.op == UdOp::Ack && ud.count == 1 {
-                    flow.sent_in_vain();
+                match (span, ud.op) {
+                    (Span::Stale, UdOp::Nack) => flow.forgotten(),
+                    (Span::Stale, _) => flow.heard(up_now),
+                    _ => {}
                 }
                 *ignored += 1;
                 return;
             }
         };
+        flow.answered(up_now);
         // Only the answer to the one ping on its way tells the time that an answer takes.
         let asked = (flow.asked.count > 0).then_some(flow.asked);
         let answered = asked.is_some_and(|ping| ping.start == ud.start);
@@ -254,23 +263,22 @@ impl<P> Sender<P> {
             let guard = guard.clamp(REPLAY_GUARD, config.ping_interval.max(REPLAY_GUARD));
             let to = to.min(from.saturating_add(config.max_replays_per_nack));
             let queue = |psn| replays.push_back((id, psn));
+            let guard = (guard, config.max_ping_interval);
             if flow.refused(id, &mut self.pool, (from, to), now, guard, queue) == 0 {
                 *ignored += 1;
                 return;
             }
             // Only an answer to a ping moves the next one: a peer that sends NACKs all the time must not put it off for ever.
             if std::mem::take(&mut flow.unanswered) > 0 {
+                flow.refusals = flow.refusals.saturating_add(1);
                 self.arm(config, id, now);
             }
             return;
         }
 
-        let mut took = None;
-        let had_gap = flow.acked_ahead > 0;
-        if flow.acknowledge(id, &mut self.pool, (from, to), &mut self.released, &mut took) == 0 {
-            if ud.count == 1 {
-                flow.sent_in_vain();
-            }
+        let had_gap = flow.has_gap();
+        let (fresh, took) = flow.acknowledge(id, config.window, &mut self.pool, (from, to), now, &mut self.released);
+        if fresh == 0 {
             *ignored += 1;
             return;
         }
@@ -278,30 +286,37 @@ impl<P> Sender<P> {
         if let Some(sent) = took.filter(|sent| !had_gap && asked.is_none_or(|ping| ping.at < *sent)) {
             flow.rtt.sample(now.since(sent));
         }
-        flow.progress_at = progress_at;
-        flow.unanswered = 0;
+        (flow.unanswered, flow.refusals) = (0, 0);
         if flow.is_empty() {
             self.flows_busy = self.flows_busy.saturating_sub(1);
             self.timers.clear(id);
             return;
         }
-        let (gap, base) = (flow.acked_ahead > 0, flow.base);
-        let look_again = self.find_losses(config, counters, id, now);
-        let in_answer = |ping: Ping| ud.start.distance_from(ping.start) < ping.count;
-        if gap && asked.is_some_and(|ping| ping.start != base && in_answer(ping)) {
-            // Right behind the replays, so that the next gap shows after one round trip. Only when the question is a new one:
-            // a peer swallows repeats.
+        let in_answer = asked.is_some_and(|ping| ud.start.distance_from(ping.start) < ping.count);
+        let gap = flow.has_gap();
+        // Where packets overtake each other, so do ACKs: the one for what came before the gap may follow.
+        let losses = match flow.reorder_step().filter(|_| gap && !had_gap) {
+            Some(step) => Losses { found: false, look_again: Some(now + step) },
+            None => self.find_losses(config, counters, id, now),
+        };
+        if gap && in_answer && losses.look_again.is_none() && self.asks_anew(id) {
             self.queue_ping(id);
         } else {
             self.arm(config, id, now);
-            self.look_again(id, look_again);
+            self.look_again(id, losses.look_again);
         }
     }
 
-    /// Has what is lost by now sent again; when to look again.
-    fn find_losses(&mut self, config: &Config, counters: &mut Counters, id: FlowId, now: Instant) -> Option<Instant> {
+    /// Whether a ping right behind the replays shows the next gap after one round trip. Only when the question is a new one: a
+    /// peer swallows repeats.
+    fn asks_anew(&self, id: FlowId) -> bool {
+        self.flows.get(id as usize).is_some_and(|flow| flow.asked.count > 0 && flow.asked.start != flow.base)
+    }
+
+    /// Has what is lost by now sent again.
+    fn find_losses(&mut self, config: &Config, counters: &mut Counters, id: FlowId, now: Instant) -> Losses {
         let replays = &mut self.replays;
-        let flow = self.flows.get_mut(id as usize)?;
+        let Some(flow) = self.flows.get_mut(id as usize) else { return Losses::default() };
         flow.find_losses(id, &mut self.pool, now, config.max_replays_per_nack, |psn| {
             counters.replays_unasked += 1;
             replays.push_back((id, psn));
@@ -394,12 +409,22 @@ impl<P> Sender<P> {
         }
     }
 
+    /// A ping came from a peer: it lives.
+    pub(crate) fn on_ping(&mut self, now: Instant, peer: Origin) {
+        let up_now = self.up_clock(now);
+        if let Some(flow) = self.peers.find(peer).and_then(|id| self.flows.get_mut(id as usize)) {
+            flow.heard(up_now);
+        }
+    }
+
+    /// Does what is due. `data_from` counts the data packets that came from a peer, wrapping.
     pub(crate) fn on_timeout(
         &mut self,
         config: &Config,
         counters: &mut Counters,
         now: Instant,
         events: &mut VecDeque<Event>,
+        data_from: impl Fn(Origin) -> u32,
     ) {
         match self.link {
             Link::Up => {}
@@ -415,11 +440,16 @@ impl<P> Sender<P> {
             }
             self.timers.clear(id);
             let Some(flow) = self.flows.get_mut(id as usize) else { continue };
-            if up_now.since(flow.progress_at) >= config.give_up_after {
+            if flow.silent_for(up_now, data_from(flow.peer)) >= config.give_up_after {
                 self.give_up(counters, id, events);
             } else if std::mem::take(&mut flow.gap_timer) {
-                self.find_losses(config, counters, id, now);
-                self.arm(config, id, now);
+                let losses = self.find_losses(config, counters, id, now);
+                if losses.found && self.asks_anew(id) {
+                    self.queue_ping(id);
+                } else {
+                    self.arm(config, id, now);
+                    self.look_again(id, losses.look_again);
+                }
             } else {
                 self.queue_ping(id);
             }

@@ -259,9 +259,19 @@ fn a_gap_is_told_of_at_once_and_then_now_and_again() {
     // Each time with all that came before the gap.
     let gap = [(5, 1), (5, 4), (5, 12), (5, 20)];
     assert_eq!(told, gap.map(|(from, count)| [(UdOp::Ack, 0, 4), (UdOp::Ack, from, count)]).concat());
-    // Another gap.
+    // Another gap: what came between the two is told to its end.
     assert_eq!(data(&mut core, 40), Verdict::Held);
-    assert_eq!(answers(&mut core, T0), [(UdOp::Ack, 0, 4), (UdOp::Ack, 40, 1)]);
+    assert_eq!(answers(&mut core, T0), [(UdOp::Ack, 0, 4), (UdOp::Ack, 5, 25), (UdOp::Ack, 40, 1)]);
+    // One that opens and closes again, because a packet was late.
+    for (psn, told) in [(42, vec![(40, 1), (42, 1)]), (43, vec![]), (41, vec![(5, 25), (40, 4)])] {
+        assert_eq!(data(&mut core, psn), Verdict::Held);
+        let acks = answers(&mut core, T0);
+        assert_eq!(
+            acks.get(1..).unwrap_or_default().iter().map(|ack| (ack.1, ack.2)).collect::<Vec<_>>(),
+            told,
+            "{psn}"
+        );
+    }
     // The first is filled: all up to the second is acknowledged.
     assert_eq!(data(&mut core, 4), Verdict::Deliver);
     assert_eq!(answers(&mut core, T0), [(UdOp::Ack, 0, 30)]);

@@ -3,7 +3,7 @@
 use opx_defs::time::Instant;
 use opx_defs::units::{Lid, Psn};
 use opx_defs::wire::opx::{FlowKey, Origin, Ud, UdOp};
-use opx_reliability::{Config, Event, Reliability, SendError, Transmit};
+use opx_reliability::{Arrival, Config, Event, Reliability, SendError, Transmit};
 use std::time::Duration;
 
 const ME: Origin = Origin { lid: Lid(1), rx: 5 };
@@ -202,11 +202,42 @@ fn a_gap_that_may_only_be_late_is_closed_when_its_time_has_passed() {
     }
     answer(&mut core, t1 + micros(10), UdOp::Ack, 3, 1);
     assert_eq!(transmits(&mut core, t1 + micros(10)), (vec![], vec![]));
-    let at = core.poll_timeout().unwrap();
-    assert!(at > t1 + micros(10) && at < t1 + micros(30), "{at:?}");
-    core.on_timeout(at);
-    assert_eq!(transmits(&mut core, at), (vec![2], vec![]));
+    let at = loop {
+        let at = core.poll_timeout().unwrap();
+        core.on_timeout(at);
+        let (replays, pings) = transmits(&mut core, at);
+        assert_eq!(pings, []);
+        if !replays.is_empty() {
+            assert_eq!(replays, [2]);
+            break at;
+        }
+    };
+    assert!(at > t1 + micros(20) && at < t1 + micros(50), "{at:?}");
     assert!(core.poll_timeout().is_some());
+}
+
+#[test]
+fn only_an_answer_that_comes_too_soon_shows_that_a_packet_was_late() {
+    // An answer takes 10 µs. A packet is sent again and acknowledged so much later: at once, so it had been there before, or
+    // after 10 µs, so it was lost. What was late makes the sender wait the next time.
+    for (after, waits) in [(1, true), (9, true), (10, false), (11, false)] {
+        let mut core = core(Config::default());
+        for psn in 0..3 {
+            core.send(T0, PEER, 100, |_| psn).unwrap();
+        }
+        answer(&mut core, T0 + micros(10), UdOp::Ack, 2, 1);
+        assert_eq!(transmits(&mut core, T0 + micros(10)).0, [0, 1]);
+        let now = T0 + micros(10 + after);
+        answer(&mut core, now, UdOp::Ack, 0, 2);
+        // One more ACK, as for a packet that the fabric doubled, shows nothing.
+        answer(&mut core, now, UdOp::Ack, 1, 1);
+        assert!(core.is_idle());
+        for psn in 3..5 {
+            core.send(now, PEER, 100, |_| psn).unwrap();
+        }
+        answer(&mut core, now + micros(10), UdOp::Ack, 4, 1);
+        assert_eq!(transmits(&mut core, now + micros(10)).0.is_empty(), waits, "{after} µs");
+    }
 }
 
 #[test]
@@ -452,40 +483,127 @@ fn a_thousand_peers_are_asked_at_the_uncongested_rate() {
     assert_eq!(ticks, 8, "128 a tick");
 }
 
+/// Lets the timers run until `until`, as if the peer answered each ping with what `answers` gives; the packets sent.
+fn run(core: &mut Core, until: Instant, answers: impl Fn(u32) -> Option<(UdOp, u32, u32)>) -> usize {
+    let mut packets = 0;
+    while let Some(now) = core.poll_timeout().filter(|at| *at < until) {
+        core.on_timeout(now);
+        let (_, pings) = transmits(core, now);
+        packets += pings.len();
+        for (op, start, count) in pings.iter().filter_map(|(_, start, _)| answers(*start)) {
+            answer(core, now, op, start, count);
+        }
+        packets += transmits(core, now).0.len();
+    }
+    packets
+}
+
 #[test]
-fn a_peer_that_acknowledges_nothing_is_given_up() {
+fn a_peer_that_is_silent_is_given_up() {
     let config = Config { give_up_after: Duration::from_millis(100), ..Config::default() };
     let mut core = sent(config, 0, 3);
-    let mut now = T0;
-    while let Some(at) = core.poll_timeout() {
-        now = at;
-        core.on_timeout(now);
-        transmits(&mut core, now);
-        // It lives, but never has anything: so does one that took the place of the one we knew.
-        answer(&mut core, now, UdOp::Nack, 0, 1);
-        assert!(now < T0 + Duration::from_secs(1), "no end");
-    }
-    assert!(now >= T0 + config.give_up_after);
+    run(&mut core, T0 + config.give_up_after, |_| None);
+    assert_eq!(core.poll_event(), None);
+    let now = core.poll_timeout().unwrap();
+    assert!(now < T0 + config.give_up_after + config.max_ping_interval);
+    core.on_timeout(now);
     assert_eq!(core.poll_event(), Some(Event::PeerUnreachable { peer: PEER, unacked: 3 }));
     assert_eq!(core.poll_event(), None);
     assert_eq!(released(&mut core), [0, 1, 2]);
     assert_eq!(core.send(now, PEER, 1, |_| unreachable!()), Err(SendError::Unreachable { peer: PEER }));
-    assert!(core.is_idle());
+    assert!(core.is_idle() && core.poll_timeout().is_none());
     assert_eq!(core.counters().peers_given_up, 1);
     assert!(core.send(now, Origin { lid: Lid(3), rx: 1 }, 1, |psn| psn.get()).is_ok());
 }
 
 #[test]
-fn nacks_all_the_time_do_not_put_the_end_off() {
-    let config = Config { give_up_after: Duration::from_millis(10), ..Config::default() };
-    let mut core = sent(config, 0, 3);
-    for tick in 0..2000 {
-        let now = T0 + micros(tick * 10);
-        core.on_timeout(now);
-        transmits(&mut core, now);
-        answer(&mut core, now, UdOp::Nack, 0, 3);
+fn a_peer_that_answers_and_takes_nothing_is_asked_ever_more_slowly_and_not_given_up() {
+    let config = Config { give_up_after: Duration::from_secs(1), ..Config::default() };
+    let mut core = sent(config, 0, 40);
+    let nack = |start| Some((UdOp::Nack, start, 32));
+    run(&mut core, T0 + Duration::from_secs(10), nack);
+    // Once in 20 ms: a ping, and 32 packets.
+    let packets = run(&mut core, T0 + Duration::from_secs(20), nack);
+    assert!((500..=501 * 33).contains(&packets), "{packets}");
+    assert_eq!((core.poll_event(), released(&mut core).len()), (None, 0));
+    // It takes them at last; then it is silent.
+    let now = T0 + Duration::from_secs(20);
+    answer(&mut core, now, UdOp::Ack, 0, 39);
+    assert_eq!(released(&mut core).len(), 39);
+    assert!(core.poll_timeout().unwrap() <= now + micros(500), "asked soon again");
+    run(&mut core, now + config.give_up_after, |_| None);
+    assert_eq!(core.poll_event(), None);
+    run(&mut core, now + config.give_up_after * 2, |_| None);
+    assert_eq!(core.poll_event(), Some(Event::PeerUnreachable { peer: PEER, unacked: 1 }));
+}
+
+#[test]
+fn pings_and_data_show_that_a_peer_lives() {
+    let config = Config { give_up_after: Duration::from_millis(100), ..Config::default() };
+    let theirs = FlowKey { slid: PEER.lid, dlid: ME.lid, src_rx: PEER.rx, dst_rx: ME.rx };
+    let ping = Ud { op: UdOp::Ping, key: theirs, start: Psn::new(0), count: 1 };
+    // A ping; data in order; data again; data ahead that finds no room.
+    type Sign = fn(&mut Core, Instant, u32, Ud);
+    let signs: [Sign; 4] = [
+        |core, now, _, ping| core.on_ud(now, PEER, &ping),
+        |core, _, n, _| arrives(core, n),
+        |core, _, _, _| arrives(core, 0),
+        |core, _, _, _| arrives(core, 9),
+    ];
+    for (which, sign) in signs.into_iter().enumerate() {
+        let mut core = sent(config, 0, 3);
+        arrives(&mut core, 0);
+        let mut now = T0;
+        for n in 1..20 {
+            sign(&mut core, now, n, ping);
+            while core.poll_transmit(now).is_some() {}
+            now = now + micros(60_000);
+            while let Some(at) = core.poll_timeout().filter(|at| *at < now) {
+                core.on_timeout(at);
+                while core.poll_transmit(at).is_some() {}
+            }
+            assert_eq!(core.poll_event(), None, "sign {which} at {now:?}");
+        }
+        run(&mut core, now + micros(200_000), |_| None);
+        assert!(core.poll_event().is_some(), "sign {which}");
     }
-    assert_eq!(core.counters().peers_given_up, 1);
+}
+
+fn arrives(core: &mut Core, psn: u32) {
+    core.on_data(Arrival { origin: PEER, psn: Psn::new(psn), ack_req: false, early: false }, || None);
+}
+
+#[test]
+fn a_peer_that_forgot_what_it_had_is_given_up_although_it_answers() {
+    // Another process has its LID and context now, and waits for our first packet.
+    let config = Config { give_up_after: Duration::from_millis(100), ..Config::default() };
+    let mut core = sent(config, 0, 5);
+    answer(&mut core, T0, UdOp::Ack, 0, 3);
+    let nack = |_| Some((UdOp::Nack, 0, 1));
+    run(&mut core, T0 + Duration::from_millis(200), nack);
+    assert_eq!(core.poll_event(), Some(Event::PeerUnreachable { peer: PEER, unacked: 2 }));
+    // An old NACK that comes late is no sign of that.
+    let mut core = sent(config, 0, 5);
+    answer(&mut core, T0, UdOp::Ack, 0, 3);
+    answer(&mut core, T0, UdOp::Nack, 0, 1);
+    run(&mut core, T0 + Duration::from_millis(200), |start| Some((UdOp::Nack, start, 1)));
+    assert_eq!(core.poll_event(), None);
+}
+
+#[test]
+fn a_peer_that_gives_nothing_back_leaves_others_their_share_of_the_pool() {
+    let mut core = core(Config { replay_pool: 1000, ..Config::default() });
+    let peer = |lid| Origin { lid: Lid(lid), rx: 0 };
+    let fill = |core: &mut Core, lid| (0..).find(|_| core.send(T0, peer(lid), 1, |psn| psn.get()).is_err()).unwrap();
+    // Each gets four for one that is left.
+    assert_eq!([1, 2, 3].map(|lid| fill(&mut core, lid)), [800, 160, 32]);
+    assert_eq!(core.send(T0, peer(1), 1, |_| unreachable!()), Err(SendError::ReplayPool));
+    assert_eq!([4, 5, 6].map(|lid| fill(&mut core, lid)), [7, 1, 0]);
+    // All of it is of use, and what comes back goes to those who have little.
+    let ud = Ud { op: UdOp::Ack, key: key(peer(1)), start: Psn::new(0), count: 5 };
+    core.on_ud(T0, peer(1), &ud);
+    assert_eq!(core.send(T0, peer(1), 1, |_| unreachable!()), Err(SendError::ReplayPool));
+    assert_eq!([6, 4].map(|lid| fill(&mut core, lid)), [4, 0]);
 }
 
 #[test]

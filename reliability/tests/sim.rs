@@ -29,6 +29,8 @@ fn settings(chance: &mut Chance, generation: Generation) -> Config {
         max_nack: pick(chance, &[1, 1, 32]),
         max_uncongested_pings: pick(chance, &[1, 128]),
         max_answers: pick(chance, &[2, 4096]),
+        // Longer than any silence here, shorter than a receiver may be full.
+        give_up_after: Duration::from_secs(1),
         selective_acks: chance.percent(70.0),
         first_packet_alone: generation.needs_first_packet_alone(),
         ..Config::default()
@@ -84,6 +86,13 @@ fn net(seed: u64) -> Net {
             let from = Instant::ZERO + time(&mut chance, 20_000);
             net.nodes[i].unplugged = Some((from, from + time(&mut chance, 80_000)));
         }
+        if chance.percent(20.0) {
+            let from = Instant::ZERO + time(&mut chance, 20_000);
+            net.nodes[i].full = Some((from, from + time(&mut chance, 2_500_000)));
+        }
+        if chance.percent(30.0) {
+            net.nodes[i].no_credit = chance.below(60) as f64;
+        }
     }
     net
 }
@@ -92,20 +101,22 @@ fn net(seed: u64) -> Net {
 fn everything_arrives_once_and_in_order() {
     let one = std::env::var("OPX_SIM_SEED").ok().and_then(|seed| seed.parse().ok());
     let seeds = one.map_or(0..SEEDS, |seed: u64| seed..seed + 1);
-    let (mut faults, mut replays, mut pings) = (0, 0, 0);
+    let (mut faults, mut replays, mut pings, mut without_credit) = (0, 0, 0, 0);
     for seed in seeds {
         let mut net = net(seed);
         if let Err(why) = net.run(PATIENCE, MOST_PACKETS) {
             panic!("OPX_SIM_SEED={seed} cargo test -p opx-reliability --test sim: {why}");
         }
         faults += net.dealt.total();
+        without_credit += net.without_credit;
         for node in &net.nodes {
             replays += node.core.counters().replays_sent;
             pings += node.core.counters().pings_sent;
         }
     }
-    let enough = faults > 100_000 && replays > 100_000 && pings > 100_000;
-    assert!(one.is_some() || enough, "{faults} faults, {replays} replays, {pings} pings: too tame");
+    let enough = [faults, replays, pings, without_credit].iter().all(|count| *count > 100_000);
+    let counts = format!("{faults} faults, {replays} replays, {pings} pings, {without_credit} without credit");
+    assert!(one.is_some() || enough, "{counts}: too tame");
 }
 
 #[test]
@@ -140,5 +151,33 @@ fn a_good_fabric_needs_no_replay() {
             assert_eq!((counters.dropped_no_room, counters.dropped_out_of_window), (0, 0), "seed {seed}");
             assert_eq!((counters.nacks_sent, counters.replays_sent), (0, 0), "seed {seed}");
         }
+    }
+}
+
+#[test]
+fn peers_without_room_are_waited_for_and_leave_room_for_others() {
+    // Two take nothing for ten seconds; a third one must get all its packets meanwhile, from the same small pool.
+    for seed in 0..20 {
+        let config = Config { replay_pool: 100, give_up_after: Duration::from_millis(200), ..Config::default() };
+        let mut net = Net::new(Chance::new(seed), config, Generation::G4, 0, 4);
+        net.nodes[0].tasks.iter_mut().skip(1).for_each(|task| task.total = 1000);
+        let until = Instant::ZERO + Duration::from_secs(10);
+        (1..3).for_each(|full| net.nodes[full].full = Some((Instant::ZERO, until)));
+        while net.taken_back(0, 3) < 1000 {
+            assert!(net.step().unwrap() && net.now < Instant::ZERO + Duration::from_millis(20), "at {:?}", net.now);
+        }
+        // What is sent in vain gets less: a ping and a round of packets in 20 ms, for each.
+        let second = |net: &mut Net, n: u64| {
+            while net.now < Instant::ZERO + Duration::from_secs(n) {
+                assert!(net.step().unwrap());
+            }
+            net.transmitted
+        };
+        let counts: Vec<u64> = (1..=9).map(|n| second(&mut net, n)).collect();
+        let each: Vec<u64> = counts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(each[1..].iter().all(|packets| *packets < 2 * 50 * (1 + 1 + 32)), "{each:?}");
+        net.calm = until;
+        net.run(PATIENCE, MOST_PACKETS).unwrap();
+        assert!(net.nodes[0].core.counters().throttled_replay_pool > 0);
     }
 }

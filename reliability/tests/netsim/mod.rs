@@ -7,7 +7,7 @@
 use opx_bus::chance::{Chance, FaultCounts, PacketFaults};
 use opx_defs::time::Instant;
 use opx_defs::units::{JobKey, Lid, Pkey, Psn, Sc, Sl};
-use opx_defs::wire::opx::{Generation, Header, Inject, Opcode, Origin, Route, Ud};
+use opx_defs::wire::opx::{Generation, Header, Inject, Opcode, Origin, Route, Ud, UdOp};
 use opx_reliability::{Arrival, Config, Event, Reliability, Transmit, Verdict};
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
@@ -74,6 +74,10 @@ pub struct Node {
     next_send: Instant,
     /// Its process computes something else: what comes waits, and nothing is sent.
     pub asleep: Option<(Instant, Instant)>,
+    /// It has no room for data, and drops what comes: its application takes nothing. No fault, and not over when those are.
+    pub full: Option<(Instant, Instant)>,
+    /// How many of a hundred service packets find no room in its adapter.
+    pub no_credit: f64,
     /// Its port is down.
     pub unplugged: Option<(Instant, Instant)>,
     link_is_up: bool,
@@ -110,6 +114,8 @@ pub struct Net {
     /// From when on nothing goes wrong any more.
     pub calm: Instant,
     pub dealt: FaultCounts,
+    /// Service packets that found no room in their sender's adapter.
+    pub without_credit: u64,
     pub now: Instant,
     pub transmitted: u64,
     wire: BinaryHeap<Reverse<(Instant, u64, usize)>>,
@@ -131,6 +137,8 @@ impl Net {
                 inboxes: (0..nodes).map(|_| Inbox::default()).collect(),
                 next_send: Instant::ZERO,
                 asleep: None,
+                full: None,
+                no_credit: 0.0,
                 unplugged: None,
                 link_is_up: true,
             }
@@ -151,6 +159,7 @@ impl Net {
             links: vec![Link::new(100, Duration::from_micros(1)); nodes * nodes],
             calm: Instant::FAR,
             dealt: FaultCounts::default(),
+            without_credit: 0,
             now: Instant::ZERO,
             transmitted: 0,
             wire: BinaryHeap::new(),
@@ -249,6 +258,16 @@ impl Net {
                 }
                 None => break,
             };
+            if let Some(ud) = ud
+                && now < self.calm
+                && self.chance.percent(self.nodes[i].no_credit)
+            {
+                self.without_credit += 1;
+                if ud.op == UdOp::Ping {
+                    self.nodes[i].core.ping_lost();
+                }
+                continue;
+            }
             let to = self.node_of(peer);
             let route = self.route(i, to);
             let header = match (ud, packet) {
@@ -330,6 +349,9 @@ impl Net {
             node.core.on_ud(now, origin, &ud);
             return Ok(());
         };
+        if node.full.is_some_and(|(from, to)| from <= now && now < to) {
+            return Ok(());
+        }
         let Packet { ack_req, early, .. } = packet;
         let inbox = &mut node.inboxes[from];
         match node.core.on_data(Arrival { origin, psn: header.psn(), ack_req, early }, || Some(packet)) {
@@ -363,6 +385,11 @@ impl Net {
     /// Bytes that node `to` has got from node `from`.
     pub fn got(&self, from: usize, to: usize) -> u64 {
         self.nodes[to].inboxes[from].bytes
+    }
+
+    /// Packets from node `from` that node `to` has acknowledged and node `from` has taken back.
+    pub fn taken_back(&self, from: usize, to: usize) -> u32 {
+        self.nodes[from].tasks[to].released
     }
 
     /// Lets the next thing happen. `false` when nothing will any more.
