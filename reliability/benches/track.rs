@@ -96,6 +96,95 @@ fn time(flows: u32) -> (f64, f64) {
     (sent.as_nanos() as f64 / packets, received.as_nanos() as f64 / packets)
 }
 
+/// What a peer can make us do with one packet, and the most instructions of each: neither other flows nor what is kept of this
+/// one count.
+const ANSWERS: [(&str, f64); 5] = [
+    ("a ping", 12_000.0),
+    ("a NACK of 32 packets", 5_000.0),
+    ("an ACK of what is known", 500.0),
+    ("an ACK that shows losses", 4_000.0),
+    ("a packet behind gaps", 12_000.0),
+];
+
+fn answers<'a>(cases: &mut Cases<'a>) {
+    let me_to = |n: u32| FlowKey { slid: ME.lid, dlid: peer(n).lid, src_rx: ME.rx, dst_rx: peer(n).rx };
+    let to_me = |n: u32| FlowKey { slid: peer(n).lid, dlid: ME.lid, src_rx: peer(n).rx, dst_rx: ME.rx };
+    let drain = |core: &mut Core, now| while core.poll_transmit(now).is_some() {};
+    let now = |step: u64| Point::from_nanos(1 + step * 1_000_000);
+    for (flows, kept) in [(1, 0), (100_000, 0), (1, 1_900), (100_000, 1_900)] {
+        // The receiver of a flow with its first gap at PSN 1, and others behind it.
+        let with_kept = move |every: u32| {
+            let mut core = busy(flows);
+            for psn in (2..2 + kept * every).step_by(every as usize).map(Psn::new) {
+                core.on_data(arrival(0, psn), || Some(0));
+                while core.poll_transmit(Point::ZERO).is_some() {}
+            }
+            core
+        };
+        let name = |what: &str| format!("{what}, {flows} flows, {kept} packets kept");
+        for every in [1, 2] {
+            let (what, state) = (name(&format!("a ping, every {every}. packet")), (with_kept(every), 0));
+            cases.add_with(
+                &what,
+                state,
+                move |(core, step)| {
+                    drain(core, now(*step));
+                    *step += 1;
+                },
+                move |(core, step)| {
+                    // Not the same as before: a repeat is merged.
+                    let start = Psn::new(*step as u32 % 2);
+                    core.on_ud(now(*step), peer(0), &Ud { op: UdOp::Ping, key: to_me(0), start, count: 4_000 });
+                },
+            );
+        }
+        cases.add_with(
+            &name("a packet behind gaps"),
+            (with_kept(1), 0),
+            move |(core, step)| {
+                drain(core, now(*step));
+                *step += 1;
+            },
+            move |(core, step)| {
+                // The last ones that are kept; one in two closes a gap.
+                let psn = Psn::new(2 + kept + [2, 1][*step as usize % 2] + *step as u32 / 2 * 2);
+                black_box(core.on_data(arrival(0, psn), || Some(0)));
+            },
+        );
+    }
+    for (flows, sent) in [(1, 100), (100_000, 100), (1, 8_000), (100_000, 8_000)] {
+        let with_sent = move || {
+            let mut core = busy(flows);
+            (1..sent).for_each(|_| assert!(core.send(Point::ZERO, peer(0), 64, u64_of).is_ok()));
+            core
+        };
+        let name = |what: &str| format!("{what}, {flows} flows, {sent} packets sent");
+        let answer = move |core: &mut Core, step: u64, op, start: u32, count| {
+            core.on_ud(now(step), peer(0), &Ud { op, key: me_to(0), start: Psn::new(start), count });
+        };
+        let next = move |(core, step): &mut (Core, u64)| {
+            drain(core, now(*step));
+            while core.poll_released().is_some() {}
+            *step += 50;
+        };
+        cases.add_with(&name("a NACK of 32 packets"), (with_sent(), 0), next, move |(core, step)| {
+            answer(core, *step, UdOp::Nack, 0, sent);
+        });
+        let mut known = with_sent();
+        answer(&mut known, 0, UdOp::Ack, 1, sent - 1);
+        cases.add_with(&name("an ACK of what is known"), (known, 0), next, move |(core, step)| {
+            answer(core, *step, UdOp::Ack, 1, sent - 1);
+        });
+        // One in two is acknowledged, a packet at a time, from behind.
+        let mut gaps = with_sent();
+        (sent / 2..sent).rev().step_by(2).for_each(|psn| answer(&mut gaps, 0, UdOp::Ack, psn, 1));
+        cases.add_with(&name("an ACK that shows losses"), (gaps, 0), next, move |(core, step)| {
+            let psn = (sent / 2).saturating_sub(*step as u32 / 50 * 2) % sent;
+            answer(core, *step, UdOp::Ack, psn, 1);
+        });
+    }
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let now = Point::from_nanos(1);
     let mut cases = Cases::default();
@@ -139,6 +228,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             black_box(core.send(now, peer(0), 8192, u64_of).is_ok());
         },
     );
+    answers(&mut cases);
     let counted = cases.count()?;
 
     let mut table = Table::new("reliability");
@@ -146,6 +236,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for case in counted.iter().skip(1) {
         let goal = match case.name.split(',').next() {
             _ if case.name.contains("idle") => Goal::None,
+            Some(answer) if ANSWERS.iter().any(|(name, _)| *name == answer) => continue,
             Some("send") => Goal::AtMost(80.0),
             _ => Goal::AtMost(50.0),
         };
@@ -164,6 +255,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let total = case.total();
         let bad = (total.divisions + total.fences + total.locked + total.system_calls) as f64;
         table.add(&format!("{}: divisions, fences, locks and system calls", case.name), bad, "", Goal::AtMost(0.0));
+    }
+    for (name, most) in ANSWERS {
+        for case in counted.iter().filter(|case| case.name.split(',').next() == Some(name)) {
+            let worst = case.most() - nothing;
+            table.add(
+                &format!("{}: instructions, at most", case.name),
+                worst as f64,
+                "instructions",
+                Goal::AtMost(most),
+            );
+        }
     }
     let mut core = busy(1_000);
     let mut rounds = |psns: std::ops::Range<u32>| {
