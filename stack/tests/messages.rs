@@ -240,12 +240,47 @@ fn slots_run_out_with_again_and_come_back() {
             Err(refused) => break refused,
         }
     };
-    assert_eq!((accepted, refused.error, refused.buffer), (8, SendError::Again(to), vec![8; 64].into()));
-    for n in 0..8 {
+    // One is left for others.
+    assert_eq!((accepted, refused.error, refused.buffer), (7, SendError::Again(to), vec![7; 64].into()));
+    for n in 0..7 {
         bench.b.tag_receive(Pattern::exact(1), vec![0; 64], n).unwrap();
     }
     bench.run(|bench| bench.a.is_quiet());
     bench.a.tag_send(to, 1, vec![1; 64], 8).unwrap();
+}
+
+#[test]
+fn a_peer_whose_memory_is_full_is_waited_for_and_holds_up_nobody_else() {
+    let reliability = opx_reliability::Config { give_up_after: Duration::from_secs(1), ..Default::default() };
+    let config = Config { unexpected_bytes: 10_000, reliability, ..Config::default() };
+    let mut bench = bench(config.clone());
+    let mut c = Endpoint::open(&bench.hfi, config).unwrap();
+    let (full, free) = (bench.b.address(), c.address());
+    let mut sent = 0;
+    while bench.a.tag_send(full, 1, vec![1; 1000], sent).is_ok() {
+        sent += 1;
+    }
+    assert!(sent > 500, "{sent}");
+    // It asks for nothing for five seconds. Another one gets its messages meanwhile.
+    let end = bench.hfi.bus().now() + Duration::from_secs(5);
+    let (mut to_free, mut came) = (0, 0);
+    bench.run(|bench| {
+        if to_free < 1000 && bench.a.tag_send(free, 2, vec![2; 1000], to_free).is_ok() {
+            to_free += 1;
+            c.tag_receive(Pattern::exact(2), vec![0; 1000], to_free).unwrap();
+        }
+        c.progress().unwrap();
+        came += std::iter::from_fn(|| c.poll_completion()).count();
+        bench.hfi.bus().now() > end
+    });
+    assert_eq!((to_free, came), (1000, 1000));
+    for n in 0..sent {
+        bench.b.tag_receive(Pattern::exact(1), vec![0; 1000], n).unwrap();
+        assert!(matches!(bench.next_at_b(), Completion::Received { .. }));
+    }
+    bench.run(|bench| bench.a.is_quiet());
+    let failed = std::iter::from_fn(|| bench.a.poll_completion()).find(|end| !matches!(end, Completion::Sent { .. }));
+    assert!(failed.is_none(), "{failed:?}");
 }
 
 #[test]

@@ -176,6 +176,8 @@ impl<B: PciFunction> Endpoint<B> {
             opx_reliability::Config {
                 first_packet_alone: config.reliability.first_packet_alone
                     || config.generation.needs_first_packet_alone(),
+                // The pool is shared out fairly, and each of its packets needs a slot.
+                replay_pool: config.reliability.replay_pool.min(u32::try_from(config.slots).unwrap_or(u32::MAX)),
                 ..config.reliability
             },
             Origin::from(address),
