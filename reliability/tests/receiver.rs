@@ -179,6 +179,20 @@ fn a_whole_gap_can_be_asked_for() {
 }
 
 #[test]
+fn of_many_packets_kept_in_a_row_a_ping_is_told_of_some() {
+    let mut core = core(Config::as_opx());
+    data(&mut core, 0);
+    for psn in 2..1000 {
+        assert_eq!(data(&mut core, psn), Verdict::Held);
+    }
+    assert_eq!(ping(&mut core, T0, 1, 1000), [(UdOp::Ack, 2, 256), (UdOp::Nack, 1, 1)]);
+    // The sender asks on from there, or fills the gap.
+    assert_eq!(ping(&mut core, T0, 258, 100), [(UdOp::Ack, 258, 256)]);
+    assert_eq!(data(&mut core, 1), Verdict::Deliver);
+    assert_eq!(drain(&mut core).len(), 998);
+}
+
+#[test]
 fn what_is_kept_is_bounded() {
     let mut core = core(Config { max_held_per_flow: 3, max_held: 4, ..Config::as_opx() });
     let no_room = Verdict::Dropped(DropReason::NoRoom);

@@ -97,16 +97,25 @@ fn net(seed: u64) -> Net {
     net
 }
 
+/// Names the seed of a run that doesn't end well, also when the core itself panics.
+struct Seed(u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("OPX_SIM_SEED={} cargo test -p opx-reliability --test sim", self.0);
+        }
+    }
+}
+
 #[test]
 fn everything_arrives_once_and_in_order() {
     let one = std::env::var("OPX_SIM_SEED").ok().and_then(|seed| seed.parse().ok());
     let seeds = one.map_or(0..SEEDS, |seed: u64| seed..seed + 1);
     let (mut faults, mut replays, mut pings, mut without_credit) = (0, 0, 0, 0);
     for seed in seeds {
-        let mut net = net(seed);
-        if let Err(why) = net.run(PATIENCE, MOST_PACKETS) {
-            panic!("OPX_SIM_SEED={seed} cargo test -p opx-reliability --test sim: {why}");
-        }
+        let (_seed, mut net) = (Seed(seed), net(seed));
+        net.run(PATIENCE, MOST_PACKETS).unwrap();
         faults += net.dealt.total();
         without_credit += net.without_credit;
         for node in &net.nodes {
