@@ -224,6 +224,15 @@ pub struct Reliability<P, Q> {
     events: VecDeque<Event>,
 }
 
+/// The sooner of two times, if there is one.
+#[inline]
+fn sooner(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
 impl<P, Q> Reliability<P, Q> {
     /// The protocol for the endpoint with primary LID and receive context `me`.
     ///
@@ -390,7 +399,7 @@ impl<P, Q> Reliability<P, Q> {
 
     /// When to call [`Reliability::on_timeout`] next, if nothing else happens.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.sender.poll_timeout(&self.config).into_iter().chain(self.receiver.poll_timeout()).min()
+        sooner(self.sender.poll_timeout(&self.config), self.receiver.poll_timeout())
     }
 
     /// Does what is due; cheap when nothing is.

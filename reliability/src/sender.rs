@@ -402,7 +402,7 @@ impl<P> Sender<P> {
             Link::Up => {
                 let timer = self.timers.first().map(|(at, _)| at);
                 let refill = (self.pings_left == 0 && !self.pings.is_empty()).then_some(self.refill_at);
-                timer.into_iter().chain(refill).min()
+                crate::sooner(timer, refill)
             }
             Link::Down { since } => Some(since + config.link_down_wait),
             Link::Lost => None,

@@ -95,19 +95,19 @@ impl<B: PciFunction> Endpoint<B> {
             copy.extend_from_slice(payload);
             Some(Held { header: *header, payload: copy })
         };
-        let early = header.is_free_of_order(generation);
+        let early = matches!(arrival.opcode, Opcode::RzvData | Opcode::RzvCts) && header.is_free_of_order(generation);
         let numbered = Arrival { origin, psn: arrival.psn, ack_req: arrival.ack_req, early };
         match self.reliability.on_data(numbered, hold) {
             Verdict::Deliver => {
                 self.dispatch(arrival.opcode, header, payload, origin.into());
                 while let Some((origin, held)) = self.reliability.next_in_order() {
-                    self.dispatch(held.header.opcode_in(generation), &held.header, &held.payload, origin.into());
+                    self.dispatch_later(held.header.opcode_in(generation), &held.header, &held.payload, origin.into());
                     if self.spare.len() < BATCH {
                         self.spare.push(held.payload);
                     }
                 }
             }
-            Verdict::ApplyEarly => self.dispatch(arrival.opcode, header, payload, origin.into()),
+            Verdict::ApplyEarly => self.dispatch_later(arrival.opcode, header, payload, origin.into()),
             Verdict::Held | Verdict::Duplicate | Verdict::Dropped(_) => {}
         }
     }
@@ -127,7 +127,7 @@ impl<B: PciFunction> Endpoint<B> {
     }
 
     /// A packet whose turn it is: delivered exactly once and in order.
-    #[inline]
+    #[inline(always)]
     fn dispatch(&mut self, opcode: Opcode, header: &Header, payload: &[u8], source: Address) {
         let generation = self.config.generation;
         if let Opcode::Inject(flavour) = opcode {
@@ -140,6 +140,13 @@ impl<B: PciFunction> Endpoint<B> {
         self.dispatch_other(header, payload, source);
     }
 
+    /// The same, for what comes out of order: not part of every packet's way.
+    #[inline(never)]
+    fn dispatch_later(&mut self, opcode: Opcode, header: &Header, payload: &[u8], source: Address) {
+        self.dispatch(opcode, header, payload, source);
+    }
+
+    #[inline(never)]
     fn dispatch_other(&mut self, header: &Header, payload: &[u8], source: Address) {
         match Packet::decode_in(self.config.generation, header, payload) {
             Ok(Packet::Eager(it)) => {
@@ -156,7 +163,7 @@ impl<B: PciFunction> Endpoint<B> {
     }
 
     /// A whole message, in two parts.
-    #[inline]
+    #[inline(always)]
     fn message(&mut self, envelope: Envelope, head: &[u8], body: &[u8]) {
         match self.find_receive(&envelope) {
             Some(posted) => self.complete_receive(posted, envelope, head, body),
@@ -188,7 +195,7 @@ impl<B: PciFunction> Endpoint<B> {
     }
 
     /// Copies a whole message into its buffer.
-    #[inline]
+    #[inline(always)]
     pub(super) fn complete_receive(&mut self, mut posted: Posted, envelope: Envelope, head: &[u8], body: &[u8]) {
         let (len, room) = (head.len() + body.len(), posted.buffer.len());
         if len > room {
@@ -214,7 +221,7 @@ impl<B: PciFunction> Endpoint<B> {
         self.received(posted, envelope, len);
     }
 
-    #[inline]
+    #[inline(always)]
     fn received(&mut self, posted: Posted, envelope: Envelope, len: usize) {
         let Posted { context, buffer } = posted;
         let Envelope { tag, data, source } = envelope;
