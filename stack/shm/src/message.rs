@@ -1,0 +1,102 @@
+//! What a node hears: messages, offers, and what becomes of peers and transfers.
+
+use crate::error::{NotTaken, PeerGone, PullError};
+use crate::large::{OfferId, Offered, PullId, Sink, Source};
+use crate::ring::{Receiver, Record};
+use crate::slab::Key;
+
+/// A peer, from its connection to [`Event::Gone`]. It is never used for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PeerId(pub(crate) Key);
+
+/// What a message carries besides its payload: the caller's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Header {
+    /// What kind of message it is.
+    pub kind: u16,
+    /// Two words.
+    pub words: [u64; 2],
+}
+
+/// A message, where it lies in memory that the peer shares. Its payload can be copied out; the peer could be changing it
+/// meanwhile, so it can't be looked at in place. What was copied doesn't change.
+#[derive(Debug)]
+pub struct Message<'a> {
+    /// From whom.
+    pub peer: PeerId,
+    /// The caller's words.
+    pub header: Header,
+    pub(crate) receiver: &'a Receiver,
+    pub(crate) record: Record,
+}
+
+impl Message<'_> {
+    /// Bytes of the payload.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.record.len
+    }
+
+    /// Whether it has no payload.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies payload out, from `offset` on: as many bytes as there are, at most as many as fit. Tells how many.
+    #[inline]
+    pub fn read(&self, offset: usize, bytes: &mut [u8]) -> usize {
+        self.receiver.read(&self.record, offset, bytes)
+    }
+
+    /// Copies the payload out.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.len()];
+        self.read(0, &mut bytes);
+        bytes
+    }
+}
+
+/// What has happened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A message; the messages of a peer come in the order in which they were sent.
+    Message(Message<'a>),
+    /// A peer offers memory. It comes in order with the peer's messages.
+    Offer {
+        /// From whom.
+        peer: PeerId,
+        /// What the peer says about it.
+        header: Header,
+        /// To be pulled or declined.
+        offered: Offered,
+    },
+    /// A peer has connected by itself.
+    Connected(PeerId),
+    /// Offered memory has arrived, or won't.
+    Pulled {
+        /// Which pull.
+        pull: PullId,
+        /// The buffer.
+        sink: Sink,
+        /// Bytes that were written to it.
+        result: Result<usize, PullError>,
+    },
+    /// Memory that was offered is the caller's alone again.
+    Released {
+        /// Which offer.
+        offer: OfferId,
+        /// The memory.
+        source: Source,
+        /// Whether the peer has fetched what it wanted of it.
+        result: Result<(), NotTaken>,
+    },
+    /// A peer is gone; what it had sent before was delivered.
+    Gone {
+        /// Who.
+        peer: PeerId,
+        /// Why.
+        reason: PeerGone,
+    },
+}

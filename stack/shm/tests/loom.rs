@@ -1,0 +1,181 @@
+//! Models of a ring and its doorbell, run in every order that the memory model allows. `.ci/loom` runs them; otherwise there
+//! is nothing here.
+#![cfg(loom)]
+#![allow(dead_code, unreachable_pub, reason = "the files hold more than the models use")]
+
+#[path = "../src/ring.rs"]
+mod ring;
+
+/// What `src/sync.rs` is outside of a model. A light fence that is matched by a heavy one is as good as a full fence.
+mod sync {
+    pub use loom::sync::atomic::{AtomicU64, Ordering, fence};
+
+    pub fn light_fence(_full: bool) {
+        fence(Ordering::SeqCst);
+    }
+}
+
+/// What `src/segment.rs` is outside of a model: a ring of a few slots.
+mod segment {
+    use super::sync::AtomicU64;
+    use std::sync::Arc;
+
+    pub const SLOTS: usize = 4;
+
+    #[derive(Debug)]
+    struct Shared {
+        sender: AtomicU64,
+        receiver: AtomicU64,
+        slots: Vec<[AtomicU64; 8]>,
+    }
+
+    #[derive(Debug, Clone)]
+    pub struct Lines(Arc<Shared>);
+
+    impl Lines {
+        pub fn model() -> Self {
+            let slots = (0..SLOTS).map(|_| std::array::from_fn(|_| AtomicU64::new(0))).collect();
+            Self(Arc::new(Shared { sender: AtomicU64::new(0), receiver: AtomicU64::new(0), slots }))
+        }
+
+        pub fn mask(&self) -> u32 {
+            SLOTS as u32 - 1
+        }
+
+        pub fn sender(&self) -> &AtomicU64 {
+            &self.0.sender
+        }
+
+        pub fn receiver(&self) -> &AtomicU64 {
+            &self.0.receiver
+        }
+
+        pub fn slot(&self, position: u32) -> &[AtomicU64; 8] {
+            &self.0.slots[position as usize % SLOTS]
+        }
+
+        /// There is no payload: the longest message of so short a ring has none. It is written and read where the words are.
+        pub fn write(&self, _position: u32, _offset: usize, _bytes: &[u8]) {}
+
+        pub fn read(&self, _position: u32, _offset: usize, _bytes: &mut [u8]) {}
+    }
+}
+
+use loom::sync::{Condvar, Mutex};
+use ring::{Head, Receiver, Sender, Sent, Unsent};
+use segment::Lines;
+use std::sync::Arc;
+use sync::{Ordering, fence};
+
+/// A socket whose reader sleeps: what is rung before it sleeps wakes it, too. A lost ring is a deadlock, which loom tells.
+struct Bell {
+    rung: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Bell {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { rung: Mutex::new(false), changed: Condvar::new() })
+    }
+
+    fn ring_if(&self, sent: Sent) {
+        if sent == Sent::Ring {
+            *self.rung.lock().unwrap() = true;
+            self.changed.notify_one();
+        }
+    }
+
+    fn sleep(&self) {
+        let mut rung = self.rung.lock().unwrap();
+        while !*rung {
+            rung = self.changed.wait(rung).unwrap();
+        }
+        *rung = false;
+    }
+}
+
+fn send(sender: &mut Sender, number: u64) -> Result<Sent, Unsent> {
+    sender.send(Head { class: 1, kind: 0, words: [number, !number] }, &[])
+}
+
+fn take(receiver: &mut Receiver, to_sender: Option<&Bell>) -> Option<u64> {
+    let record = receiver.next().expect("an honest sender")?;
+    let [number, same] = record.head.words;
+    assert_eq!(same, !number, "a message that wasn't there as a whole");
+    let sent = receiver.consume(&record);
+    if let Some(bell) = to_sender {
+        bell.ring_if(sent);
+    }
+    Some(number)
+}
+
+/// Takes messages until there are `count`, asleep whenever there is none.
+fn receive(receiver: &mut Receiver, bell: &Bell, to_sender: Option<&Bell>, count: u64) {
+    let mut next = 0;
+    while next < count {
+        if let Some(number) = take(receiver, to_sender) {
+            assert_eq!(number, next, "in order, once");
+            next += 1;
+            continue;
+        }
+        // `node.rs:cool`, then `look`.
+        receiver.go_cold();
+        fence(Ordering::SeqCst);
+        if receiver.is_empty() {
+            bell.sleep();
+        }
+        receiver.go_hot();
+    }
+}
+
+#[test]
+fn a_receiver_that_sleeps_is_woken_by_every_first_message() {
+    loom::model(|| {
+        let lines = Lines::model();
+        let bell = Bell::new();
+        let (mut sender, mut receiver) = (Sender::new(lines.clone(), true), Receiver::new(lines, true));
+        let producer = {
+            let bell = Arc::clone(&bell);
+            loom::thread::spawn(move || {
+                for number in 0..2 {
+                    bell.ring_if(send(&mut sender, number).expect("there is room"));
+                }
+            })
+        };
+        receive(&mut receiver, &bell, None, 2);
+        producer.join().expect("the producer ends");
+    });
+}
+
+#[test]
+fn a_sender_that_waits_for_room_is_woken() {
+    loom::model(|| {
+        let lines = Lines::model();
+        let (to_receiver, to_sender) = (Bell::new(), Bell::new());
+        let (mut sender, mut receiver) = (Sender::new(lines.clone(), true), Receiver::new(lines, true));
+        // The ring is full but for the word that is cleared.
+        for number in 0..3 {
+            to_receiver.ring_if(send(&mut sender, number).expect("there is room"));
+        }
+        let producer = {
+            let (to_receiver, to_sender) = (Arc::clone(&to_receiver), Arc::clone(&to_sender));
+            loom::thread::spawn(move || {
+                loop {
+                    match send(&mut sender, 3) {
+                        Ok(sent) => return to_receiver.ring_if(sent),
+                        Err(why) => assert_eq!(why, Unsent::Full),
+                    }
+                    // `node.rs:arm`, then `look`.
+                    sender.want_room();
+                    fence(Ordering::SeqCst);
+                    if !sender.has_got_room() {
+                        to_sender.sleep();
+                    }
+                    sender.stop_wanting();
+                }
+            })
+        };
+        receive(&mut receiver, &to_receiver, Some(&to_sender), 4);
+        producer.join().expect("the producer ends");
+    });
+}
