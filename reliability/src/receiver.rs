@@ -6,6 +6,7 @@ use opx_defs::time::Instant;
 use opx_defs::units::Psn;
 use opx_defs::wire::opx::{FlowKey, Origin, Ud, UdOp};
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
 const SPACE: u64 = Psn::SPACE as u64;
 /// While a gap is open, its sender is told of every so many packets that come behind it, and of so many at a time.
@@ -46,6 +47,17 @@ struct RxFlow<Q> {
     others: u32,
     /// It was told that the peer's first packets don't come.
     reported: bool,
+}
+
+impl<Q> RxFlow<Q> {
+    /// The kept packets around one of them without a gap, up to [`GAP_ACK_MOST`] each way.
+    fn run_around(&self, psn: u64) -> Range<u64> {
+        let before = self.held.range(psn.saturating_sub(GAP_ACK_MOST)..psn).rev();
+        let behind = self.held.range(psn + 1..psn + GAP_ACK_MOST);
+        let back = before.zip(1..).take_while(|((held, _), back)| **held == psn - back).count() as u64;
+        let on = behind.zip(psn + 1..).take_while(|((held, _), want)| *held == want).count() as u64;
+        psn - back..psn + 1 + on
+    }
 }
 
 #[derive(Debug)]
@@ -228,8 +240,13 @@ impl<Q> Receiver<Q> {
         };
         if full > next {
             if flow.held.contains_key(&full) {
-                // As OPX: said nothing about, the next ping gets an answer.
                 counters.duplicates_received += 1;
+                if config.selective_acks {
+                    // What told of it was lost.
+                    let run = flow.run_around(full);
+                    self.pre_ack(config, counters, origin, run.start, run.end);
+                }
+                // OPX says nothing: the next ping gets an answer.
                 return (Verdict::Duplicate, None);
             }
             let mut no_room = || {
@@ -292,17 +309,9 @@ impl<Q> Receiver<Q> {
         if goes_on && !closes && !psn.is_multiple_of(GAP_ACK_RATE) {
             return;
         }
-        // The kept packets without a gap that end with `last`, and those that follow it.
-        let run = |last: u64| {
-            let before = flow.held.range(last.saturating_sub(GAP_ACK_MOST)..last).rev();
-            let behind = flow.held.range(last + 1..last + GAP_ACK_MOST);
-            let back = before.zip(1..).take_while(|((held, _), back)| **held == last - back).count() as u64;
-            let on = behind.zip(last + 1..).take_while(|((held, _), want)| *held == want).count() as u64;
-            last - back..last + 1 + on
-        };
-        let this = run(psn);
+        let this = flow.run_around(psn);
         // The run before it grew since that was told of, or what told of it was lost.
-        let before = flow.held.range(..this.start).next_back().map(|(last, _)| run(*last));
+        let before = flow.held.range(..this.start).next_back().map(|(last, _)| flow.run_around(*last));
         let (peer, next) = (flow.peer, flow.next);
         // What came before the gaps, too, or it would look as if it were part of them.
         for run in [Some(self.all_before(next)..next), before, Some(this)].into_iter().flatten() {

@@ -286,6 +286,9 @@ fn a_gap_is_told_of_at_once_and_then_now_and_again() {
             "{psn}"
         );
     }
+    // A copy of one that is kept: its sender doesn't know that.
+    assert_eq!(data(&mut core, 7), Verdict::Duplicate);
+    assert_eq!(answers(&mut core, T0), [(UdOp::Ack, 5, 25)]);
     // The first is filled: all up to the second is acknowledged.
     assert_eq!(data(&mut core, 4), Verdict::Deliver);
     assert_eq!(answers(&mut core, T0), [(UdOp::Ack, 0, 30)]);
