@@ -36,6 +36,7 @@ pub fn run(run: &Run) -> Result<(), GuestError> {
     }
     cabled.judge(&[])?;
     let counters = Counters::read(&cabled.guest.lines());
+    let mut waits = 0;
     for adapter in 0..2 {
         let rise = |adapter, name, from, to| counters.rise(adapter, name, from, to);
         let (fast, slow) = (&answers[adapter], &answers[2 + adapter]);
@@ -47,11 +48,16 @@ pub fn run(run: &Run) -> Result<(), GuestError> {
             if holds { Ok(()) } else { Err(GuestError::Judged(text())) }
         };
         expect("PSM2's contexts run short of credit on a fast wire", told(fast, "credit_short") > 0)?;
-        expect("the driver waits for credit of a send context", pio > 0)?;
+        waits += pio;
         expect("the port waits for credit of the link", link > 0)?;
         expect("and that as often as the adapter tells", link == told(slow, "link_full"))?;
         let (sent, received) = (rise(1 - adapter, SENT, "before", "end")?, rise(adapter, RECEIVED, "before", "end")?);
         expect("received = sent", received == sent)?;
+    }
+    // Which of the two sends more at a time than its context takes is a matter of who is ahead.
+    if waits == 0 {
+        let text = format!("the driver never waited for credit of a send context: {counters:?}");
+        return Err(GuestError::Judged(text));
     }
     hfi1::judge_adapters(cabled.emulator).map(drop)
 }

@@ -23,9 +23,11 @@ pub fn build() -> Result<Vec<(String, PathBuf)>, GuestError> {
 
 /// Builds the tests and the stress program of opx-zcrx, as [`build`].
 pub fn zcrx() -> Result<Vec<(String, PathBuf)>, GuestError> {
-    let tests =
-        ["test", "--no-run", "--release", "--package", "opx-zcrx", "--test", "kernel", "--example", "zcrx-stress"];
-    cargo(tests.into_iter())
+    let package = ["--release", "--package", "opx-zcrx"];
+    let mut programs = cargo(["test", "--no-run", "--test", "kernel"].into_iter().chain(package))?;
+    // Not with the tests: an example among those is built as one.
+    programs.extend(cargo(["build", "--example", "zcrx-stress"].into_iter().chain(package))?);
+    Ok(programs)
 }
 
 fn cargo<'a>(arguments: impl Iterator<Item = &'a str>) -> Result<Vec<(String, PathBuf)>, GuestError> {
