@@ -326,6 +326,7 @@ impl Rig {
                 (context, buffer)
             }
             Completion::Sent { context, buffer } | Completion::Failed { context, buffer, .. } => (context, buffer),
+            other => panic!("nobody asked for {other:?}"),
         };
         assert_eq!(
             self.under_way.remove(context),
@@ -373,7 +374,7 @@ impl Rig {
                     assert_eq!(buffer.bytes()[..*len], message(*context, lens[*context as usize]));
                 }
                 Completion::Sent { .. } => {}
-                Completion::Failed { context, error, .. } => panic!("{context}: {error}"),
+                other => panic!("{other:?}"),
             }
         }
     }
