@@ -246,11 +246,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "instructions",
             goal,
         );
+        // Some peers share a place in the table of peers with another: which ones is by the key of the run, so the goal of the
+        // average has room for the steps past them.
+        let on_average = match goal {
+            Goal::AtMost(most) => Goal::AtMost(most + 10.0),
+            other => other,
+        };
         table.add(
             &format!("{}: instructions, on average", case.name),
             case.mean() - nothing as f64,
             "instructions",
-            goal,
+            on_average,
         );
         let total = case.total();
         let bad = (total.divisions + total.fences + total.locked + total.system_calls) as f64;

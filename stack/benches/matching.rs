@@ -194,8 +194,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for case in counted.iter().skip(1) {
         let common = case.name.contains("exact") || case.name.contains("directed");
         let goal = match case.name.split(',').next() {
-            Some("post") if common => Goal::AtMost(90.0),
-            Some("arrive") if common => Goal::AtMost(95.0),
+            // One step past another tag in the same place, which ones share one is by the key of the run, and no more.
+            Some("post") if common => Goal::AtMost(105.0),
+            Some("arrive") if common => Goal::AtMost(110.0),
             _ => Goal::None,
         };
         let value = case.median().saturating_sub(nothing);
