@@ -1,66 +1,15 @@
 //! Messages between two endpoints on an emulated adapter in simulated time: every protocol, both orders of send and
 //! receive, faults on the wire, and what must be refused.
 
-use opx_bus::{Chance, PacketFaults, PciFunction};
+mod common;
+
+use common::{bench, data};
+use opx_bus::{PacketFaults, PciFunction};
 use opx_defs::wire::opx::Generation;
-use opx_emu::{Adapter, Config as Chip, EmuBus, Icode, Lab, Pacing};
+use opx_emu::{Config as Chip, Icode, Lab, Pacing};
 use opx_hw::{Hfi, LinkMode, Options};
 use opx_stack::{Completion, Config, Endpoint, OperationError, Pattern, SendError};
 use std::time::Duration;
-
-struct Bench {
-    hfi: Hfi<EmuBus>,
-    adapter: Adapter,
-    a: Endpoint<EmuBus>,
-    b: Endpoint<EmuBus>,
-}
-
-fn bench(config: Config) -> Bench {
-    let lab = Lab::new(Pacing::Virtual);
-    let adapter = lab.add(Chip { icode: Icode::FunctionalSimulator, ..Chip::default() });
-    let hfi = Hfi::open(adapter.bus(), Options::default()).unwrap();
-    hfi.link_up(LinkMode::Loopback).unwrap();
-    let a = Endpoint::open(&hfi, config.clone()).unwrap();
-    let b = Endpoint::open(&hfi, config).unwrap();
-    Bench { hfi, adapter, a, b }
-}
-
-fn data(seed: u64, len: usize) -> Vec<u8> {
-    let mut chance = Chance::new(seed);
-    (0..len).map(|_| chance.below(256) as u8).collect()
-}
-
-impl Bench {
-    /// Runs until `until` holds, at most a simulated minute.
-    fn run(&mut self, mut until: impl FnMut(&mut Self) -> bool) {
-        let limit = self.hfi.bus().now() + Duration::from_secs(60);
-        while !until(self) {
-            assert!(self.hfi.bus().now() < limit, "no end: {:?} {:?}", self.a.counters(), self.b.counters());
-            let busy = self.a.progress().unwrap() | self.b.progress().unwrap();
-            if !busy {
-                self.hfi.bus().relax();
-            }
-        }
-    }
-
-    fn next_at_b(&mut self) -> Completion {
-        let mut next = None;
-        self.run(|bench| {
-            next = bench.b.poll_completion();
-            next.is_some()
-        });
-        next.unwrap()
-    }
-
-    fn next_at_a(&mut self) -> Completion {
-        let mut next = None;
-        self.run(|bench| {
-            next = bench.a.poll_completion();
-            next.is_some()
-        });
-        next.unwrap()
-    }
-}
 
 #[test]
 fn every_length_arrives_whole_by_its_protocol() {
@@ -75,7 +24,7 @@ fn every_length_arrives_whole_by_its_protocol() {
         assert_eq!(&buffer.bytes()[..got], &message[..]);
         assert_eq!(bench.next_at_a(), Completion::Sent { context: 6, buffer: message.into() });
     }
-    bench.run(|bench| bench.a.is_quiet() && bench.b.is_quiet());
+    bench.quiet();
 }
 
 #[test]
@@ -163,7 +112,7 @@ fn a_spoilt_wire_changes_nothing_but_the_counts() {
     let counters = bench.a.counters();
     let told_apart = counters.replay_rts + counters.replay_cts + counters.replay_rzv;
     assert!(told_apart > 0 && told_apart < counters.retransmits, "{counters:?}");
-    bench.run(|bench| bench.a.is_quiet() && bench.b.is_quiet());
+    bench.quiet();
 }
 
 #[test]

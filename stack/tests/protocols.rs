@@ -1,37 +1,16 @@
 //! Which protocol a message goes by, and that each carries every kind of message: tagged and not, with data for the receiver's
 //! completion, from and into every kind of buffer, asked for before, while and after it comes.
 
-use opx_bus::{Chance, PacketFaults, PciFunction, SharedMem};
+mod common;
+
+use common::{Bench, bench, data};
+use opx_bus::{PacketFaults, PciFunction, SharedMem};
 use opx_defs::units::Lid;
 use opx_defs::wire::opx::Generation;
-use opx_emu::{Adapter, Config as Chip, EmuBus, Icode, Lab, Pacing};
-use opx_hw::{Hfi, LinkMode, Options};
 use opx_stack::{
     Address, Buffer, Completion, Config, Endpoint, Level, OperationError, Outgoing, Pattern, SendError, SharedRange,
 };
 use std::time::Duration;
-
-struct Bench {
-    hfi: Hfi<EmuBus>,
-    adapter: Adapter,
-    a: Endpoint<EmuBus>,
-    b: Endpoint<EmuBus>,
-}
-
-fn bench(config: Config) -> Bench {
-    let lab = Lab::new(Pacing::Virtual);
-    let adapter = lab.add(Chip { icode: Icode::FunctionalSimulator, ..Chip::default() });
-    let hfi = Hfi::open(adapter.bus(), Options::default()).unwrap();
-    hfi.link_up(LinkMode::Loopback).unwrap();
-    let a = Endpoint::open(&hfi, config.clone()).unwrap();
-    let b = Endpoint::open(&hfi, config).unwrap();
-    Bench { hfi, adapter, a, b }
-}
-
-fn data(seed: u64, len: usize) -> Vec<u8> {
-    let mut chance = Chance::new(seed);
-    (0..len).map(|_| chance.below(256) as u8).collect()
-}
 
 /// What a receive tells, without its context.
 #[derive(Debug, PartialEq)]
@@ -42,48 +21,15 @@ struct Got {
     bytes: Vec<u8>,
 }
 
-impl Bench {
-    /// Runs until `until` holds, at most a simulated minute.
-    fn run(&mut self, mut until: impl FnMut(&mut Self) -> bool) {
-        let limit = self.hfi.bus().now() + Duration::from_secs(60);
-        while !until(self) {
-            assert!(self.hfi.bus().now() < limit, "no end: {:?} {:?}", self.a.counters(), self.b.counters());
-            let busy = self.a.progress().unwrap() | self.b.progress().unwrap();
-            if !busy {
-                self.hfi.bus().relax();
-            }
-        }
-    }
-
-    fn next_at_b(&mut self) -> Completion {
-        let mut next = None;
-        self.run(|bench| {
-            next = bench.b.poll_completion();
-            next.is_some()
-        });
-        next.unwrap()
-    }
-
-    fn next_at_a(&mut self) -> Completion {
-        let mut next = None;
-        self.run(|bench| {
-            next = bench.a.poll_completion();
-            next.is_some()
-        });
-        next.unwrap()
-    }
-
-    fn received(&mut self) -> Got {
-        match self.next_at_b() {
+impl Got {
+    /// What the next completion of `b` tells of a message.
+    fn next(bench: &mut Bench) -> Self {
+        match bench.next_at_b() {
             Completion::Received { tag, data, source, len, buffer, .. } => {
-                Got { tag, data, source, bytes: buffer.bytes()[..len].to_vec() }
+                Self { tag, data, source, bytes: buffer.bytes()[..len].to_vec() }
             }
             other => panic!("{other:?}"),
         }
-    }
-
-    fn quiet(&mut self) {
-        self.run(|bench| bench.a.is_quiet() && bench.b.is_quiet());
     }
 }
 
@@ -103,7 +49,11 @@ fn messages_carry_tag_and_data_or_neither_by_every_protocol() {
             bench.b.tag_receive(Pattern { tag: 0, ignore: u64::MAX, source: None }, vec![0; len + 1], 2).unwrap();
             let message = Outgoing { tag, data: cq, ..Outgoing::new(to, bytes.clone(), 3) };
             bench.a.send_message(message).unwrap();
-            assert_eq!(bench.received(), Got { tag, data: cq, source: from, bytes }, "{len} bytes, {tag:?}, {cq:?}");
+            assert_eq!(
+                Got::next(&mut bench),
+                Got { tag, data: cq, source: from, bytes },
+                "{len} bytes, {tag:?}, {cq:?}"
+            );
             assert!(matches!(bench.next_at_a(), Completion::Sent { context: 3, .. }));
             bench.b.cancel_all();
             let Some(Completion::Failed { context, error, .. }) = bench.b.poll_completion() else { panic!() };
@@ -125,7 +75,7 @@ fn injected_messages_carry_all_that_others_do() {
             Some(tag) => bench.b.tag_receive(Pattern::exact(tag), vec![0; 20], 1).unwrap(),
         }
         let bytes = b"sixteen bytes...".to_vec();
-        assert_eq!(bench.received(), Got { tag, data: cq, source: from, bytes });
+        assert_eq!(Got::next(&mut bench), Got { tag, data: cq, source: from, bytes });
     }
     assert_eq!(bench.a.inject(to, &[0; 17]), Err(SendError::TooLong(17)));
     assert_eq!(bench.a.poll_completion(), None);
@@ -143,7 +93,7 @@ fn the_protocol_follows_length_tag_settings_and_the_size_of_the_send_context() {
             Some(tag) => bench.b.tag_receive(Pattern::exact(tag), vec![0; len], 0).unwrap(),
             None => bench.b.receive(None, vec![0; len], 0).unwrap(),
         }
-        assert_eq!(bench.received().bytes, data(1, len));
+        assert_eq!(Got::next(&mut bench).bytes, data(1, len));
         bench.b.counters().offers == 1
     };
     let standard = Config::default;
@@ -209,7 +159,7 @@ fn a_message_of_several_packets_can_be_asked_for_while_it_comes() {
     // Only until its first packet is there.
     bench.run(|bench| bench.b.counters().unexpected_messages == 1);
     bench.b.tag_receive(Pattern::exact(1), vec![0; 16_000], 1).unwrap();
-    assert_eq!(bench.received().bytes, whole);
+    assert_eq!(Got::next(&mut bench).bytes, whole);
     // And one that doesn't fit fails, with the next one intact.
     bench.b.tag_receive(Pattern::exact(1), vec![0; 15_999], 2).unwrap();
     bench.a.tag_send(to, 1, whole.clone(), 0).unwrap();
@@ -217,7 +167,7 @@ fn a_message_of_several_packets_can_be_asked_for_while_it_comes() {
     let Completion::Failed { context: 2, error, buffer } = bench.next_at_b() else { panic!() };
     assert_eq!((error, buffer.len()), (OperationError::Truncated { message: 16_000, buffer: 15_999 }, 15_999));
     bench.b.tag_receive(Pattern::exact(1), vec![0; 16_001], 3).unwrap();
-    assert_eq!(bench.received().bytes, whole);
+    assert_eq!(Got::next(&mut bench).bytes, whole);
     bench.quiet();
 }
 
@@ -244,7 +194,7 @@ fn any_kind_of_buffer_can_be_sent_and_received_into() {
             for receive in receive {
                 bench.b.tag_receive(Pattern::exact(1), receive, 1).unwrap();
                 bench.a.tag_send(to, 1, send.clone(), 2).unwrap();
-                assert_eq!(bench.received().bytes, bytes, "{len} bytes");
+                assert_eq!(Got::next(&mut bench).bytes, bytes, "{len} bytes");
                 assert_eq!(bench.next_at_a(), Completion::Sent { context: 2, buffer: send.clone() });
             }
         }
@@ -321,4 +271,49 @@ fn a_peer_without_room_holds_up_neither_other_peers_nor_what_it_asked_for() {
         }
         left == 0
     });
+}
+
+#[test]
+fn a_message_whose_sender_ends_in_the_middle_fails_with_it() {
+    let reliability = opx_reliability::Config { give_up_after: Duration::from_millis(500), ..Default::default() };
+    let mut bench = bench(Config { reliability, ..Config::default() });
+    let b = bench.b.address();
+    for asked_before in [true, false] {
+        // One slot: the second packet of its message waits for the first to be acknowledged.
+        bench.a = Endpoint::open(&bench.hfi, Config { slots: 1, ..Config::default() }).unwrap();
+        let a = bench.a.address();
+        bench.a.tag_send(b, 1, data(1, 16_000), 0).unwrap();
+        if asked_before {
+            bench.b.tag_receive(Pattern::exact(1), vec![0; 16_000], 1).unwrap();
+        }
+        let before = bench.b.counters().packets_in;
+        while bench.b.counters().packets_in == before {
+            bench.a.progress().unwrap();
+            bench.b.progress().unwrap();
+            bench.hfi.bus().relax();
+        }
+        // From here on A does nothing, and B learns of it from what it sends itself.
+        bench.b.tag_send(a, 2, vec![7; 10], 2).unwrap();
+        let mut failed = Vec::new();
+        let limit = bench.hfi.bus().now() + Duration::from_secs(60);
+        while failed.len() < 1 + usize::from(asked_before) {
+            assert!(bench.hfi.bus().now() < limit, "only {failed:?} failed");
+            if !bench.b.progress().unwrap() {
+                bench.hfi.bus().relax();
+            }
+            while let Some(completion) = bench.b.poll_completion() {
+                let Completion::Failed { context, error, .. } = completion else { panic!("{completion:?}") };
+                assert_eq!(error, OperationError::Unreachable(a));
+                failed.push(context);
+            }
+        }
+        failed.sort_unstable();
+        assert_eq!(failed, if asked_before { vec![1, 2] } else { vec![2] });
+        if !asked_before {
+            // Whoever asks for what is left of it is told.
+            bench.b.tag_receive(Pattern::exact(1), vec![0; 16_000], 3).unwrap();
+            let Some(Completion::Failed { context: 3, error, .. }) = bench.b.poll_completion() else { panic!() };
+            assert_eq!(error, OperationError::Unreachable(a));
+        }
+    }
 }

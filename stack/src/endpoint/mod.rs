@@ -101,7 +101,7 @@ pub struct Endpoint<B: PciFunction> {
     assembling: HashMap<(Address, Psn), Handle>,
     /// Incoming messages that nobody has asked for.
     unasked: usize,
-    /// Rendezvous under way, which wait for their peer while nothing is outstanding.
+    /// Rendezvous under way and messages that aren't whole, which wait for their peer while nothing is outstanding.
     by_peer: BTreeSet<(Address, rendezvous::Role, u64)>,
     queues: queues::Queues,
     tagged: Matcher,

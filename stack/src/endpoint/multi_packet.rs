@@ -2,6 +2,7 @@
 
 use super::Endpoint;
 use super::queues::Progress;
+use super::rendezvous::Role;
 use crate::Address;
 use crate::completion::OperationError;
 use crate::operations::{Envelope, Incoming, Kept, Posted, SendKind, Unexpected};
@@ -57,6 +58,8 @@ impl<B: PciFunction> Endpoint<B> {
         }
         if !done {
             self.assembling.insert((source, uid), handle);
+            // The rest may never come: its sender may end in the middle.
+            self.by_peer.insert((source, Role::Receiver, handle.0));
         } else if !unasked {
             self.finish_receive(handle);
         }
@@ -79,6 +82,7 @@ impl<B: PciFunction> Endpoint<B> {
         }
         if incoming.missing == 0 {
             self.assembling.remove(&(source, nth.uid));
+            self.by_peer.remove(&(source, Role::Receiver, handle.0));
             if incoming.posted.is_some() {
                 self.finish_receive(handle);
             }
@@ -87,11 +91,11 @@ impl<B: PciFunction> Endpoint<B> {
 
     /// A message of which at least the first packet has come is asked for.
     pub(super) fn claim_incoming(&mut self, handle: Handle, mut posted: Posted, source: Address) {
-        self.unasked -= 1;
         let Some(incoming) = self.incoming.get_mut(handle) else {
             // It was given up with its sender.
             return self.fail(posted.context, OperationError::Unreachable(source), posted.buffer);
         };
+        self.unasked -= 1;
         posted.buffer.write(0, &std::mem::take(&mut incoming.early));
         incoming.posted = Some(posted);
         if incoming.missing == 0 {

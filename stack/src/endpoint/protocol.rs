@@ -127,6 +127,7 @@ impl<B: PciFunction> Endpoint<B> {
 
     pub(super) fn take_incoming(&mut self, handle: Handle) -> Option<Incoming> {
         let incoming = self.incoming.remove(handle)?;
+        self.unasked -= usize::from(incoming.posted.is_none());
         self.by_peer.remove(&(incoming.envelope.source, Role::Receiver, handle.0));
         Some(incoming)
     }
