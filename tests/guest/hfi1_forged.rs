@@ -23,6 +23,11 @@ const DUPLICATES: &str = "RcDupRew";
 const SEQUENCE_NAKS: &str = "RcSeqNak";
 const TIMEOUTS: &str = "RcTimeOut";
 
+/// Answers to queries with a forged source, at most. When no subnet administrator listens, Linux's management layer answers a
+/// query itself, and to where it says that it comes from (`mad.c:generate_unmatched_resp`); `sa_query.c:update_ib_cpi` asks four
+/// times, and anew after an event.
+const MOST_MISLED: u64 = 8;
+
 /// The scenario.
 pub fn run(run: &Run) -> Result<(), GuestError> {
     let variables = format!("NAMES='{}'\n", NAMES.join(" "));
@@ -64,8 +69,11 @@ fn judge(counters: &Counters, adapter: usize, answer: &str) -> Result<(), GuestE
         SHARES.iter().map(|(forgery, _)| told(answer, forgery)).all(|count| count >= 50),
     )?;
     let (sent, received, refused) = (all(1 - adapter, SENT)?, all(adapter, RECEIVED)?, all(adapter, REFUSED)?);
-    expect("received = sent + forged, but for foreign destinations", received == sent + pkey + jkey + slid)?;
-    expect("refused = forged destinations", refused == dlid)?;
+    // The other port sent these itself, see `MOST_MISLED`.
+    let misled = told(answer, "ForeignDlid").saturating_sub(dlid);
+    expect("few answers went to forged sources", misled <= MOST_MISLED)?;
+    expect("received = sent + forged, but for foreign destinations", received + misled == sent + pkey + jkey + slid)?;
+    expect("refused = forged destinations and answers to forged sources", refused == dlid + misled)?;
     expect("the receive engine sees what the port lets through", all(adapter, TAKEN)? == received)?;
     // No counter of the kernel's has these two.
     expect("the adapter drops each foreign partition key", told(answer, "PartitionKey") == pkey)?;
@@ -75,8 +83,8 @@ fn judge(counters: &Counters, adapter: usize, answer: &str) -> Result<(), GuestE
     let late = counters.rise(1 - adapter, TIMEOUTS, "psm2", "rc")?;
     expect("RC takes no forged packet", late > 0 || in_rc(DUPLICATES)? == 0 && in_rc(SEQUENCE_NAKS)? == 0)?;
     println!(
-        "hfi1_{adapter}: forged: partition key {pkey}, job key {jkey}, SLID {slid}, DLID {dlid}; sent {sent}, received \
-         {received}, refused {refused}, flow sequence {}, duplicates {}, far timeouts {late}",
+        "hfi1_{adapter}: forged: partition key {pkey}, job key {jkey}, SLID {slid} ({misled} answered), DLID {dlid}; sent \
+         {sent}, received {received}, refused {refused}, flow sequence {}, duplicates {}, far timeouts {late}",
         all(adapter, FLOW_SEQUENCE)?,
         all(adapter, DUPLICATES)?,
     );
