@@ -4,3 +4,4 @@
 pub mod adapter;
 pub mod cli;
 pub mod control;
+pub mod firmware;

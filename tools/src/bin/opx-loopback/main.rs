@@ -15,8 +15,9 @@ use opx_bus::PciFunction;
 use opx_emu::Pacing;
 use opx_hw::{Hfi, LinkMode, Options};
 use opx_stack::{Config, job_key_of_this_process};
-use opx_tools::adapter::{self, AdapterSpec, AnyBus};
+use opx_tools::adapter::{self, AnyBus};
 use opx_tools::cli::{complain, parse, with_causes};
+use opx_tools::firmware::Firmware;
 use report::{FileHashes, Line, Report};
 use rig::{Failure, GIVE_UP_AFTER, Outcome, Rig, verdict};
 use std::fs::File;
@@ -61,9 +62,9 @@ fn run(cli: &Cli, open: &mut Option<AnyBus>) -> anyhow::Result<bool> {
     )?;
     *open = Some(bus.clone());
     // Firmware made for the emulated adapter lives as long as the run.
-    let firmware = Firmware::find(cli)?;
+    let firmware = Firmware::find(cli.firmware.as_deref(), &cli.adapter)?;
     let job_key = job_key_of_this_process()?;
-    let options = Options { firmware_dir: firmware.dir(), job_key, ..Options::default() };
+    let options = Options { firmware_dir: Some(firmware.dir().to_owned()), job_key, ..Options::default() };
     let hfi = Hfi::open(bus.clone(), options)?;
     hfi.link_up(match cli.role {
         None => LinkMode::Loopback,
@@ -181,38 +182,6 @@ fn open_file(path: &Path) -> anyhow::Result<File> {
         anyhow::bail!("--file {shown} is empty; give one with something to send");
     }
     File::open(path).map_err(unreadable)
-}
-
-/// Where the driver takes its firmware from.
-enum Firmware {
-    /// A folder that was there.
-    Given(std::path::PathBuf),
-    /// A folder with files made for the emulated adapter; removed in the end.
-    Made(tempfile::TempDir),
-}
-
-impl Firmware {
-    fn find(cli: &Cli) -> anyhow::Result<Self> {
-        if let Some(dir) = &cli.firmware {
-            return Ok(Self::Given(dir.clone()));
-        }
-        // An adapter behind a socket is an emulated one, too, and takes files of the right form.
-        if matches!(cli.adapter, AdapterSpec::Emulated | AdapterSpec::VfioUser(_)) {
-            let dir = tempfile::tempdir().context(
-                "can't make a folder for the emulated adapter's firmware; set TMPDIR to one that can be written to",
-            )?;
-            opx_emu::firmware::write_files(dir.path()).context("can't write the emulated adapter's firmware")?;
-            return Ok(Self::Made(dir));
-        }
-        Ok(Self::Given("/lib/firmware".into()))
-    }
-
-    fn dir(&self) -> Option<std::path::PathBuf> {
-        Some(match self {
-            Self::Given(dir) => dir.clone(),
-            Self::Made(dir) => dir.path().to_owned(),
-        })
-    }
 }
 
 fn progress_bar(cli: &Cli) -> ProgressBar {

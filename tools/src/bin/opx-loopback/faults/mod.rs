@@ -6,9 +6,10 @@ mod trial;
 
 use crate::cli::{Cli, Which};
 use crate::report::Verdict;
-use crate::{Firmware, print, progress_bar};
+use crate::{print, progress_bar};
 use comfy_table::{Table, presets};
 use opx_emu::Fault;
+use opx_tools::firmware::Firmware;
 use serde::Serialize;
 use trial::Trial;
 
@@ -43,13 +44,13 @@ pub fn run(cli: &Cli, which: &Which) -> anyhow::Result<bool> {
         }
         Which::These(faults) => faults,
     };
-    let firmware = Firmware::find(cli)?;
+    let firmware = Firmware::find(cli.firmware.as_deref(), &cli.adapter)?;
     let bar = progress_bar(cli);
     bar.set_length(faults.len() as u64);
     let mut rows = Vec::new();
     for fault in faults {
         bar.set_message(fault.name());
-        let (seen, verdict) = match Trial::new(cli, firmware.dir())?.run(*fault, cli.after) {
+        let (seen, verdict) = match Trial::new(cli, Some(firmware.dir().to_owned()))?.run(*fault, cli.after) {
             Ok(seen) => (seen, Verdict::Passed),
             Err(why) => (String::new(), Verdict::Failed(why.to_string())),
         };

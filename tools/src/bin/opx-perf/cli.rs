@@ -1,0 +1,164 @@
+//! Command line of opx-perf, checked as far as it can be before an adapter is touched.
+
+use crate::pattern::{Job, Pattern};
+use clap::{Parser, ValueEnum};
+use opx_tools::adapter::AdapterSpec;
+use opx_tools::cli::IcodeArg;
+use std::path::PathBuf;
+
+/// Bytes that a measurement moves unless told otherwise, as far as the bounds of its messages allow.
+const BYTES: u64 = 32 << 20;
+/// Longest message.
+const LONGEST: usize = 1 << 30;
+
+/// Measure latency, bandwidth and message rate: of an adapter looped back to itself, or of two on a cable.
+#[derive(Debug, Parser)]
+#[command(name = "opx-perf", version, about)]
+pub struct Cli {
+    /// Adapter: "emulated", "vfio-user:SOCKET", or a PCI address such as 0000:af:00.0.
+    #[arg(long, value_name = "ADAPTER", default_value = "emulated")]
+    pub adapter: AdapterSpec,
+
+    /// Be one end of a cable: the client asks and measures, the server answers and takes no other options.
+    #[arg(long, value_enum)]
+    pub role: Option<Role>,
+
+    /// What to measure.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "latency,bandwidth")]
+    pub pattern: Vec<Pattern>,
+
+    /// Bytes of the messages, as 8, 4k or 1M.
+    #[arg(long, value_name = "SIZES", value_delimiter = ',', value_parser = size,
+          default_value = "0,8,64,1k,4k,8k,16k,64k,256k,1M,4M")]
+    pub sizes: Vec<usize>,
+
+    /// Messages under way at a time when bandwidth is measured.
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "64",
+          value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub window: Vec<u32>,
+
+    /// Messages of a measurement; by default as many as make 32 MiB, from 20 to 10,000.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub count: Option<u64>,
+
+    /// Rounds of each measurement, those of several transports in turn; told is the median.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub rounds: u16,
+
+    /// Don't look at the content of some messages of each size first.
+    #[arg(long)]
+    pub unchecked: bool,
+
+    /// Run the same on a provider of libfabric, in the same rounds: shm, tcp, psm2, opx.
+    #[arg(long, value_name = "PROVIDER", value_delimiter = ',')]
+    pub libfabric: Vec<String>,
+
+    /// The library to load for that.
+    #[arg(long, value_name = "FILE", default_value = "libfabric.so.1")]
+    pub library: PathBuf,
+
+    /// What the emulated adapter is made of.
+    #[arg(long, value_enum, default_value_t = IcodeArg::Simulator)]
+    pub icode: IcodeArg,
+
+    /// Folder with the adapter's firmware files. Without it, /lib/firmware, and for an emulated adapter files made for it.
+    #[arg(long, value_name = "DIR")]
+    pub firmware: Option<PathBuf>,
+
+    /// Print a histogram of each ping-pong, too.
+    #[arg(long)]
+    pub histogram: bool,
+
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Write a picture (SVG).
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
+}
+
+/// Which end of a cable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Answers.
+    Server,
+    /// Asks.
+    Client,
+}
+
+impl Cli {
+    /// Checks what one option alone can't show.
+    ///
+    /// # Errors
+    /// In a line that says what to do.
+    pub fn check(&self) -> anyhow::Result<()> {
+        if self.role.is_some() && self.adapter == AdapterSpec::Emulated {
+            anyhow::bail!("--role needs an adapter with a cable; serve two with opx-emu --cable and name a socket");
+        }
+        if self.role.is_some() && !self.libfabric.is_empty() {
+            anyhow::bail!("--libfabric runs both ends in this process; leave out --role");
+        }
+        Ok(())
+    }
+
+    /// The measurements, in order.
+    pub fn jobs(&self) -> Vec<Job> {
+        let mut jobs = Vec::new();
+        for pattern in &self.pattern {
+            for size in &self.sizes {
+                let one = [1];
+                let windows = if *pattern == Pattern::Latency { &one[..] } else { &self.window };
+                for window in windows {
+                    let count = self.count.unwrap_or_else(|| (BYTES / (*size as u64).max(1)).clamp(20, 10_000));
+                    jobs.push(Job { pattern: *pattern, size: *size, window: *window, warmup: count / 10, count });
+                }
+            }
+        }
+        jobs
+    }
+}
+
+/// Reads a size such as 8, 4k or 1M.
+fn size(text: &str) -> Result<usize, String> {
+    let (digits, factor) = match text.strip_suffix(['k', 'K']) {
+        Some(digits) => (digits, 1 << 10),
+        None => text.strip_suffix('M').map_or((text, 1), |digits| (digits, 1 << 20)),
+    };
+    let bytes = digits.parse::<usize>().ok().and_then(|number| number.checked_mul(factor));
+    bytes.filter(|bytes| *bytes <= LONGEST).ok_or_else(|| "give bytes as 8, 4k or 1M, at most 1024M".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units_and_bounds() {
+        assert_eq!(
+            (size("0"), size("8"), size("4k"), size("1M"), size("1024M")),
+            (Ok(0), Ok(8), Ok(4096), Ok(1 << 20), Ok(1 << 30))
+        );
+        for text in ["", "k", "-1", "1G", "1025M", "99999999999999999999", "18446744073709551615k"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_ping_pong_has_one_window_and_bandwidth_all_of_them() {
+        let cli = Cli::try_parse_from(["x", "--sizes", "8,1M", "--window", "1,64"]).unwrap();
+        let jobs = cli.jobs();
+        assert_eq!(jobs.iter().filter(|job| job.pattern == Pattern::Latency).count(), 2);
+        assert_eq!(jobs.iter().filter(|job| job.pattern == Pattern::Bandwidth).count(), 4);
+        assert_eq!((jobs[0].count, jobs[1].count), (10_000, 32));
+    }
+
+    #[test]
+    fn options_that_contradict_each_other_are_told() {
+        let check = |args: &[&str]| Cli::try_parse_from(args).unwrap().check();
+        assert!(check(&["x"]).is_ok());
+        assert!(check(&["x", "--role", "client"]).is_err());
+        assert!(check(&["x", "--role", "server", "--adapter", "vfio-user:/a", "--libfabric", "shm"]).is_err());
+        assert!(check(&["x", "--role", "server", "--adapter", "vfio-user:/a"]).is_ok());
+    }
+}

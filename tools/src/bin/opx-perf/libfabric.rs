@@ -1,0 +1,580 @@
+//! Messages by a provider of libfabric, loaded when it is asked for.
+//!
+//! libfabric's functions are pointers in tables behind its objects; the layouts here are those of `rdma/fabric.h`, `fi_domain.h`,
+//! `fi_endpoint.h`, `fi_tagged.h`, `fi_cm.h` and `fi_eq.h` of the 1.x interface, which 2.x keeps: tables and structures only grow
+//! at their end, and nothing beyond what 1.9 had is touched.
+#![allow(unsafe_code)]
+
+use crate::transport::{Event, Message, Sent, Transport};
+use anyhow::{Context, Result, bail, ensure};
+use libloading::{Library, Symbol};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::path::Path;
+use std::ptr;
+use std::sync::Arc;
+
+/// The interface that is asked for: 1.9.
+const VERSION: u32 = 1 << 16 | 9;
+const FI_TAGGED: u64 = 1 << 3;
+const FI_RECV: u64 = 1 << 10;
+const FI_SEND: u64 = 1 << 11;
+/// `FI_CONTEXT` and `FI_CONTEXT2`: an operation lends the provider eight words.
+const FI_CONTEXT: u64 = 1 << 59;
+const FI_CONTEXT2: u64 = 1 << 52;
+const FI_EP_RDM: c_int = 3;
+const FI_AV_MAP: c_int = 1;
+const FI_CQ_FORMAT_TAGGED: c_int = 4;
+const FI_ENABLE: c_int = 6;
+const EAGAIN: isize = 11;
+const FI_EAVAIL: isize = 259;
+/// Longest message that is injected, as the stack beside it does.
+const INJECT: usize = 16;
+/// Completions that are read at once.
+const BATCH: usize = 16;
+/// Longest name of an endpoint.
+const NAME: usize = 512;
+
+type Close = unsafe extern "C" fn(*mut Fid) -> c_int;
+type Bind = unsafe extern "C" fn(*mut Fid, *mut Fid, u64) -> c_int;
+type ControlFn = unsafe extern "C" fn(*mut Fid, c_int, *mut c_void) -> c_int;
+/// An entry that isn't used.
+type Unused = *const c_void;
+
+/// `struct fid`.
+#[repr(C)]
+struct Fid {
+    class: usize,
+    context: *mut c_void,
+    ops: *const FidOps,
+}
+
+/// `struct fi_ops`.
+#[repr(C)]
+struct FidOps {
+    size: usize,
+    close: Close,
+    bind: Bind,
+    control: ControlFn,
+}
+
+/// `struct fid_fabric`.
+#[repr(C)]
+struct FabricObject {
+    fid: Fid,
+    ops: *const FabricOps,
+}
+
+/// `struct fi_ops_fabric`.
+#[repr(C)]
+struct FabricOps {
+    size: usize,
+    domain: unsafe extern "C" fn(*mut FabricObject, *mut Info, *mut *mut DomainObject, *mut c_void) -> c_int,
+}
+
+/// `struct fid_domain`.
+#[repr(C)]
+struct DomainObject {
+    fid: Fid,
+    ops: *const DomainOps,
+}
+
+/// `struct fi_ops_domain`.
+#[repr(C)]
+struct DomainOps {
+    size: usize,
+    av_open: unsafe extern "C" fn(*mut DomainObject, *mut AvAttr, *mut *mut AvObject, *mut c_void) -> c_int,
+    cq_open: unsafe extern "C" fn(*mut DomainObject, *mut CqAttr, *mut *mut CqObject, *mut c_void) -> c_int,
+    endpoint: unsafe extern "C" fn(*mut DomainObject, *mut Info, *mut *mut EndpointObject, *mut c_void) -> c_int,
+}
+
+/// `struct fi_av_attr`.
+#[repr(C)]
+struct AvAttr {
+    kind: c_int,
+    rx_ctx_bits: c_int,
+    count: usize,
+    ep_per_node: usize,
+    name: *const c_char,
+    map_addr: *mut c_void,
+    flags: u64,
+}
+
+/// `struct fi_cq_attr`.
+#[repr(C)]
+struct CqAttr {
+    size: usize,
+    flags: u64,
+    format: c_int,
+    wait_obj: c_int,
+    signaling_vector: c_int,
+    wait_cond: c_int,
+    wait_set: *mut c_void,
+    /// Since 2.x; nothing.
+    xpu_ctx: *mut c_void,
+}
+
+/// `struct fid_av`.
+#[repr(C)]
+struct AvObject {
+    fid: Fid,
+    ops: *const AvOps,
+}
+
+/// `struct fi_ops_av`.
+#[repr(C)]
+struct AvOps {
+    size: usize,
+    insert: unsafe extern "C" fn(*mut AvObject, *const c_void, usize, *mut u64, u64, *mut c_void) -> c_int,
+}
+
+/// `struct fid_cq`.
+#[repr(C)]
+struct CqObject {
+    fid: Fid,
+    ops: *const CqOps,
+}
+
+/// `struct fi_ops_cq`.
+#[repr(C)]
+struct CqOps {
+    size: usize,
+    read: unsafe extern "C" fn(*mut CqObject, *mut c_void, usize) -> isize,
+    readfrom: Unused,
+    readerr: unsafe extern "C" fn(*mut CqObject, *mut CqError, u64) -> isize,
+}
+
+/// `struct fi_cq_tagged_entry`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct CqEntry {
+    context: *mut Slot,
+    flags: u64,
+    len: usize,
+    buf: *mut c_void,
+    data: u64,
+    tag: u64,
+}
+
+/// `struct fi_cq_err_entry`.
+#[repr(C)]
+struct CqError {
+    context: *mut c_void,
+    flags: u64,
+    len: usize,
+    buf: *mut c_void,
+    data: u64,
+    tag: u64,
+    olen: usize,
+    err: c_int,
+    prov_errno: c_int,
+    err_data: *mut c_void,
+    err_data_size: usize,
+    src_addr: u64,
+}
+
+/// `struct fid_ep`.
+#[repr(C)]
+struct EndpointObject {
+    fid: Fid,
+    ops: Unused,
+    cm: *const CmOps,
+    msg: Unused,
+    rma: Unused,
+    tagged: *const TaggedOps,
+}
+
+/// `struct fi_ops_cm`.
+#[repr(C)]
+struct CmOps {
+    size: usize,
+    setname: Unused,
+    getname: unsafe extern "C" fn(*mut Fid, *mut c_void, *mut usize) -> c_int,
+}
+
+/// `struct fi_ops_tagged`.
+#[repr(C)]
+struct TaggedOps {
+    size: usize,
+    recv:
+        unsafe extern "C" fn(*mut EndpointObject, *mut c_void, usize, *mut c_void, u64, u64, u64, *mut c_void) -> isize,
+    recvv: Unused,
+    recvmsg: Unused,
+    send: unsafe extern "C" fn(*mut EndpointObject, *const c_void, usize, *mut c_void, u64, u64, *mut c_void) -> isize,
+    sendv: Unused,
+    sendmsg: Unused,
+    inject: unsafe extern "C" fn(*mut EndpointObject, *const c_void, usize, u64, u64) -> isize,
+}
+
+/// `struct fi_info`.
+#[repr(C)]
+struct Info {
+    next: *mut Info,
+    caps: u64,
+    mode: u64,
+    addr_format: u32,
+    src_addrlen: usize,
+    dest_addrlen: usize,
+    src_addr: *mut c_void,
+    dest_addr: *mut c_void,
+    handle: *mut c_void,
+    tx_attr: *mut c_void,
+    rx_attr: *mut c_void,
+    ep_attr: *mut EpAttr,
+    domain_attr: *mut c_void,
+    fabric_attr: *mut FabricAttr,
+}
+
+/// The beginning of `struct fi_ep_attr`.
+#[repr(C)]
+struct EpAttr {
+    kind: c_int,
+}
+
+/// The beginning of `struct fi_fabric_attr`.
+#[repr(C)]
+struct FabricAttr {
+    fabric: *mut c_void,
+    name: *mut c_char,
+    prov_name: *mut c_char,
+}
+
+type GetInfo = unsafe extern "C" fn(u32, *const c_char, *const c_char, u64, *const Info, *mut *mut Info) -> c_int;
+type DupInfo = unsafe extern "C" fn(*const Info) -> *mut Info;
+type FreeInfo = unsafe extern "C" fn(*mut Info);
+type OpenFabric = unsafe extern "C" fn(*mut FabricAttr, *mut *mut FabricObject, *mut c_void) -> c_int;
+type StrError = unsafe extern "C" fn(c_int) -> *const c_char;
+
+/// An operation: what it lends the provider, and its buffer. It stays where it is while the operation is under way.
+#[repr(C)]
+struct Slot {
+    context: [u64; 8],
+    index: usize,
+    is_send: bool,
+    buffer: Vec<u8>,
+}
+
+/// The loaded library.
+struct Api {
+    library: Library,
+}
+
+impl Api {
+    fn load(file: &Path) -> Result<Self> {
+        // SAFETY: the user names the library; libfabric's initialisers have no preconditions.
+        let library = unsafe { Library::new(file) };
+        let library = library.with_context(|| {
+            format!("can't load {}; install libfabric (Debian: libfabric1) or name it with --library", file.display())
+        })?;
+        Ok(Self { library })
+    }
+
+    /// A function by its name, which must be of type `F`.
+    fn get<F>(&self, name: &str) -> Result<Symbol<'_, F>> {
+        // SAFETY: the callers name types that are those of `rdma/fabric.h`.
+        unsafe { self.library.get(name.as_bytes()) }
+            .with_context(|| format!("the library has no {name}: is it libfabric?"))
+    }
+
+    /// What went wrong, unless nothing did.
+    fn check(&self, what: &str, code: impl Into<i64>) -> Result<()> {
+        let code = code.into();
+        if code >= 0 {
+            return Ok(());
+        }
+        let text = self.get::<StrError>("fi_strerror").ok().map(|explain| {
+            // SAFETY: fi_strerror takes any number and gives a string that stays.
+            unsafe { CStr::from_ptr(explain(code.unsigned_abs() as c_int)) }.to_string_lossy().into_owned()
+        });
+        bail!("libfabric's {what} fails: {} ({code})", text.unwrap_or_default())
+    }
+}
+
+/// An endpoint of a provider with all that it needs, and its peer.
+pub struct Libfabric {
+    api: Arc<Api>,
+    provider: String,
+    info: *mut Info,
+    fabric: *mut FabricObject,
+    domain: *mut DomainObject,
+    av: *mut AvObject,
+    cq: *mut CqObject,
+    end: *mut EndpointObject,
+    peer: u64,
+    #[expect(clippy::vec_box, reason = "the provider has pointers to them while the list grows")]
+    slots: Vec<Box<Slot>>,
+    free: Vec<usize>,
+    /// Completions that were read and not told yet, last first.
+    read: Vec<CqEntry>,
+    last: Option<usize>,
+}
+
+/// Two endpoints of `provider` in this process that know each other.
+///
+/// # Errors
+/// When the library or the provider isn't there, or refuses.
+pub fn pair(library: &Path, provider: &str) -> Result<(Libfabric, Libfabric)> {
+    let api = Arc::new(Api::load(library)?);
+    let (mut one, mut other) = (Libfabric::open(&api, provider)?, Libfabric::open(&api, provider)?);
+    let names = (one.name()?, other.name()?);
+    one.know(&names.1)?;
+    other.know(&names.0)?;
+    Ok((one, other))
+}
+
+impl Libfabric {
+    fn open(api: &Arc<Api>, provider: &str) -> Result<Self> {
+        let null = ptr::null_mut::<c_void>();
+        let mut this = Self {
+            api: Arc::clone(api),
+            provider: provider.to_owned(),
+            info: null.cast(),
+            fabric: null.cast(),
+            domain: null.cast(),
+            av: null.cast(),
+            cq: null.cast(),
+            end: null.cast(),
+            peer: 0,
+            slots: Vec::new(),
+            free: Vec::new(),
+            read: Vec::new(),
+            last: None,
+        };
+        this.info = this.find(provider)?;
+        // SAFETY: fi_getinfo has filled the structure; each object is opened by the one before with pointers to live places, and
+        // closed in `drop` if it was opened.
+        unsafe {
+            let open = api.get::<OpenFabric>("fi_fabric")?;
+            api.check("fi_fabric", open((*this.info).fabric_attr, &raw mut this.fabric, null))?;
+            let code = ((*(*this.fabric).ops).domain)(this.fabric, this.info, &raw mut this.domain, null);
+            api.check("fi_domain", code)?;
+            let ops = &*(*this.domain).ops;
+            let mut attr = AvAttr {
+                kind: FI_AV_MAP,
+                rx_ctx_bits: 0,
+                count: 2,
+                ep_per_node: 0,
+                name: ptr::null(),
+                map_addr: null,
+                flags: 0,
+            };
+            api.check("fi_av_open", (ops.av_open)(this.domain, &raw mut attr, &raw mut this.av, null))?;
+            let mut attr = CqAttr {
+                size: 0,
+                flags: 0,
+                format: FI_CQ_FORMAT_TAGGED,
+                wait_obj: 0,
+                signaling_vector: 0,
+                wait_cond: 0,
+                wait_set: null,
+                xpu_ctx: null,
+            };
+            api.check("fi_cq_open", (ops.cq_open)(this.domain, &raw mut attr, &raw mut this.cq, null))?;
+            api.check("fi_endpoint", (ops.endpoint)(this.domain, this.info, &raw mut this.end, null))?;
+            let (end, fid) = (this.end.cast::<Fid>(), (*this.end).fid.ops);
+            api.check("fi_ep_bind", ((*fid).bind)(end, this.av.cast(), 0))?;
+            api.check("fi_ep_bind", ((*fid).bind)(end, this.cq.cast(), FI_SEND | FI_RECV))?;
+            api.check("fi_enable", ((*fid).control)(end, FI_ENABLE, null))?;
+        }
+        Ok(this)
+    }
+
+    /// The provider's first offer of what is needed.
+    fn find(&self, provider: &str) -> Result<*mut Info> {
+        let name = CString::new(provider).context("a provider's name has no zeros")?;
+        let api = &self.api;
+        let (get, dup, free) =
+            (api.get::<GetInfo>("fi_getinfo")?, api.get::<DupInfo>("fi_dupinfo")?, api.get::<FreeInfo>("fi_freeinfo")?);
+        let mut found = ptr::null_mut();
+        // SAFETY: fi_dupinfo of nothing makes an empty structure with all its parts; the name is taken back out before it is
+        // freed, as libfabric would free it by itself.
+        let code = unsafe {
+            let hints = dup(ptr::null());
+            ensure!(!hints.is_null(), "libfabric has no memory");
+            (*hints).caps = FI_TAGGED;
+            (*hints).mode = FI_CONTEXT | FI_CONTEXT2;
+            (*(*hints).ep_attr).kind = FI_EP_RDM;
+            (*(*hints).fabric_attr).prov_name = name.as_ptr().cast_mut();
+            let code = get(VERSION, ptr::null(), ptr::null(), 0, hints, &raw mut found);
+            (*(*hints).fabric_attr).prov_name = ptr::null_mut();
+            free(hints);
+            code
+        };
+        api.check(&format!("fi_getinfo of provider {provider}"), code)?;
+        Ok(found)
+    }
+
+    fn name(&self) -> Result<Vec<u8>> {
+        let (mut name, mut len) = (vec![0u8; NAME], NAME);
+        // SAFETY: the endpoint is open, and the buffer as long as said.
+        let code = unsafe { ((*(*self.end).cm).getname)(self.end.cast(), name.as_mut_ptr().cast(), &raw mut len) };
+        self.api.check("fi_getname", code)?;
+        name.truncate(len);
+        Ok(name)
+    }
+
+    fn know(&mut self, name: &[u8]) -> Result<()> {
+        // SAFETY: the address vector is open, and the name is one whole address of the same provider.
+        let code = unsafe {
+            ((*(*self.av).ops).insert)(self.av, name.as_ptr().cast(), 1, &raw mut self.peer, 0, ptr::null_mut())
+        };
+        ensure!(code == 1, "libfabric's fi_av_insert doesn't take the other end's name ({code})");
+        Ok(())
+    }
+
+    /// A place for an operation with a buffer of `len` bytes.
+    fn slot(&mut self, len: usize, is_send: bool) -> &mut Slot {
+        let index = self.free.pop().unwrap_or_else(|| {
+            let index = self.slots.len();
+            self.slots.push(Box::new(Slot { context: [0; 8], index, is_send, buffer: Vec::new() }));
+            index
+        });
+        let slot = &mut self.slots[index];
+        slot.is_send = is_send;
+        slot.buffer.resize(len, 0);
+        slot
+    }
+
+    /// Reads completions; the first is told next.
+    fn read(&mut self) -> Result<()> {
+        let none = CqEntry { context: ptr::null_mut(), flags: 0, len: 0, buf: ptr::null_mut(), data: 0, tag: 0 };
+        let mut entries = [none; BATCH];
+        // SAFETY: the queue is open and has entries of this form; there is room for as many as said.
+        let code = unsafe { ((*(*self.cq).ops).read)(self.cq, entries.as_mut_ptr().cast(), BATCH) };
+        if code == -EAGAIN {
+            return Ok(());
+        }
+        if code == -FI_EAVAIL {
+            return self.explain();
+        }
+        self.api.check("fi_cq_read", code as i64)?;
+        self.read.extend(entries[..(code as usize).min(BATCH)].iter().rev());
+        Ok(())
+    }
+
+    #[cold]
+    fn explain(&self) -> Result<()> {
+        // SAFETY: all of it may be zero.
+        let mut error: CqError = unsafe { std::mem::zeroed() };
+        // SAFETY: the queue is open, and the structure has the form of 1.9, which the call was compiled for.
+        let code = unsafe { ((*(*self.cq).ops).readerr)(self.cq, &raw mut error, 0) };
+        self.api.check("fi_cq_readerr", code as i64)?;
+        self.api.check("operation", -i64::from(error.err))
+    }
+}
+
+impl Transport for Libfabric {
+    fn label(&self) -> String {
+        format!("libfabric {}", self.provider)
+    }
+
+    fn post(&mut self, tag: u64, len: usize) -> Result<()> {
+        let slot: *mut Slot = self.slot(len, false);
+        loop {
+            // SAFETY: the endpoint is open; slot and buffer stay where they are until the completion, as nobody touches a slot
+            // that isn't free.
+            let code = unsafe {
+                let ops = &*(*self.end).tagged;
+                (ops.recv)(
+                    self.end,
+                    (*slot).buffer.as_mut_ptr().cast(),
+                    len,
+                    ptr::null_mut(),
+                    self.peer,
+                    tag,
+                    0,
+                    slot.cast(),
+                )
+            };
+            if code != -EAGAIN {
+                return self.api.check("fi_trecv", code as i64);
+            }
+            self.read()?;
+        }
+    }
+
+    fn send(&mut self, tag: u64, message: Message<'_>) -> Result<Sent> {
+        let len = message.len();
+        if len <= INJECT {
+            let zeros = [0; INJECT];
+            let bytes = match message {
+                Message::Any(len) => &zeros[..len],
+                Message::These(bytes) => bytes,
+            };
+            // SAFETY: the endpoint is open; the bytes are copied before this returns.
+            let code = unsafe { ((*(*self.end).tagged).inject)(self.end, bytes.as_ptr().cast(), len, self.peer, tag) };
+            if code == -EAGAIN {
+                return Ok(Sent::Again);
+            }
+            self.api.check("fi_tinject", code as i64)?;
+            return Ok(Sent::Now);
+        }
+        let slot = self.slot(len, true);
+        if let Message::These(bytes) = message {
+            slot.buffer.copy_from_slice(bytes);
+        }
+        let slot: *mut Slot = slot;
+        // SAFETY: as for receives.
+        let code = unsafe {
+            let ops = &*(*self.end).tagged;
+            (ops.send)(self.end, (*slot).buffer.as_ptr().cast(), len, ptr::null_mut(), self.peer, tag, slot.cast())
+        };
+        if code == -EAGAIN {
+            // SAFETY: it wasn't taken, so that the slot is this end's alone.
+            self.free.push(unsafe { (*slot).index });
+            return Ok(Sent::Again);
+        }
+        self.api.check("fi_tsend", code as i64)?;
+        Ok(Sent::Later)
+    }
+
+    fn poll(&mut self) -> Result<Option<Event<'_>>> {
+        self.free.extend(self.last.take());
+        if self.read.is_empty() {
+            self.read()?;
+        }
+        let Some(entry) = self.read.pop() else { return Ok(None) };
+        ensure!(!entry.context.is_null(), "a completion of no operation came");
+        // SAFETY: contexts are those of slots, which live as long as the endpoint.
+        let index = unsafe { (*entry.context).index };
+        let slot = &self.slots[index];
+        if slot.is_send {
+            self.free.push(index);
+            return Ok(Some(Event::Sent));
+        }
+        // Its content is looked at before it is used again.
+        self.last = Some(index);
+        Ok(Some(Event::Received { tag: entry.tag, bytes: slot.buffer.get(..entry.len).unwrap_or_default() }))
+    }
+}
+
+impl Drop for Libfabric {
+    fn drop(&mut self) {
+        let objects = [self.end.cast::<Fid>(), self.cq.cast(), self.av.cast(), self.domain.cast(), self.fabric.cast()];
+        for object in objects {
+            if !object.is_null() {
+                // SAFETY: it was opened and is closed once, after what was made of it; buffers are freed after their endpoint.
+                unsafe { ((*(*object).ops).close)(object) };
+            }
+        }
+        if !self.info.is_null()
+            && let Ok(free) = self.api.get::<FreeInfo>("fi_freeinfo")
+        {
+            // SAFETY: fi_getinfo gave it, and nothing uses it any more.
+            unsafe { free(self.info) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_isnt_there_is_told_with_what_to_do() {
+        let error = pair(Path::new("/nonexistent/libfabric.so.1"), "shm").err().unwrap();
+        assert!(error.to_string().contains("--library"), "{error}");
+        // A library, but not this one.
+        let error = pair(Path::new("libc.so.6"), "shm").err().unwrap();
+        assert!(error.to_string().contains("is it libfabric?"), "{error}");
+    }
+}

@@ -1,0 +1,106 @@
+//! Messages by this project's own stack.
+
+use crate::transport::{Event, Message, Sent, Transport};
+use anyhow::{Result, bail};
+use opx_bus::PciFunction;
+use opx_stack::{Address, Completion, Endpoint, Outgoing, Pattern, SendError};
+
+/// Longest message that is injected: copied, without a completion.
+const INJECT: usize = 16;
+
+/// An endpoint and its peer.
+pub struct Opx<B: PciFunction> {
+    end: Endpoint<B>,
+    peer: Address,
+    bus: B,
+    /// Buffers of operations that have ended.
+    spare: Vec<Vec<u8>>,
+    last: Vec<u8>,
+}
+
+impl<B: PciFunction> Opx<B> {
+    /// Talks over `end` with `peer`.
+    pub fn new(end: Endpoint<B>, peer: Address, bus: B) -> Self {
+        Self { end, peer, bus, spare: Vec::new(), last: Vec::new() }
+    }
+
+    /// Whether everything sent has been acknowledged.
+    pub fn is_quiet(&self) -> bool {
+        self.end.is_quiet()
+    }
+
+    /// Packets that have come.
+    pub fn packets_in(&self) -> u64 {
+        self.end.counters().packets_in
+    }
+
+    fn buffer(&mut self, len: usize) -> Vec<u8> {
+        let mut buffer = self.spare.pop().unwrap_or_default();
+        buffer.resize(len, 0);
+        buffer
+    }
+}
+
+impl<B: PciFunction> Transport for Opx<B> {
+    fn label(&self) -> String {
+        "opx".to_owned()
+    }
+
+    fn post(&mut self, tag: u64, len: usize) -> Result<()> {
+        let buffer = self.buffer(len);
+        let pattern = Pattern { source: Some(self.peer), ..Pattern::exact(tag) };
+        self.end.tag_receive(pattern, buffer, tag).map_err(|no| no.error)?;
+        Ok(())
+    }
+
+    fn send(&mut self, tag: u64, message: Message<'_>) -> Result<Sent> {
+        let again = |error| match error {
+            SendError::Again(_) => Ok(Sent::Again),
+            other => Err(other.into()),
+        };
+        if message.len() <= INJECT {
+            let zeros = [0; INJECT];
+            let bytes = match message {
+                Message::Any(len) => &zeros[..len],
+                Message::These(bytes) => bytes,
+            };
+            return match self.end.inject_message(self.peer, Some(tag), None, bytes) {
+                Ok(()) => Ok(Sent::Now),
+                Err(error) => again(error),
+            };
+        }
+        let mut buffer = self.buffer(message.len());
+        if let Message::These(bytes) = message {
+            buffer.copy_from_slice(bytes);
+        }
+        match self.end.send_message(Outgoing { tag: Some(tag), ..Outgoing::new(self.peer, buffer, tag) }) {
+            Ok(()) => Ok(Sent::Later),
+            Err(no) => {
+                self.spare.push(no.buffer.into_vec());
+                again(no.error)
+            }
+        }
+    }
+
+    fn poll(&mut self) -> Result<Option<Event<'_>>> {
+        self.end.progress()?;
+        match self.end.poll_completion() {
+            None => Ok(None),
+            Some(Completion::Sent { buffer, .. }) => {
+                self.spare.push(buffer.into_vec());
+                Ok(Some(Event::Sent))
+            }
+            Some(Completion::Received { tag: Some(tag), len, buffer, .. }) => {
+                let seen = std::mem::replace(&mut self.last, buffer.into_vec());
+                self.spare.push(seen);
+                Ok(Some(Event::Received { tag, bytes: self.last.get(..len).unwrap_or_default() }))
+            }
+            Some(Completion::Failed { error, .. }) => Err(error.into()),
+            Some(other) => bail!("nobody asked for {other:?}"),
+        }
+    }
+
+    fn relax(&mut self) {
+        self.bus.relax();
+    }
+}

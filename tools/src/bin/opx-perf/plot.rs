@@ -1,0 +1,113 @@
+//! A picture of a run: time and bandwidth over the size of messages, a line for each transport.
+
+use crate::pattern::Pattern;
+use crate::report::{Line, Report};
+use anyhow::{Context, Result};
+use plotters::prelude::*;
+use std::path::Path;
+
+/// Pixels.
+const SIZE: (u32, u32) = (900, 900);
+const COLOURS: [RGBColor; 6] = [
+    RGBColor(31, 119, 180),
+    RGBColor(255, 127, 14),
+    RGBColor(44, 160, 44),
+    RGBColor(214, 39, 40),
+    RGBColor(148, 103, 189),
+    RGBColor(140, 86, 75),
+];
+
+/// Writes an SVG file.
+///
+/// # Errors
+/// When it can't be written.
+pub fn write(path: &Path, report: &Report) -> Result<()> {
+    let text = svg(report)?;
+    std::fs::write(path, text)
+        .with_context(|| format!("can't write {}; name a file that can be written", path.display()))
+}
+
+fn svg(report: &Report) -> Result<String> {
+    let mut text = String::new();
+    {
+        let root = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
+        root.fill(&WHITE)?;
+        let (upper, lower) = root.split_vertically(SIZE.1 / 2);
+        chart(&upper, "half round trip, microseconds", report, Pattern::Latency, |line| line.microseconds)?;
+        chart(&lower, "bandwidth, MB/s", report, Pattern::Bandwidth, |line| line.megabytes_per_second)?;
+        root.present()?;
+    }
+    Ok(text)
+}
+
+fn chart(
+    area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
+    title: &str,
+    report: &Report,
+    pattern: Pattern,
+    value: fn(&Line) -> f64,
+) -> Result<()> {
+    let lines = || report.lines.iter().filter(|line| line.pattern == pattern);
+    let bounds = |values: &mut dyn Iterator<Item = f64>| {
+        values.fold((f64::INFINITY, 0f64), |(low, high), value| (low.min(value), high.max(value)))
+    };
+    let (left, right) = bounds(&mut lines().map(|line| line.size.max(1) as f64));
+    let (low, high) = bounds(&mut lines().map(value));
+    if high <= 0.0 {
+        return Ok(());
+    }
+    let mut chart = ChartBuilder::on(area)
+        .caption(title, ("sans-serif", 20))
+        .margin(12)
+        .x_label_area_size(36)
+        .y_label_area_size(70)
+        .build_cartesian_2d((left..right.max(left * 2.0)).log_scale(), (low / 1.5..high * 1.5).log_scale())?;
+    chart.configure_mesh().x_desc("bytes of a message").light_line_style(WHITE).draw()?;
+    let mut series: Vec<(&str, u32)> = lines().map(|line| (&*line.transport, line.window)).collect();
+    series.sort_unstable();
+    series.dedup();
+    for ((transport, window), colour) in series.into_iter().zip(COLOURS.iter().cycle()) {
+        let points = lines()
+            .filter(|line| line.transport == transport && line.window == window)
+            .map(|line| (line.size.max(1) as f64, value(line)));
+        let label = if window == 1 { transport.to_owned() } else { format!("{transport}, window {window}") };
+        let shown = colour.stroke_width(2);
+        chart
+            .draw_series(LineSeries::new(points.clone(), shown))?
+            .label(label)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], shown));
+        chart.draw_series(points.map(|point| Circle::new(point, 3, colour.filled())))?;
+    }
+    chart.configure_series_labels().background_style(WHITE).border_style(BLACK).draw()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pattern::{Job, Measured};
+    use hdrhistogram::Histogram;
+    use std::time::Duration;
+
+    #[test]
+    fn each_transport_has_its_line() {
+        let mut report = Report::new("emulated".to_owned(), "one process");
+        for transport in ["opx", "libfabric shm"] {
+            for (size, pattern) in [(8, Pattern::Latency), (4096, Pattern::Latency), (8, Pattern::Bandwidth)] {
+                let job = Job { pattern, size, window: 1, warmup: 0, count: 10 };
+                let time = Duration::from_micros(10 + size as u64);
+                report.lines.push(Line::new(transport, &job, &[Measured { time, halves: Histogram::new(3).unwrap() }]));
+            }
+        }
+        let text = svg(&report).unwrap();
+        assert!(text.starts_with("<svg") && text.trim_end().ends_with("</svg>"));
+        for expected in ["libfabric shm", "half round trip, microseconds", "bandwidth, MB/s"] {
+            assert!(text.contains(expected), "{expected} isn't in the picture");
+        }
+    }
+
+    #[test]
+    fn a_run_without_measurements_is_an_empty_picture() {
+        assert!(svg(&Report::new("emulated".to_owned(), "one process")).unwrap().contains("</svg>"));
+    }
+}

@@ -1,0 +1,65 @@
+//! What a pattern needs of whatever carries messages: one end of a connection with one peer.
+
+use anyhow::Result;
+
+/// What is sent.
+#[derive(Debug, Clone, Copy)]
+pub enum Message<'a> {
+    /// So many bytes of whatever is at hand.
+    Any(usize),
+    /// These.
+    These(&'a [u8]),
+}
+
+impl Message<'_> {
+    /// Bytes.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Any(len) => *len,
+            Self::These(bytes) => bytes.len(),
+        }
+    }
+}
+
+/// What became of a send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// There will be [`Event::Sent`].
+    Later,
+    /// There won't be: it was copied.
+    Now,
+    /// There was no room; to be tried again after a poll.
+    Again,
+}
+
+/// What a poll finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// A message that was sent is out of the sender's hands.
+    Sent,
+    /// A message was received.
+    Received {
+        /// Its tag.
+        tag: u64,
+        /// Its content.
+        bytes: &'a [u8],
+    },
+}
+
+/// One end.
+pub trait Transport {
+    /// Its name, for tables.
+    fn label(&self) -> String;
+
+    /// Posts a receive of up to `len` bytes for the next message with `tag`.
+    fn post(&mut self, tag: u64, len: usize) -> Result<()>;
+
+    /// Sends to the peer.
+    fn send(&mut self, tag: u64, message: Message<'_>) -> Result<Sent>;
+
+    /// Moves everything on; tells of one thing that has happened.
+    fn poll(&mut self) -> Result<Option<Event<'_>>>;
+
+    /// Nothing was to be done: lets others run.
+    fn relax(&mut self) {}
+}

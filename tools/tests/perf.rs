@@ -1,0 +1,101 @@
+//! opx-perf as its users run it: both ends in one process, two ends of a cable, and what it says of bad input.
+
+mod serve;
+
+use serde_json::Value;
+use serve::Serving;
+use std::ffi::OsStr;
+use std::process::{Command, Output, Stdio};
+
+fn perf(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_opx-perf"));
+    command.args(args);
+    command
+}
+
+fn run(args: &[&str]) -> Output {
+    perf(args).output().unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The lines of a report as transport, pattern, bytes and messages.
+fn lines(report: &Value) -> Vec<(String, String, u64, u64)> {
+    let text = |line: &Value, key: &str| line[key].as_str().unwrap().to_owned();
+    let all = report["lines"].as_array().unwrap().iter();
+    all.map(|line| {
+        assert!(line["microseconds"].as_f64().unwrap() > 0.0, "{line}");
+        let number = |key: &str| line[key].as_u64().unwrap();
+        (text(line, "transport"), text(line, "pattern"), number("size"), number("messages"))
+    })
+    .collect()
+}
+
+#[test]
+fn an_adapter_looped_back_is_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let plot = folder.path().join("plot.svg");
+    let common = ["--sizes", "0,17,20k", "--count", "20", "--rounds", "2"];
+    let report = json(&perf(common).args(["--json", "--plot"]).arg(&plot).output().unwrap());
+    assert_eq!((&report["version"], &report["adapter"]), (&Value::from(1), &Value::from("emulated")));
+    let expected = ["latency", "bandwidth"].map(|pattern| [0, 17, 20 << 10].map(|size| (pattern, size)));
+    let expected: Vec<_> =
+        expected.iter().flatten().map(|(pattern, size)| ("opx".to_owned(), (*pattern).to_owned(), *size, 40)).collect();
+    assert_eq!(lines(&report), expected);
+    for line in report["lines"].as_array().unwrap() {
+        let counted: u64 =
+            line["histogram"].as_array().unwrap().iter().map(|bucket| bucket["count"].as_u64().unwrap()).sum();
+        assert_eq!(counted, if line["pattern"] == "latency" { 40 } else { 0 });
+    }
+    assert!(std::fs::read_to_string(plot).unwrap().contains("bandwidth, MB/s"));
+
+    let text =
+        String::from_utf8(run(&["--sizes", "8", "--count", "20", "--rounds", "1", "--histogram"]).stdout).unwrap();
+    assert!(text.contains("M msg/s") && text.contains(" ns ") && text.contains('#'), "{text}");
+}
+
+#[test]
+fn two_processes_measure_a_cable() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    let _serving = Serving::start(&[&a, &b], &["--cable"]);
+    let adapter = |path: &std::path::Path| format!("vfio-user:{}", path.display());
+    let mut server = perf(["--role", "server", "--adapter", &adapter(&b)]).stdout(Stdio::piped()).spawn().unwrap();
+    let client = run(&["--role", "client", "--adapter", &adapter(&a), "--sizes", "8,20k", "--count", "20", "--json"]);
+    assert_eq!(lines(&json(&client)).len(), 4);
+    assert!(server.wait().unwrap().success());
+}
+
+/// With OPX_LIBFABRIC_REQUIRED set, as in CI, the library must be there.
+#[test]
+fn libfabric_is_measured_beside_it_where_it_is_installed() {
+    let output = run(&["--sizes", "8,20k", "--count", "20", "--rounds", "1", "--json", "--libfabric", "shm"]);
+    let missing = String::from_utf8_lossy(&output.stderr).contains("install libfabric");
+    if missing && std::env::var_os("OPX_LIBFABRIC_REQUIRED").is_none() {
+        println!("skipped: libfabric isn't installed here");
+        return;
+    }
+    let lines = lines(&json(&output));
+    let of = |transport: &str| lines.iter().filter(|line| line.0 == transport).count();
+    assert_eq!((of("opx"), of("libfabric shm")), (4, 4));
+}
+
+#[test]
+fn bad_input_is_one_line_and_exit_code_2() {
+    for (args, expected) in [
+        (&["--sizes", "1G"][..], "give bytes as 8, 4k or 1M"),
+        (&["--role", "client"], "--cable"),
+        (&["--adapter", "nonsense"], "names no adapter"),
+        (&["--window", "0"], "--window"),
+        (&["--libfabric", "shm", "--library", "/nonexistent.so", "--sizes", "8"], "can't load /nonexistent.so"),
+        (&["--plot", "/nonexistent/p.svg", "--sizes", "8", "--count", "1"], "/nonexistent/p.svg"),
+    ] {
+        let output = run(args);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {told}");
+        assert!(told.starts_with("opx-perf: ") && told.lines().count() == 1 && told.contains(expected), "{told}");
+    }
+}
