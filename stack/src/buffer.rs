@@ -60,6 +60,28 @@ impl SharedRange {
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
+
+    /// `len` bytes of it from `start` on; `None` when they aren't inside.
+    pub fn slice(&self, start: usize, len: usize) -> Option<Self> {
+        let inside = start.checked_add(len).is_some_and(|end| end <= self.len);
+        inside.then(|| Self { memory: self.memory.clone(), start: self.start + start, len })
+    }
+
+    /// Copies bytes from `at` on; of those beyond its end, none.
+    pub fn read(&self, at: usize, to: &mut [u8]) {
+        let len = self.len.saturating_sub(at).min(to.len());
+        if len > 0 {
+            self.memory.read(self.start + at, &mut to[..len]);
+        }
+    }
+
+    /// Overwrites bytes from `at` on; of those beyond its end, none.
+    pub fn write(&self, at: usize, from: &[u8]) {
+        let len = self.len.saturating_sub(at).min(from.len());
+        if len > 0 {
+            self.memory.write(self.start + at, &from[..len]);
+        }
+    }
 }
 
 impl From<SharedMem> for SharedRange {
@@ -113,12 +135,7 @@ impl Buffer {
                 let len = from.len().min(to.len());
                 to[..len].copy_from_slice(&from[..len]);
             }
-            Self::Shared(range) => {
-                let len = range.len.saturating_sub(at).min(to.len());
-                if len > 0 {
-                    range.memory.read(range.start + at, &mut to[..len]);
-                }
-            }
+            Self::Shared(range) => range.read(at, to),
             Self::Vector(parts) => {
                 let (mut skip, mut to) = (at, to);
                 for part in parts {
@@ -149,12 +166,7 @@ impl Buffer {
     fn write_elsewhere(&mut self, at: usize, from: &[u8]) {
         match self {
             Self::Bytes(_) => {}
-            Self::Shared(range) => {
-                let len = range.len.saturating_sub(at).min(from.len());
-                if len > 0 {
-                    range.memory.write(range.start + at, &from[..len]);
-                }
-            }
+            Self::Shared(range) => range.write(at, from),
             Self::Vector(parts) => {
                 let (mut skip, mut from) = (at, from);
                 for part in parts {

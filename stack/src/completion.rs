@@ -4,7 +4,7 @@ use crate::Address;
 use crate::buffer::Buffer;
 
 /// An operation has ended. Each operation that was accepted ends in exactly one completion, but for injected messages and
-/// those that were asked to end silently, which have none unless they fail.
+/// those that were asked to end silently, which have none unless they fail. A multi-receive has one for each message as well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Completion {
@@ -28,6 +28,36 @@ pub enum Completion {
         /// Bytes of the message, at the start of the buffer.
         len: usize,
         /// The buffer given with the operation.
+        buffer: Buffer,
+    },
+    /// A message was received into the buffer of a multi-receive, which takes more.
+    MultiReceived {
+        /// The context given with the multi-receive.
+        context: u64,
+        /// Data that its sender gave for this completion.
+        data: Option<u32>,
+        /// Who sent it.
+        source: Address,
+        /// Where it begins in the buffer, in bytes.
+        offset: usize,
+        /// Bytes of the message.
+        len: usize,
+    },
+    /// A message for the buffer of a multi-receive failed; the buffer takes more.
+    MultiReceiveFailed {
+        /// The context given with the multi-receive.
+        context: u64,
+        /// Who sent it.
+        source: Address,
+        /// Why.
+        error: OperationError,
+    },
+    /// The buffer of a multi-receive is used up and all that began to come into it has ended: the last completion of its
+    /// context (the one that libfabric marks with FI_MULTI_RECV).
+    MultiReceiveDone {
+        /// The context given with the multi-receive.
+        context: u64,
+        /// The buffer given with it.
         buffer: Buffer,
     },
     /// An operation failed.

@@ -1,7 +1,8 @@
 //! What an endpoint is made with.
 
+use crate::Thresholds;
 use opx_bus::PacketFaults;
-use opx_defs::units::{Blocks, JobKey, Sc, Sl, Vl};
+use opx_defs::units::{JobKey, Sc, Sl, Vl};
 use opx_defs::wire::opx::Generation;
 use std::time::Duration;
 
@@ -15,16 +16,8 @@ pub struct Config {
     pub sc: Sc,
     /// Virtual lane that the class maps to.
     pub vl: Vl,
-    /// Longest message, in bytes, that goes as one eager packet, if the send context is large enough for that. At most
-    /// [`MAX_PAYLOAD`].
-    pub eager_max: usize,
-    /// Shortest message, in bytes, that goes by rendezvous (`FI_OPX_RZV_MIN_PAYLOAD_BYTES`), when it is too long for one packet.
-    /// Tagged messages between go in several eager packets.
-    pub rendezvous_min: usize,
-    /// No message goes in several eager packets (`FI_OPX_MP_EAGER_DISABLE`).
-    pub no_multi_packet: bool,
-    /// Longest payload, in bytes, that the processor writes itself (PIO); longer packets go by SDMA.
-    pub pio_max: usize,
+    /// The sizes at which a message goes another way.
+    pub thresholds: Thresholds,
     /// Packet slots: packets that may be unacknowledged at a time.
     pub slots: usize,
     /// Send operations that may be under way at a time, and receives likewise.
@@ -62,10 +55,7 @@ impl Default for Config {
             sl: Sl(0),
             sc: Sc(0),
             vl: Vl(0),
-            eager_max: MAX_PAYLOAD,
-            rendezvous_min: 16385,
-            no_multi_packet: false,
-            pio_max: 512,
+            thresholds: Thresholds::default(),
             slots: 1024,
             operations: 4096,
             unexpected_bytes: 64 << 20,
@@ -83,21 +73,7 @@ impl Default for Config {
     }
 }
 
-/// Most bytes in a packet of a message of several (`fi_opx_ep.c`, for adapters of the first generation).
-const CHUNK_MAX: usize = 4096;
-
 impl Config {
-    /// Longest message in one packet, longest in several without asking, and the bytes in each of those, with a send context of
-    /// `depth` blocks. Source: `fi_opx_ep.c:fi_opx_ep_tx_init`: a packet takes at most two thirds of the context.
-    pub(crate) fn protocols(&self, depth: Blocks) -> (usize, usize, usize) {
-        let two_thirds = usize::from(depth.0.saturating_sub(1)) * 66 / 100 * 64;
-        let eager = self.eager_max.min(self.rendezvous_min - 1).min(two_thirds);
-        let several = if self.no_multi_packet || self.rendezvous_min <= eager { 0 } else { self.rendezvous_min - 1 };
-        // Later packets begin at multiples of 8.
-        let chunk = eager.min(CHUNK_MAX) / 8 * 8;
-        (eager, if chunk == 0 { 0 } else { several.min(usize::from(u16::MAX)) }, chunk)
-    }
-
     /// The defaults, with what the environment sets of the reliability protocol under the names of libfabric's OPX provider
     /// (`FI_OPX_RELIABILITY_...`, see [`opx_reliability::Variable::ALL`]). A value that can't be is warned of and left out.
     ///

@@ -1,5 +1,6 @@
 //! Why an endpoint can't be opened, and why it can't go on.
 
+use crate::ThresholdError;
 use opx_bus::BusError;
 use opx_defs::units::RcvCtxt;
 use opx_hw::{ContextError, LinkError};
@@ -20,6 +21,9 @@ pub enum OpenError {
     /// A setting of the reliability protocol makes no sense.
     #[error(transparent)]
     Reliability(#[from] opx_reliability::ConfigError),
+    /// A threshold makes no sense.
+    #[error(transparent)]
+    Threshold(#[from] ThresholdError),
     /// A setting makes no sense.
     #[error("endpoint setting {name} is {value}, it must be {must}")]
     Setting {

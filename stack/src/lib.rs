@@ -41,10 +41,12 @@ mod endpoint;
 mod error;
 pub mod matching;
 mod operations;
+mod posted;
 mod receive_faults;
 pub mod regions;
 mod slots;
 mod table;
+mod thresholds;
 
 pub use address::Address;
 pub use buffer::{Buffer, SharedRange};
@@ -54,3 +56,5 @@ pub use endpoint::{Counters, Endpoint};
 pub use error::{EndpointError, OpenError};
 pub use matching::Pattern;
 pub use operations::{Outgoing, ReceiveError, Rejected, SendError};
+pub use posted::{Claimed, Peeked, ReceiveId, RejectedClaim};
+pub use thresholds::{ThresholdError, Thresholds};

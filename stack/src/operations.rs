@@ -1,7 +1,8 @@
 //! Sends and receives that are under way.
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, SharedRange};
 use crate::completion::Level;
+use crate::table::Handle;
 use crate::{Address, Pattern};
 use opx_defs::units::Psn;
 use std::collections::VecDeque;
@@ -128,19 +129,76 @@ pub(crate) struct Envelope {
     pub(crate) source: Address,
 }
 
+/// What a matcher holds: who waits for messages.
+#[derive(Debug)]
+pub(crate) enum Receive {
+    /// A buffer for one message.
+    One(Posted),
+    /// One for many.
+    Many(MultiReceiveId),
+}
+
+/// Names a multi-receive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MultiReceiveId(pub(crate) Handle);
+
+/// A message's place in the buffer of a multi-receive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) of: MultiReceiveId,
+    /// Bytes from the start of the buffer.
+    pub(crate) offset: usize,
+}
+
 /// A message that comes in pieces.
 #[derive(Debug)]
 pub(crate) struct Incoming {
-    /// The receive that it goes to; none has asked for it yet when there is none.
-    pub(crate) posted: Option<Posted>,
+    pub(crate) into: Target,
     pub(crate) envelope: Envelope,
-    /// What has come while nobody had asked: `len` bytes then.
-    pub(crate) early: Vec<u8>,
     pub(crate) len: usize,
     /// Bytes that haven't come.
     pub(crate) missing: u64,
     /// Its name among those of several packets.
     pub(crate) uid: Option<Psn>,
+}
+
+/// Where a message goes that comes in pieces.
+#[derive(Debug)]
+pub(crate) enum Target {
+    /// The receive that asked for it.
+    Receive(Posted),
+    /// A place in the buffer of a multi-receive: just that place.
+    Part(SharedRange, Part),
+    /// Nobody has asked for it: `len` bytes.
+    Early(Vec<u8>),
+    /// Nobody will ask for it.
+    Nowhere,
+}
+
+impl Target {
+    /// Whether no receive waits for it.
+    pub(crate) fn is_unasked(&self) -> bool {
+        matches!(self, Self::Early(_) | Self::Nowhere)
+    }
+
+    /// Whether it goes into the buffer of a multi-receive.
+    pub(crate) fn is_part(&self) -> bool {
+        matches!(self, Self::Part(..))
+    }
+
+    /// Writes bytes of the message that belong at `at`. What doesn't fit is dropped.
+    pub(crate) fn write(&mut self, at: usize, bytes: &[u8]) {
+        match self {
+            Self::Receive(posted) => posted.buffer.write(at, bytes),
+            Self::Part(place, _) => place.write(at, bytes),
+            Self::Early(early) => {
+                if let Some(to) = early.get_mut(at..at.saturating_add(bytes.len())) {
+                    to.copy_from_slice(bytes);
+                }
+            }
+            Self::Nowhere => {}
+        }
+    }
 }
 
 impl Incoming {
@@ -150,10 +208,7 @@ impl Incoming {
         if !inside || bytes.len() as u64 > self.missing {
             return false;
         }
-        match &mut self.posted {
-            Some(posted) => posted.buffer.write(at as usize, bytes),
-            None => self.early[at as usize..at as usize + bytes.len()].copy_from_slice(bytes),
-        }
+        self.into.write(at as usize, bytes);
         self.missing -= bytes.len() as u64;
         true
     }
@@ -174,7 +229,7 @@ pub(crate) enum Kept {
     /// The first of several packets; more of it comes into the table of incoming messages.
     MultiPacket {
         /// Its place there.
-        incoming: crate::table::Handle,
+        incoming: Handle,
         /// Bytes of the whole message.
         len: usize,
     },
@@ -183,6 +238,15 @@ pub(crate) enum Kept {
 }
 
 impl Unexpected {
+    /// Bytes of the message, with those that haven't come.
+    pub(crate) fn len(&self) -> u64 {
+        match &self.what {
+            Kept::Eager(message) => message.len() as u64,
+            Kept::MultiPacket { len, .. } => *len as u64,
+            Kept::Offer(offer) => offer.len,
+        }
+    }
+
     /// Bytes of memory that it takes.
     pub(crate) fn footprint(&self) -> usize {
         const BOOKKEEPING: usize = 128;
@@ -209,7 +273,7 @@ pub(crate) struct Offer {
 }
 
 /// The receives and messages of an endpoint.
-pub(crate) type Matcher = crate::matching::Matcher<Posted, Unexpected>;
+pub(crate) type Matcher = crate::matching::Matcher<Receive, Unexpected>;
 
 /// What was asked for and can't be done now, with the buffer given back.
 #[derive(Debug)]
@@ -248,4 +312,7 @@ pub enum ReceiveError {
     /// Too many operations are under way; make progress and try again.
     #[error("too many receives are posted for {0:?}; make progress and try again")]
     Again(Pattern),
+    /// The message was claimed at another endpoint.
+    #[error("the message was claimed at another endpoint; receive it there")]
+    OfAnother,
 }

@@ -35,6 +35,15 @@ struct State {
     queued: bool,
     /// May have to be sent again.
     retained: bool,
+    /// The engine is to fetch it, rather than that the processor writes it.
+    by_engine: bool,
+}
+
+impl State {
+    #[inline]
+    fn new(to: Address, taken: bool) -> Self {
+        Self { to, operation: None, payload: 0, in_engine: 0, queued: taken, retained: taken, by_engine: false }
+    }
 }
 
 /// The pool.
@@ -60,7 +69,7 @@ impl Slots {
         let (memory, start) = (block.memory().clone(), block.iova(0));
         engine.hold(block);
         let nobody = Address { lid: Lid(0), rx: 0 };
-        let unused = State { to: nobody, operation: None, payload: 0, in_engine: 0, queued: false, retained: false };
+        let unused = State::new(nobody, false);
         let free = (0..count as u32).rev().map(SlotId).collect();
         Ok(Self { memory, start, size, free, states: vec![unused; count] })
     }
@@ -74,8 +83,7 @@ impl Slots {
     #[inline]
     pub(crate) fn take(&mut self, to: Address) -> Option<SlotId> {
         let id = self.free.pop()?;
-        self.states[id.0 as usize] =
-            State { to, operation: None, payload: 0, in_engine: 0, queued: true, retained: true };
+        self.states[id.0 as usize] = State::new(to, true);
         Some(id)
     }
 
@@ -147,6 +155,16 @@ impl Slots {
     /// Where the engine finds a sealed packet, and its bytes with the PBC.
     pub(crate) fn fragment(&self, id: SlotId) -> (Iova, u32) {
         (self.start.plus(self.at(id) as u64), PAYLOAD as u32 + self.states[id.0 as usize].payload)
+    }
+
+    /// The engine is to fetch the packet, this time and whenever it is sent again.
+    pub(crate) fn set_by_engine(&mut self, id: SlotId) {
+        self.states[id.0 as usize].by_engine = true;
+    }
+
+    /// Whether it is.
+    pub(crate) fn is_by_engine(&self, id: SlotId) -> bool {
+        self.states[id.0 as usize].by_engine
     }
 
     /// Whether the packet waits to be written to the adapter.

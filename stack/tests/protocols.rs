@@ -9,6 +9,7 @@ use opx_defs::units::Lid;
 use opx_defs::wire::opx::Generation;
 use opx_stack::{
     Address, Buffer, Completion, Config, Endpoint, Level, OperationError, Outgoing, Pattern, SendError, SharedRange,
+    Thresholds,
 };
 use std::time::Duration;
 
@@ -73,7 +74,7 @@ fn injected_messages_carry_all_that_others_do() {
         match tag {
             None => bench.b.receive(Some(from), vec![0; 20], 1).unwrap(),
             Some(tag) => bench.b.tag_receive(Pattern::exact(tag), vec![0; 20], 1).unwrap(),
-        }
+        };
         let bytes = b"sixteen bytes...".to_vec();
         assert_eq!(Got::next(&mut bench), Got { tag, data: cq, source: from, bytes });
     }
@@ -92,7 +93,7 @@ fn the_protocol_follows_length_tag_settings_and_the_size_of_the_send_context() {
         match tag {
             Some(tag) => bench.b.tag_receive(Pattern::exact(tag), vec![0; len], 0).unwrap(),
             None => bench.b.receive(None, vec![0; len], 0).unwrap(),
-        }
+        };
         assert_eq!(Got::next(&mut bench).bytes, data(1, len));
         bench.b.counters().offers == 1
     };
@@ -103,16 +104,66 @@ fn the_protocol_follows_length_tag_settings_and_the_size_of_the_send_context() {
     assert!(offered(standard(), true, 16_385));
     assert!(!offered(standard(), false, 8192));
     assert!(offered(standard(), false, 8193));
-    assert!(offered(Config { no_multi_packet: true, ..standard() }, true, 8193));
-    assert!(!offered(Config { rendezvous_min: 10_000, ..standard() }, true, 9_999));
-    assert!(offered(Config { rendezvous_min: 10_000, ..standard() }, true, 10_000));
-    assert!(!offered(Config { rendezvous_min: 64, ..standard() }, true, 63));
-    assert!(offered(Config { rendezvous_min: 64, ..standard() }, true, 64));
+    let with = |thresholds| Config { thresholds, ..standard() };
+    let rendezvous_min = |rendezvous_min| with(Thresholds { rendezvous_min, ..Thresholds::default() });
+    assert!(offered(with(Thresholds { no_multi_packet: true, ..Thresholds::default() }), true, 8193));
+    assert!(!offered(rendezvous_min(10_000), true, 9_999));
+    assert!(offered(rendezvous_min(10_000), true, 10_000));
+    assert!(!offered(rendezvous_min(64), true, 63));
+    assert!(offered(rendezvous_min(64), true, 64));
     // A context of 64 blocks lets 41 of them be one packet's payload: 2624 bytes, and as many in each of several.
     let small = || Config { pio_blocks: 64, ..standard() };
     assert!(!offered(small(), false, 2624));
     assert!(offered(small(), false, 2625));
     assert!(!offered(small(), true, 2625));
+}
+
+/// Packets that the processor wrote and that the engine fetched for a message, its offer included.
+fn packets(bench: &mut Bench, len: usize) -> (u64, u64) {
+    let to = bench.b.address();
+    let sent = |bench: &Bench| (bench.a.pio_counters().packets, bench.a.sdma_counters().packets);
+    let before = sent(bench);
+    bench.b.tag_receive(Pattern::exact(1), vec![0; len], 1).unwrap();
+    bench.a.tag_send(to, 1, data(1, len), 0).unwrap();
+    assert_eq!(Got::next(bench).bytes, data(1, len));
+    bench.quiet();
+    while bench.a.poll_completion().is_some() {}
+    let after = sent(bench);
+    (after.0 - before.0, after.1 - before.1)
+}
+
+#[test]
+fn the_bytes_of_long_messages_go_by_sdma_and_those_of_others_by_pio() {
+    let thresholds = Thresholds { sdma_min: 40_000, ..Thresholds::default() };
+    let mut bench = bench(Config { thresholds, ..Config::default() });
+    // The last packet of a long one is short, and goes by SDMA all the same; the offer is written by the processor.
+    let (pio, sdma) = packets(&mut bench, 40_001);
+    assert_eq!(sdma, 40_001_u64.div_ceil(8192), "and {pio} by PIO");
+    assert_eq!(packets(&mut bench, 39_999).1, 0);
+    // As long as the endpoint runs that can be changed.
+    bench.a.set_thresholds(Thresholds { sdma_min: 39_999, ..thresholds }).unwrap();
+    assert_eq!(packets(&mut bench, 39_999).1, 5);
+    bench.a.set_thresholds(Thresholds { no_sdma: true, ..Thresholds::default() }).unwrap();
+    for len in [8192, 16_000, 1 << 20] {
+        assert_eq!(packets(&mut bench, len).1, 0, "{len} bytes");
+    }
+    let smaller = Thresholds { packet_max: 2048, ..Thresholds::default() };
+    bench.a.set_thresholds(smaller).unwrap();
+    assert_eq!(packets(&mut bench, 40_960).1, 20);
+    assert_eq!(bench.a.thresholds(), smaller);
+    let error = bench.a.set_thresholds(Thresholds { sdma_min: 1, ..smaller }).unwrap_err();
+    assert_eq!(error.to_string(), "threshold sdma_min is 1, it must be 64 to 2147483646");
+    assert_eq!(bench.a.thresholds(), smaller, "as it was");
+}
+
+#[test]
+fn packets_written_by_the_processor_fit_a_small_send_context() {
+    let thresholds = Thresholds { no_sdma: true, ..Thresholds::default() };
+    let mut bench = bench(Config { thresholds, pio_blocks: 64, ..Config::default() });
+    // 2624 bytes a packet; the first 17 go with the offer. Acknowledgements are counted, too.
+    let (pio, sdma) = packets(&mut bench, 100_049);
+    assert!(pio > 100_032_u64.div_ceil(2624), "{pio}");
+    assert_eq!(sdma, 0);
 }
 
 #[test]

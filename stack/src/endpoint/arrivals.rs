@@ -1,9 +1,10 @@
 //! The way in: packets from the header queue, through the reliability protocol, to the operations they belong to.
 
+use super::multi_receive::Found;
 use super::{Endpoint, Held, lid16};
 use crate::Address;
 use crate::completion::{Completion, OperationError};
-use crate::operations::{Envelope, Incoming, Kept, Matcher, Posted, Unexpected};
+use crate::operations::{Envelope, Incoming, Kept, Matcher, Posted, Receive, Target, Unexpected};
 use crate::table::Handle;
 use opx_bus::PciFunction;
 use opx_defs::time::Instant;
@@ -80,7 +81,8 @@ impl<B: PciFunction> Endpoint<B> {
         }
         // Nothing is kept beyond the limit, even for a receive that waits: by its turn another packet may have taken that.
         let full = self.unexpected_bytes + payload.len() > self.config.unexpected_bytes;
-        if (full || self.unasked >= self.config.operations) && self.would_be_unexpected(header, payload) {
+        let crowded = self.unasked >= self.config.operations || self.parts >= self.config.operations;
+        if (full || crowded) && self.must_wait(full, header, payload) {
             // Not taken at all: its sender will send it again.
             self.counters.no_room += 1;
             return;
@@ -112,18 +114,25 @@ impl<B: PciFunction> Endpoint<B> {
         }
     }
 
-    /// Whether a packet would open a message that nobody waits for.
+    /// Whether a packet would open a message for which there is no room: one that nobody waits for, or one in pieces for a
+    /// multi-receive.
     #[cold]
-    fn would_be_unexpected(&self, header: &Header, payload: &[u8]) -> bool {
-        let tag = match Packet::decode_in(self.config.generation, header, payload) {
-            Ok(Packet::Inject(message)) => message.tag,
-            Ok(Packet::Eager(message)) => message.tag,
-            Ok(Packet::RzvRts(offer)) => offer.tag,
-            Ok(Packet::MpFirst(first)) => first.tag,
+    fn must_wait(&self, full: bool, header: &Header, payload: &[u8]) -> bool {
+        let (tag, whole) = match Packet::decode_in(self.config.generation, header, payload) {
+            Ok(Packet::Inject(message)) => (message.tag, true),
+            Ok(Packet::Eager(message)) => (message.tag, true),
+            Ok(Packet::RzvRts(offer)) => (offer.tag, false),
+            Ok(Packet::MpFirst(first)) => (first.tag, false),
             _ => return false,
         };
         let source = header.origin_in(self.config.generation).into();
-        !self.matcher_of(tag).would_match(tag.unwrap_or(0), source)
+        let matcher = self.matcher_of(tag);
+        let most = self.config.operations;
+        match matcher.find(tag.unwrap_or(0), source).and_then(|id| matcher.get(id)) {
+            None => full || self.unasked >= most,
+            Some(Receive::Many(_)) => !whole && self.parts >= most,
+            Some(Receive::One(_)) => false,
+        }
     }
 
     /// A packet whose turn it is: delivered exactly once and in order.
@@ -165,26 +174,44 @@ impl<B: PciFunction> Endpoint<B> {
     /// A whole message, in two parts.
     #[inline(always)]
     fn message(&mut self, envelope: Envelope, head: &[u8], body: &[u8]) {
-        match self.find_receive(&envelope) {
-            Some(posted) => self.complete_receive(posted, envelope, head, body),
-            None => {
+        match self.find_receive(&envelope, (head.len() + body.len()) as u64) {
+            Found::Receive(posted) => self.complete_receive(posted, envelope, head, body),
+            found => self.other_message(found, envelope, head, body),
+        }
+    }
+
+    /// The same, for one that goes to no receive of its own.
+    #[inline(never)]
+    fn other_message(&mut self, found: Found, envelope: Envelope, head: &[u8], body: &[u8]) {
+        match found {
+            Found::Part(part) => self.fill_part(part, envelope, head, body),
+            Found::Receive(_) | Found::TooLong => {}
+            Found::Nobody => {
                 let what = Kept::Eager([head, body].concat());
                 self.keep(&envelope, Unexpected { data: envelope.data, what });
             }
         }
     }
 
-    fn matcher_of(&self, tag: Option<u64>) -> &Matcher {
+    pub(super) fn matcher_of(&self, tag: Option<u64>) -> &Matcher {
         if tag.is_some() { &self.tagged } else { &self.untagged }
     }
 
-    fn matcher_mut(&mut self, tag: Option<u64>) -> &mut Matcher {
+    pub(super) fn matcher_mut(&mut self, tag: Option<u64>) -> &mut Matcher {
         if tag.is_some() { &mut self.tagged } else { &mut self.untagged }
     }
 
-    /// The receive that a message goes to.
-    pub(super) fn find_receive(&mut self, envelope: &Envelope) -> Option<Posted> {
-        self.matcher_mut(envelope.tag).arrive(envelope.tag.unwrap_or(0), envelope.source)
+    /// What a message of `len` bytes goes to; a place in a multi-receive is taken from then on.
+    #[inline(always)]
+    pub(super) fn find_receive(&mut self, envelope: &Envelope, len: u64) -> Found {
+        if envelope.tag.is_none() && self.multi_receives.len() != 0 {
+            return self.find_among_multi_receives(envelope, len);
+        }
+        match self.matcher_mut(envelope.tag).arrive(envelope.tag.unwrap_or(0), envelope.source) {
+            Some(Receive::One(posted)) => Found::Receive(posted),
+            // No multi-receive is posted.
+            Some(Receive::Many(_)) | None => Found::Nobody,
+        }
     }
 
     /// Keeps a message that nobody waits for.
@@ -212,7 +239,12 @@ impl<B: PciFunction> Endpoint<B> {
     /// A message that came in pieces is whole.
     pub(super) fn finish_receive(&mut self, handle: Handle) {
         let Some(incoming) = self.take_incoming(handle) else { return };
-        let Incoming { posted: Some(posted), envelope, len, .. } = incoming else { return };
+        let Incoming { into, envelope, len, .. } = incoming;
+        let posted = match into {
+            Target::Receive(posted) => posted,
+            Target::Part(_, part) => return self.part_received(part, envelope, len),
+            Target::Early(_) | Target::Nowhere => return,
+        };
         let room = posted.buffer.len();
         if len > room {
             let error = OperationError::Truncated { message: len as u64, buffer: room as u64 };

@@ -3,12 +3,14 @@
 mod arrivals;
 mod health;
 mod multi_packet;
+mod multi_receive;
 mod output;
 mod posting;
 mod protocol;
 mod queues;
 mod rendezvous;
 mod send;
+mod unexpected;
 
 use crate::Address;
 use crate::buffer::Buffer;
@@ -16,9 +18,11 @@ use crate::completion::{Completion, OperationError};
 use crate::config::{Config, MAX_PAYLOAD};
 use crate::error::{EndpointError, OpenError};
 use crate::operations::{Incoming, Matcher, Send};
+use crate::posted::DroppedClaims;
 use crate::receive_faults::ReceiveFaults;
 use crate::slots::{SlotId, Slots};
 use crate::table::{Handle, Table};
+use crate::thresholds::{Limits, ThresholdError, Thresholds};
 use opx_bus::PciFunction;
 use opx_bus::chance::FaultCounts;
 use opx_defs::time::Instant;
@@ -79,10 +83,7 @@ struct Held {
 pub struct Endpoint<B: PciFunction> {
     hfi: Hfi<B>,
     config: Config,
-    /// Longest message in one packet, longest in several without asking, and the bytes in each of those.
-    eager_max: usize,
-    multi_packet_max: usize,
-    chunk: usize,
+    limits: Limits,
     address: Address,
     /// What all packets with messages in their header have in common.
     inject_model: Model,
@@ -101,6 +102,12 @@ pub struct Endpoint<B: PciFunction> {
     assembling: HashMap<(Address, Psn), Handle>,
     /// Incoming messages that nobody has asked for.
     unasked: usize,
+    /// Those that go into the buffers of multi-receives.
+    parts: usize,
+    multi_receives: Table<multi_receive::MultiReceive>,
+    /// Messages that were claimed.
+    claims: Table<unexpected::Claim>,
+    dropped_claims: DroppedClaims,
     /// Rendezvous under way and messages that aren't whole, which wait for their peer while nothing is outstanding.
     by_peer: BTreeSet<(Address, rendezvous::Role, u64)>,
     queues: queues::Queues,
@@ -146,8 +153,7 @@ impl<B: PciFunction> Endpoint<B> {
                 Ok(())
             }
         };
-        limit("eager_max", config.eager_max, MAX_PAYLOAD, "1 to 8192")?;
-        limit("rendezvous_min", config.rendezvous_min, 1 << 16, "1 to 65536")?;
+        config.thresholds.check()?;
         limit("slots", config.slots, 1 << 16, "1 to 65536")?;
         limit("operations", config.operations, 1 << 24, "1 to 2^24")?;
         limit("pio_blocks", config.pio_blocks.into(), 1024, "1 to 1024")?;
@@ -183,14 +189,12 @@ impl<B: PciFunction> Endpoint<B> {
             Origin::from(address),
         )?;
         let now = bus.now();
-        let (eager_max, multi_packet_max, chunk) = config.protocols(pio.context().depth());
+        let limits = config.thresholds.limits(pio.context().depth());
         let to_self =
             Route { sc: config.sc, sl: config.sl, generation: config.generation, ..hfi.route(rx, address.lid, rx) };
         Ok(Self {
             hfi: hfi.clone(),
-            eager_max,
-            multi_packet_max,
-            chunk,
+            limits,
             address,
             inject_model: Model::inject(&to_self, config.vl),
             to_self,
@@ -201,10 +205,15 @@ impl<B: PciFunction> Endpoint<B> {
             slots,
             outbox: VecDeque::with_capacity(config.slots),
             sends: Table::new(config.operations),
-            // As many that were asked for as that weren't.
-            incoming: Table::new(2 * config.operations),
+            // As many that were asked for as that weren't, and as many parts of multi-receives; and what had been taken out of
+            // its turn when there was still room.
+            incoming: Table::new(3 * config.operations + config.reliability.max_held as usize),
             assembling: HashMap::new(),
             unasked: 0,
+            parts: 0,
+            multi_receives: Table::new(config.operations),
+            claims: Table::new(usize::MAX),
+            dropped_claims: DroppedClaims::default(),
             by_peer: BTreeSet::new(),
             queues: queues::Queues::default(),
             tagged: Matcher::new(),
@@ -254,6 +263,9 @@ impl<B: PciFunction> Endpoint<B> {
     /// Does all that there is to do.
     fn turn(&mut self, now: Instant) -> Result<bool, EndpointError> {
         let mut busy = self.take_arrivals(now);
+        if self.claims.len() > 0 {
+            self.discard_dropped_claims();
+        }
         if self.hfi.freezes() != self.freezes && !busy {
             // All that had arrived before has been taken.
             busy = self.recover()?;
@@ -288,6 +300,22 @@ impl<B: PciFunction> Endpoint<B> {
     /// Whether everything sent has been acknowledged, and nothing waits to be written.
     pub fn is_quiet(&self) -> bool {
         self.outbox.is_empty() && self.sends.len() == 0 && self.slots.available() == self.config.slots
+    }
+
+    /// The sizes at which a message goes another way.
+    pub fn thresholds(&self) -> Thresholds {
+        self.config.thresholds
+    }
+
+    /// Changes the sizes at which a message goes another way. Messages that are under way keep to their protocol.
+    ///
+    /// # Errors
+    /// When one makes no sense; nothing is changed then.
+    pub fn set_thresholds(&mut self, thresholds: Thresholds) -> Result<(), ThresholdError> {
+        thresholds.check()?;
+        self.config.thresholds = thresholds;
+        self.limits = thresholds.limits(self.pio.context().depth());
+        Ok(())
     }
 
     /// What was counted so far.
@@ -338,7 +366,7 @@ impl<B: PciFunction> Endpoint<B> {
         self.assembling.clear();
         self.queues.clear();
         for posted in self.tagged.withdraw().into_iter().chain(self.untagged.withdraw()) {
-            self.fail(posted.context, OperationError::Closed, posted.buffer);
+            self.end_receive(posted, OperationError::Closed);
         }
     }
 

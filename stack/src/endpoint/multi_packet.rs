@@ -1,11 +1,12 @@
 //! Multi-packet eager messages: too long for one packet, too short to be worth asking for.
 
 use super::Endpoint;
+use super::multi_receive::Found;
 use super::queues::Progress;
 use super::rendezvous::Role;
 use crate::Address;
 use crate::completion::OperationError;
-use crate::operations::{Envelope, Incoming, Kept, Posted, SendKind, Unexpected};
+use crate::operations::{Envelope, Incoming, Kept, SendKind, Target, Unexpected};
 use crate::table::Handle;
 use opx_bus::PciFunction;
 use opx_defs::time::Instant;
@@ -15,7 +16,7 @@ use opx_defs::wire::opx::{MpFirst, MpNth};
 impl<B: PciFunction> Endpoint<B> {
     /// Sends the next packet of such a message.
     pub(super) fn send_nth(&mut self, now: Instant, to: Address, handle: Handle) -> Progress {
-        let (route, chunk) = (self.route(to), self.chunk);
+        let (route, chunk) = (self.route(to), self.limits.chunk);
         let Some(send) = self.sends.get_mut(handle) else { return Progress::Done };
         let SendKind::MultiPacket { uid, sent } = send.kind else { return Progress::Done };
         let len = chunk.min(send.buffer.len() - sent);
@@ -41,19 +42,23 @@ impl<B: PciFunction> Endpoint<B> {
     pub(super) fn first_packet(&mut self, uid: Psn, source: Address, first: &MpFirst<'_>) {
         let len = usize::from(first.message_len);
         let envelope = Envelope { tag: first.tag, data: first.cq_data, source };
-        let posted = self.find_receive(&envelope);
-        let early = if posted.is_none() { vec![0; len] } else { Vec::new() };
-        let mut incoming = Incoming { posted, envelope, early, len, missing: len as u64, uid: Some(uid) };
+        let into = match self.find_receive(&envelope, len as u64) {
+            Found::Receive(posted) => Target::Receive(posted),
+            Found::Part(part) => self.place(part, len),
+            Found::TooLong => Target::Nowhere,
+            Found::Nobody => Target::Early(vec![0; len]),
+        };
+        let unasked = matches!(into, Target::Early(_));
+        let mut incoming = Incoming { into, envelope, len, missing: len as u64, uid: Some(uid) };
         // The decoder has checked that these are no more than the message.
         incoming.take(0, first.head);
         incoming.take(first.head.len() as u64, first.data);
-        let (unasked, done) = (incoming.posted.is_none(), incoming.missing == 0);
-        let handle = match self.incoming.insert(incoming) {
+        let done = incoming.missing == 0;
+        let handle = match self.add_incoming(incoming) {
             Ok(handle) => handle,
             Err(incoming) => return self.fail_incoming(incoming, OperationError::Closed),
         };
         if unasked {
-            self.unasked += 1;
             self.keep(&envelope, Unexpected { data: envelope.data, what: Kept::MultiPacket { incoming: handle, len } });
         }
         if !done {
@@ -83,23 +88,36 @@ impl<B: PciFunction> Endpoint<B> {
         if incoming.missing == 0 {
             self.assembling.remove(&(source, nth.uid));
             self.by_peer.remove(&(source, Role::Receiver, handle.0));
-            if incoming.posted.is_some() {
+            if !matches!(incoming.into, Target::Early(_)) {
                 self.finish_receive(handle);
             }
         }
     }
 
     /// A message of which at least the first packet has come is asked for.
-    pub(super) fn claim_incoming(&mut self, handle: Handle, mut posted: Posted, source: Address) {
+    pub(super) fn claim_incoming(&mut self, handle: Handle, mut into: Target, source: Address) {
         let Some(incoming) = self.incoming.get_mut(handle) else {
             // It was given up with its sender.
-            return self.fail(posted.context, OperationError::Unreachable(source), posted.buffer);
+            return self.fail_target(into, source, OperationError::Unreachable(source));
         };
         self.unasked -= 1;
-        posted.buffer.write(0, &std::mem::take(&mut incoming.early));
-        incoming.posted = Some(posted);
+        self.parts += usize::from(into.is_part());
+        if let Target::Early(early) = &incoming.into {
+            into.write(0, early);
+        }
+        incoming.into = into;
         if incoming.missing == 0 {
             self.finish_receive(handle);
+        }
+    }
+
+    /// Nobody will ask for a message of which at least the first packet has come: what is still to come is dropped.
+    pub(super) fn drop_incoming(&mut self, handle: Handle) {
+        // It is gone when it was given up with its sender.
+        let Some(incoming) = self.incoming.get_mut(handle) else { return };
+        incoming.into = Target::Nowhere;
+        if incoming.missing == 0 {
+            self.take_incoming(handle);
         }
     }
 }

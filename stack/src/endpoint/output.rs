@@ -89,23 +89,30 @@ impl<B: PciFunction> Endpoint<B> {
 
     /// Finishes a packet whose payload is in its slot, and sends it if nothing is before it.
     #[inline]
-    pub(super) fn commit(&mut self, (slot, psn): Slot, mut header: Header, payload: usize) {
+    pub(super) fn commit(&mut self, slot: Slot, header: Header, payload: usize) {
+        let thresholds = &self.config.thresholds;
+        let by_engine = payload > thresholds.pio_max && !thresholds.no_sdma;
+        self.commit_by(slot, header, payload, by_engine);
+    }
+
+    /// The same, for a packet of which is known by what it goes: the engine, or the processor.
+    #[inline]
+    pub(super) fn commit_by(&mut self, (slot, psn): Slot, mut header: Header, payload: usize, by_engine: bool) {
         header.set_psn(psn);
         self.slots.seal(slot, header.pbc(self.config.vl), header.as_bytes(), payload as u32);
-        self.send_sealed(slot, payload);
+        if by_engine {
+            self.slots.set_by_engine(slot);
+        }
+        self.send_sealed(slot, by_engine);
     }
 
     /// Sends a packet that is whole in its slot, or puts it in line.
     #[inline]
-    pub(super) fn send_sealed(&mut self, slot: SlotId, payload: usize) {
+    pub(super) fn send_sealed(&mut self, slot: SlotId, by_engine: bool) {
         // A timer is set for it, and what waits has to be seen to.
         self.stirred = true;
         // At once if it can be; else when its turn comes, as everything that isn't as usual.
-        if self.outbox.is_empty()
-            && payload <= self.config.pio_max
-            && self.sdma.pending() == 0
-            && self.hfi.freezes() == self.freezes
-        {
+        if self.outbox.is_empty() && !by_engine && self.sdma.pending() == 0 && self.hfi.freezes() == self.freezes {
             let (memory, offset, payload) = self.slots.stored(slot);
             if self.pio.send_stored(memory, offset, payload).is_ok() {
                 self.slots.sent(slot);
@@ -160,10 +167,9 @@ impl<B: PciFunction> Endpoint<B> {
                 self.slots.written(slot, false);
                 continue;
             }
-            let payload = self.slots.payload(slot);
             // Behind packets that the engine still has, a short one goes by the engine too: it would overtake them, and a
             // receiver that sees a gap asks for what is only late.
-            let by_engine = payload > self.config.pio_max || self.sdma.pending() > 0;
+            let by_engine = self.slots.is_by_engine(slot) || self.sdma.pending() > 0;
             let sent = if by_engine { self.send_by_sdma(slot) } else { self.send_by_pio(slot)? };
             if !sent {
                 break;

@@ -1,10 +1,12 @@
-//! What the owner wants to receive: posting, looking, claiming, cancelling.
+//! What the owner wants to receive: posting and cancelling.
 
 use super::Endpoint;
 use crate::Address;
 use crate::Pattern;
 use crate::buffer::Buffer;
-use crate::operations::{Envelope, Kept, Posted, ReceiveError, Rejected, Unexpected};
+use crate::completion::OperationError;
+use crate::operations::{Posted, Receive, ReceiveError, Rejected};
+use crate::posted::ReceiveId;
 use opx_bus::PciFunction;
 
 impl<B: PciFunction> Endpoint<B> {
@@ -18,7 +20,7 @@ impl<B: PciFunction> Endpoint<B> {
         source: Option<Address>,
         buffer: impl Into<Buffer>,
         context: u64,
-    ) -> Result<(), Rejected<ReceiveError>> {
+    ) -> Result<ReceiveId, Rejected<ReceiveError>> {
         self.post_receive(false, Pattern { tag: 0, ignore: 0, source }, buffer.into(), context)
     }
 
@@ -31,7 +33,7 @@ impl<B: PciFunction> Endpoint<B> {
         pattern: Pattern,
         buffer: impl Into<Buffer>,
         context: u64,
-    ) -> Result<(), Rejected<ReceiveError>> {
+    ) -> Result<ReceiveId, Rejected<ReceiveError>> {
         self.post_receive(true, pattern, buffer.into(), context)
     }
 
@@ -41,32 +43,62 @@ impl<B: PciFunction> Endpoint<B> {
         pattern: Pattern,
         buffer: Buffer,
         context: u64,
-    ) -> Result<(), Rejected<ReceiveError>> {
-        // Answers that a peer doesn't let out count too: each refused offer leaves one behind and takes no place.
-        let posted = self.tagged.posted() + self.untagged.posted();
-        let under_way = (posted + self.incoming.len() - self.unasked).max(self.queues.answers());
-        if under_way >= self.config.operations {
-            return Err(Rejected { error: ReceiveError::Again(pattern), buffer });
+    ) -> Result<ReceiveId, Rejected<ReceiveError>> {
+        if let Err(error) = self.may_post(pattern) {
+            return Err(Rejected { error, buffer });
         }
         let posted = Posted { context, buffer };
         let matcher = if tagged { &mut self.tagged } else { &mut self.untagged };
         match matcher.claim(&pattern) {
-            None => {
-                matcher.post(pattern, posted);
+            None => Ok(ReceiveId::posted(tagged, matcher.post(pattern, Receive::One(posted)))),
+            Some((tag, source, message)) => {
+                self.take_unexpected(posted, tagged.then_some(tag), source, message);
+                Ok(ReceiveId::MATCHED)
             }
-            Some((tag, source, message)) => self.take_unexpected(posted, tagged.then_some(tag), source, message),
         }
-        Ok(())
     }
 
-    /// Gives a message that had come before to a receive.
-    fn take_unexpected(&mut self, posted: Posted, tag: Option<u64>, source: Address, message: Unexpected) {
-        self.unexpected_bytes -= message.footprint().min(self.unexpected_bytes);
-        let envelope = Envelope { tag, data: message.data, source };
-        match message.what {
-            Kept::Eager(bytes) => self.complete_receive(posted, envelope, &bytes, &[]),
-            Kept::MultiPacket { incoming, .. } => self.claim_incoming(incoming, posted, source),
-            Kept::Offer(offer) => self.accept(posted, envelope, &offer),
+    /// Whether there is room for another receive.
+    #[inline]
+    pub(super) fn may_post(&self, pattern: Pattern) -> Result<(), ReceiveError> {
+        // Answers that a peer doesn't let out count too: each refused offer leaves one behind and takes no place.
+        let posted = self.tagged.posted() + self.untagged.posted();
+        let under_way = (posted + self.incoming.len() - self.unasked - self.parts).max(self.queues.answers());
+        if under_way >= self.config.operations { Err(ReceiveError::Again(pattern)) } else { Ok(()) }
+    }
+
+    /// Cancels a receive that no message has come for (fi_cancel(3)): it completes as failed with
+    /// [`OperationError::Cancelled`], a multi-receive when what has begun to come into it has ended. `false` when a message
+    /// had been found for it already, all of a multi-receive is used, or it has ended: then it completes by that.
+    ///
+    /// ```
+    /// # use opx_emu::{Config as Chip, Icode, Lab, Pacing};
+    /// # use opx_hw::{Hfi, LinkMode, Options};
+    /// use opx_stack::{Completion, Config, Endpoint, OperationError, Pattern};
+    /// # let lab = Lab::new(Pacing::Virtual);
+    /// # let adapter = lab.add(Chip { icode: Icode::FunctionalSimulator, ..Chip::default() });
+    /// # let hfi = Hfi::open(adapter.bus(), Options::default())?;
+    /// # hfi.link_up(LinkMode::Loopback)?;
+    /// let mut endpoint = Endpoint::open(&hfi, Config::default())?;
+    /// let receive = endpoint.tag_receive(Pattern::exact(7), vec![0; 64], 1).unwrap();
+    /// assert!(endpoint.cancel(receive));
+    /// let Some(Completion::Failed { context: 1, error, .. }) = endpoint.poll_completion() else { panic!() };
+    /// assert_eq!(error, OperationError::Cancelled);
+    /// assert!(!endpoint.cancel(receive), "only once");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn cancel(&mut self, receive: ReceiveId) -> bool {
+        let matcher = if receive.tagged { &mut self.tagged } else { &mut self.untagged };
+        let Some(taken) = receive.post.and_then(|post| matcher.cancel(post)) else { return false };
+        self.end_receive(taken, OperationError::Cancelled);
+        true
+    }
+
+    /// Fails a receive that has been taken out of those that are posted.
+    pub(super) fn end_receive(&mut self, receive: Receive, error: OperationError) {
+        match receive {
+            Receive::One(posted) => self.fail(posted.context, error, posted.buffer),
+            Receive::Many(id) => self.close_multi_receive(id, Some(error)),
         }
     }
 }

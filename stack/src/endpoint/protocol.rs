@@ -4,7 +4,7 @@ use super::Endpoint;
 use super::rendezvous::Role;
 use crate::Address;
 use crate::completion::{Completion, OperationError};
-use crate::operations::{Incoming, Send, SendKind};
+use crate::operations::{Incoming, Send, SendKind, Target};
 use crate::table::Handle;
 use opx_bus::PciFunction;
 use opx_defs::time::Instant;
@@ -125,17 +125,34 @@ impl<B: PciFunction> Endpoint<B> {
         Some(send)
     }
 
+    /// Adds a message that comes in pieces, or gives it back when there are too many.
+    pub(super) fn add_incoming(&mut self, incoming: Incoming) -> Result<Handle, Incoming> {
+        let (unasked, part) = (incoming.into.is_unasked(), incoming.into.is_part());
+        let handle = self.incoming.insert(incoming)?;
+        self.unasked += usize::from(unasked);
+        self.parts += usize::from(part);
+        Ok(handle)
+    }
+
     pub(super) fn take_incoming(&mut self, handle: Handle) -> Option<Incoming> {
         let incoming = self.incoming.remove(handle)?;
-        self.unasked -= usize::from(incoming.posted.is_none());
+        self.unasked -= usize::from(incoming.into.is_unasked());
+        self.parts -= usize::from(incoming.into.is_part());
         self.by_peer.remove(&(incoming.envelope.source, Role::Receiver, handle.0));
         Some(incoming)
     }
 
     pub(super) fn fail_incoming(&mut self, incoming: Incoming, error: OperationError) {
-        // Without a receive it is an unexpected message, and whoever asks for it is told.
-        if let Some(posted) = incoming.posted {
-            self.fail(posted.context, error, posted.buffer);
+        self.fail_target(incoming.into, incoming.envelope.source, error);
+    }
+
+    /// Tells whom it concerns that a message from `source` won't come whole.
+    pub(super) fn fail_target(&mut self, into: Target, source: Address, error: OperationError) {
+        match into {
+            Target::Receive(posted) => self.fail(posted.context, error, posted.buffer),
+            Target::Part(_, part) => self.part_failed(part, source, error),
+            // It is an unexpected message, and whoever asks for it is told.
+            Target::Early(_) | Target::Nowhere => {}
         }
     }
 

@@ -1,12 +1,12 @@
 //! Rendezvous: a long message is offered, its receiver asks for it, and then its bytes come with their place in the buffer.
 
 use super::Endpoint;
+use super::multi_receive::Found;
 use super::queues::{Progress, Work};
 use crate::Address;
 use crate::buffer::Buffer;
 use crate::completion::OperationError;
-use crate::config::MAX_PAYLOAD;
-use crate::operations::{Envelope, Grant, Incoming, Kept, Offer, Posted, SendKind, Unexpected};
+use crate::operations::{Envelope, Grant, Incoming, Kept, Offer, Posted, SendKind, Target, Unexpected};
 use crate::table::Handle;
 use opx_bus::PciFunction;
 use opx_defs::time::Instant;
@@ -83,29 +83,34 @@ impl<B: PciFunction> Endpoint<B> {
             immediate: [immediate.bytes, immediate.qwords, block].concat(),
         };
         let envelope = Envelope { tag: rts.tag, data: rts.cq_data, source };
-        match self.find_receive(&envelope) {
-            Some(posted) => self.accept(posted, envelope, &offer),
-            None => {
+        match self.find_receive(&envelope, offer.len) {
+            Found::Receive(posted) => self.accept(posted, envelope, &offer),
+            Found::Part(part) => self.accept_part(part, envelope, &offer),
+            Found::TooLong => self.refuse(source, &offer),
+            Found::Nobody => {
                 self.keep(&envelope, Unexpected { data: envelope.data, what: Kept::Offer(offer) });
             }
         }
     }
 
     /// Takes an offer for a receive: asks for the data, or says that it doesn't fit.
-    pub(super) fn accept(&mut self, mut posted: Posted, envelope: Envelope, offer: &Offer) {
+    pub(super) fn accept(&mut self, posted: Posted, envelope: Envelope, offer: &Offer) {
         let room = posted.buffer.len() as u64;
         if offer.len > room {
             self.refuse(envelope.source, offer);
             let error = OperationError::Truncated { message: offer.len, buffer: room };
             return self.fail(posted.context, error, posted.buffer);
         }
+        self.ask_for(Target::Receive(posted), envelope, offer);
+    }
+
+    /// Asks for the data of an offer, for which there is room.
+    pub(super) fn ask_for(&mut self, mut into: Target, envelope: Envelope, offer: &Offer) {
         // The decoder has checked that what came along is part of the length.
         let along = offer.immediate.len();
         let missing = offer.len - along as u64;
-        posted.buffer.write(0, &offer.immediate);
-        let len = offer.len as usize;
-        let incoming = Incoming { posted: Some(posted), envelope, early: Vec::new(), len, missing, uid: None };
-        match self.incoming.insert(incoming) {
+        into.write(0, &offer.immediate);
+        match self.add_incoming(Incoming { into, envelope, len: offer.len as usize, missing, uid: None }) {
             Ok(handle) if missing > 0 => {
                 let iov = Iov {
                     rbuf: along as u64,
@@ -184,8 +189,10 @@ impl<B: PciFunction> Endpoint<B> {
         let Some(send) = self.sends.get_mut(handle) else { return Progress::Done };
         let SendKind::Rendezvous { grants, .. } = &send.kind else { return Progress::Done };
         let Some(&grant) = grants.front() else { return Progress::Done };
-        let len = grant.left.min(MAX_PAYLOAD);
-        let padding = if len > self.config.pio_max { Padding::Qword } else { Padding::Block };
+        let by_sdma = self.config.thresholds.by_sdma(send.buffer.len());
+        let (most, padding) =
+            if by_sdma { (self.limits.sdma_data, Padding::Qword) } else { (self.limits.pio_data, Padding::Block) };
+        let len = grant.left.min(most);
         let padded = padding.pad(len);
         let data = RzvData {
             op: RzvOp::Rzv,
@@ -223,7 +230,7 @@ impl<B: PciFunction> Endpoint<B> {
                 more = !grants.is_empty();
             }
         }
-        self.commit(slot, header, padded);
+        self.commit_by(slot, header, padded, by_sdma);
         if more { Progress::More } else { Progress::Done }
     }
 

@@ -70,7 +70,7 @@ impl<B: PciFunction> Endpoint<B> {
         let slot = self.reserve(to, 0)?;
         block.set_psn(slot.1);
         self.slots.seal_block(slot.0, &block);
-        self.send_sealed(slot.0, 0);
+        self.send_sealed(slot.0, false);
         self.counters.sent_messages += 1;
         Ok(())
     }
@@ -81,8 +81,8 @@ impl<B: PciFunction> Endpoint<B> {
     /// As [`Endpoint::send`].
     pub fn send_message(&mut self, message: Outgoing) -> Result<(), Rejected<SendError>> {
         let sent = match message.buffer.len() {
-            len if len <= self.eager_max => self.send_eager(message),
-            len if message.tag.is_some() && len <= self.multi_packet_max => self.send_first(message),
+            len if len <= self.limits.eager => self.send_eager(message),
+            len if message.tag.is_some() && len <= self.limits.multi_packet => self.send_first(message),
             _ => self.send_offer(message),
         };
         self.counters.sent_messages += u64::from(sent.is_ok());
@@ -124,7 +124,7 @@ impl<B: PciFunction> Endpoint<B> {
         if !self.sends.has_room() {
             return Err(Rejected { error: SendError::Again(to), buffer: message.buffer });
         }
-        let (route, generation, chunk) = (self.route(to), self.config.generation, self.chunk);
+        let (route, generation, chunk) = (self.route(to), self.config.generation, self.limits.chunk);
         let len = message.buffer.len();
         let bytes = message.buffer.gather(0, len, &mut self.gathered);
         let first = MpFirst::of(generation, message.tag, message.data, bytes, chunk);

@@ -15,7 +15,7 @@ const TAGS: u64 = 8;
 
 /// Messages of one packet.
 pub fn messages<B: PciFunction>(rig: &Rig<B>) -> Outcome {
-    let eager_max = rig.config.eager_max;
+    let eager_max = rig.config.thresholds.eager_max;
     exchange(rig, rig.faults.unwrap_or_default(), 3000, |n| match n {
         0..100 => n as usize,
         n => (n as usize * 1009) % (eager_max + 1),
@@ -24,7 +24,7 @@ pub fn messages<B: PciFunction>(rig: &Rig<B>) -> Outcome {
 
 /// Messages that go by rendezvous, from one byte above the threshold to 2 MiB.
 pub fn rendezvous<B: PciFunction>(rig: &Rig<B>) -> Outcome {
-    let threshold = rig.config.eager_max;
+    let threshold = rig.config.thresholds.eager_max;
     exchange(rig, rig.faults.unwrap_or_default(), 96, |n| match n {
         0..70 => threshold + 1 + n as usize * 131,
         n => (64 << 10) + (n as usize * 769_001) % (2 << 20),
