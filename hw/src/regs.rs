@@ -1,7 +1,7 @@
 //! Access to the chip's registers with the check that the adapter is still there.
 
 use crate::error::{ChipError, Gone, Stuck};
-use opx_bus::{ALL_ONES, PciFunction, poll};
+use opx_bus::{ALL_ONES, PciFunction, ProcessMark, poll};
 use opx_defs::csr::{self, Csr};
 use opx_defs::units::BarOff;
 use std::time::Duration;
@@ -61,10 +61,13 @@ pub(crate) mod limit {
     pub const AFTER_RESET: Duration = Duration::from_millis(1000);
 }
 
-/// The registers of one adapter.
+/// The registers of one adapter. In a child that was forked from the process that opened it they read as those of an adapter that
+/// is gone, and can't be written: what the child has of contexts and engines are copies of its parent's, and it drops them when
+/// it ends.
 #[derive(Debug, Clone)]
 pub(crate) struct Regs<B> {
     bus: B,
+    process: ProcessMark,
 }
 
 fn name_of(csr: &Csr, index: u32) -> String {
@@ -73,7 +76,7 @@ fn name_of(csr: &Csr, index: u32) -> String {
 
 impl<B: PciFunction> Regs<B> {
     pub fn new(bus: B) -> Self {
-        Self { bus }
+        Self { bus, process: ProcessMark::here() }
     }
 
     pub fn bus(&self) -> &B {
@@ -86,8 +89,16 @@ impl<B: PciFunction> Regs<B> {
 
     /// The error for a register that reads as all ones.
     pub fn gone(&self, csr: &Csr, index: u32) -> Gone {
-        let why = self.bus.gone().map_or_else(String::new, |why| format!(" ({why})"));
+        let why = if self.process.is_here() {
+            self.bus.gone().map_or_else(String::new, |why| format!(" ({why})"))
+        } else {
+            " (it belongs to the process that this one was forked from)".to_owned()
+        };
         Gone { adapter: self.adapter(), register: name_of(csr, index), offset: csr.at(index), why }
+    }
+
+    fn read_bus(&self, offset: BarOff) -> u64 {
+        if self.process.is_here() { self.bus.read64(offset) } else { ALL_ONES }
     }
 
     /// Reads a register that has one instance and never reads as all ones.
@@ -97,7 +108,7 @@ impl<B: PciFunction> Regs<B> {
 
     /// Reads an instance of a register that never reads as all ones.
     pub fn read_at(&self, csr: &Csr, index: u32) -> Result<u64, Gone> {
-        match self.bus.read64(csr.at(index)) {
+        match self.read_bus(csr.at(index)) {
             ALL_ONES => Err(self.gone(csr, index)),
             value => Ok(value),
         }
@@ -106,23 +117,25 @@ impl<B: PciFunction> Regs<B> {
     /// Reads an instance of a register all of whose bits may be set, such as an error status or an enable mask.
     /// CCE_REVISION, which is never all ones, then tells whether the adapter is there.
     pub fn read_any(&self, csr: &Csr, index: u32) -> Result<u64, Gone> {
-        let value = self.bus.read64(csr.at(index));
-        if value == ALL_ONES && self.bus.read64(csr::CCE_REVISION.off()) == ALL_ONES {
+        let value = self.read_bus(csr.at(index));
+        if value == ALL_ONES && self.read_bus(csr::CCE_REVISION.off()) == ALL_ONES {
             return Err(self.gone(csr, index));
         }
         Ok(value)
     }
 
     pub fn write(&self, csr: &Csr, value: u64) {
-        self.bus.write64(csr.off(), value);
+        self.write_off(csr.off(), value);
     }
 
     pub fn write_at(&self, csr: &Csr, index: u32, value: u64) {
-        self.bus.write64(csr.at(index), value);
+        self.write_off(csr.at(index), value);
     }
 
     pub fn write_off(&self, offset: BarOff, value: u64) {
-        self.bus.write64(offset, value);
+        if self.process.is_here() {
+            self.bus.write64(offset, value);
+        }
     }
 
     /// Reads, changes and writes back a register that has one instance.

@@ -1,6 +1,6 @@
 //! A block of memory that the function can reach, and that is unmapped when it is dropped.
 
-use crate::SharedMem;
+use crate::{ProcessMark, SharedMem};
 use opx_defs::units::Iova;
 use std::sync::Arc;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -16,6 +16,7 @@ pub struct DmaBlock {
     memory: SharedMem,
     iova: Iova,
     owner: Arc<dyn DmaUnmap>,
+    process: ProcessMark,
 }
 
 impl std::fmt::Debug for DmaBlock {
@@ -27,7 +28,7 @@ impl std::fmt::Debug for DmaBlock {
 impl DmaBlock {
     /// A block that the bus `owner` has mapped at `iova`.
     pub fn new(memory: SharedMem, iova: Iova, owner: Arc<dyn DmaUnmap>) -> Self {
-        Self { memory, iova, owner }
+        Self { memory, iova, owner, process: ProcessMark::here() }
     }
 
     /// Where the function sees byte `offset`.
@@ -91,6 +92,9 @@ impl DmaBlock {
 
 impl Drop for DmaBlock {
     fn drop(&mut self) {
-        self.owner.dma_unmap(self.iova, &self.memory);
+        // A child that was forked has a copy of this value, but the mapping is its parent's.
+        if self.process.is_here() {
+            self.owner.dma_unmap(self.iova, &self.memory);
+        }
     }
 }

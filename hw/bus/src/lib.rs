@@ -15,6 +15,7 @@ pub mod iova;
 pub mod irq;
 mod modelled;
 pub mod poll;
+mod process;
 pub mod recorder;
 pub mod shared_mem;
 pub mod trace;
@@ -26,6 +27,7 @@ pub use error::BusError;
 pub use irq::Irq;
 #[cfg(loom)]
 pub use modelled::before_each_access;
+pub use process::ProcessMark;
 pub use shared_mem::SharedMem;
 
 use opx_defs::time::Instant;

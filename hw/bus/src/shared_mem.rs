@@ -149,6 +149,15 @@ impl SharedMem {
         Ok(Self::around(map.into(), None, false))
     }
 
+    /// A page of this process' own that the kernel wipes in each child that is forked from it (MADV_WIPEONFORK).
+    pub(crate) fn wiped_on_fork() -> io::Result<Self> {
+        let mut map = MmapMut::map_anon(PAGE)?;
+        // SAFETY: the page was just mapped, privately and with nothing behind it, and has no content yet; it changes in children
+        // only, before they run.
+        unsafe { rustix::mm::madvise(map.as_mut_ptr().cast(), PAGE, rustix::mm::Advice::LinuxWipeOnFork)? };
+        Self::from_map(map)
+    }
+
     /// The byte at `offset`, which is inside.
     #[inline]
     fn at<T>(&self, offset: usize) -> *mut T {
