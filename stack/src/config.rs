@@ -34,6 +34,8 @@ pub struct Config {
     pub eager_buffers: u32,
     /// Bytes of each eager buffer.
     pub eager_buffer_size: u32,
+    /// The HFI service (`FI_OPX_HFISVC`) was asked for, which this generation of adapters lacks: no endpoint is opened then.
+    pub hfi_service: bool,
     /// Whose packets are spoken: peers must be of the same libfabric releases, and nothing on the wire tells.
     pub generation: Generation,
     /// The reliability protocol's settings.
@@ -64,6 +66,7 @@ impl Default for Config {
             header_entries: 2048,
             eager_buffers: 32,
             eager_buffer_size: 256 << 10,
+            hfi_service: false,
             generation: Generation::default(),
             reliability: opx_reliability::Config::default(),
             receive_faults: PacketFaults::default(),
@@ -74,8 +77,8 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The defaults, with what the environment sets of the reliability protocol under the names of libfabric's OPX provider
-    /// (`FI_OPX_RELIABILITY_...`, see [`opx_reliability::Variable::ALL`]). A value that can't be is warned of and left out.
+    /// The defaults, with what the environment sets under the names of libfabric's OPX provider (see
+    /// [`settings`](crate::settings)). A value that can't be, and a variable that has no effect, is warned of.
     ///
     /// ```
     /// let config = opx_stack::Config::from_env();
@@ -83,8 +86,8 @@ impl Config {
     /// ```
     pub fn from_env() -> Self {
         let mut config = Self::default();
-        for bad in config.reliability.set_from(|name| std::env::var(name).ok()) {
-            log::warn!("{bad}");
+        for warning in config.set_from(|name| std::env::var(name).ok()) {
+            log::warn!("{warning}");
         }
         config
     }

@@ -21,6 +21,9 @@ pub enum OpenError {
     /// A setting of the reliability protocol makes no sense.
     #[error(transparent)]
     Reliability(#[from] opx_reliability::ConfigError),
+    /// The HFI service was asked for.
+    #[error("the HFI service was asked for (FI_OPX_HFISVC), and this generation of adapters has none; unset it")]
+    HfiService,
     /// A threshold makes no sense.
     #[error(transparent)]
     Threshold(#[from] ThresholdError),

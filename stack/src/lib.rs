@@ -47,6 +47,7 @@ pub mod regions;
 mod slots;
 mod table;
 mod thresholds;
+mod variables;
 
 pub use address::Address;
 pub use buffer::{Buffer, SharedRange};
@@ -58,3 +59,4 @@ pub use matching::Pattern;
 pub use operations::{Outgoing, ReceiveError, Rejected, SendError};
 pub use posted::{Claimed, Peeked, ReceiveId, RejectedClaim};
 pub use thresholds::{ThresholdError, Thresholds};
+pub use variables::{Setting, Values, Variable, Warning, settings};

@@ -154,6 +154,9 @@ impl<B: PciFunction> Endpoint<B> {
             }
         };
         config.thresholds.check()?;
+        if config.hfi_service {
+            return Err(OpenError::HfiService);
+        }
         limit("slots", config.slots, 1 << 16, "1 to 65536")?;
         limit("operations", config.operations, 1 << 24, "1 to 2^24")?;
         limit("pio_blocks", config.pio_blocks.into(), 1024, "1 to 1024")?;
