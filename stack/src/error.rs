@@ -53,6 +53,11 @@ pub enum EndpointError {
         /// What was seen.
         why: String,
     },
+    /// The endpoint belongs to the process that this one was forked from.
+    #[error(
+        "the endpoint belongs to the process that this one was forked from; use it there, or open one after forking"
+    )]
+    Forked,
     /// A send engine halted and can't be restarted.
     #[error(transparent)]
     Restart(#[from] ContextError),

@@ -303,6 +303,11 @@ pub enum SendError {
     /// One peer more than is set.
     #[error("there are {0} peers already, the limit; raise reliability.max_flows")]
     TooManyPeers(u32),
+    /// The endpoint belongs to the process that this one was forked from.
+    #[error(
+        "the endpoint belongs to the process that this one was forked from; use it there, or open one after forking"
+    )]
+    Forked,
 }
 
 /// Why a receive wasn't accepted.
@@ -315,4 +320,9 @@ pub enum ReceiveError {
     /// The message was claimed at another endpoint.
     #[error("the message was claimed at another endpoint; receive it there")]
     OfAnother,
+    /// The endpoint belongs to the process that this one was forked from.
+    #[error(
+        "the endpoint belongs to the process that this one was forked from; use it there, or open one after forking"
+    )]
+    Forked,
 }

@@ -23,8 +23,8 @@ use crate::receive_faults::ReceiveFaults;
 use crate::slots::{SlotId, Slots};
 use crate::table::{Handle, Table};
 use crate::thresholds::{Limits, ThresholdError, Thresholds};
-use opx_bus::PciFunction;
 use opx_bus::chance::FaultCounts;
+use opx_bus::{PciFunction, ProcessMark};
 use opx_defs::time::Instant;
 use opx_defs::units::{Blocks, Lid, Psn, SdmaEngine, SendCtxt};
 use opx_defs::wire::opx::{Header, Model, Origin, Route};
@@ -85,6 +85,8 @@ pub struct Endpoint<B: PciFunction> {
     config: Config,
     limits: Limits,
     address: Address,
+    /// A child that is forked from it has a copy of the endpoint that must touch nothing.
+    process: ProcessMark,
     /// What all packets with messages in their header have in common.
     inject_model: Model,
     /// The way back here; made once, because asking the adapter for its LID takes a lock.
@@ -199,6 +201,7 @@ impl<B: PciFunction> Endpoint<B> {
             hfi: hfi.clone(),
             limits,
             address,
+            process: ProcessMark::here(),
             inject_model: Model::inject(&to_self, config.vl),
             to_self,
             recv,
@@ -252,9 +255,12 @@ impl<B: PciFunction> Endpoint<B> {
     /// Moves everything on that can be moved without waiting. `true` when something was done.
     ///
     /// # Errors
-    /// When the adapter is gone or an engine can't be brought back.
+    /// When the adapter is gone or an engine can't be brought back, and in a child of the process that opened the endpoint.
     #[inline]
     pub fn progress(&mut self) -> Result<bool, EndpointError> {
+        if !self.process.is_here() {
+            return Err(EndpointError::Forked);
+        }
         let now = self.hfi.bus().now();
         // What nearly every poll finds.
         if !self.stirred && now < self.wake && self.recv.is_empty() && self.hfi.freezes() == self.freezes {

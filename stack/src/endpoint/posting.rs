@@ -61,6 +61,9 @@ impl<B: PciFunction> Endpoint<B> {
     /// Whether there is room for another receive.
     #[inline]
     pub(super) fn may_post(&self, pattern: Pattern) -> Result<(), ReceiveError> {
+        if !self.process.is_here() {
+            return Err(ReceiveError::Forked);
+        }
         // Answers that a peer doesn't let out count too: each refused offer leaves one behind and takes no place.
         let posted = self.tagged.posted() + self.untagged.posted();
         let under_way = (posted + self.incoming.len() - self.unasked - self.parts).max(self.queues.answers());

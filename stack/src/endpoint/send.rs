@@ -65,6 +65,9 @@ impl<B: PciFunction> Endpoint<B> {
         data: Option<u32>,
         message: &[u8],
     ) -> Result<(), SendError> {
+        if !self.process.is_here() {
+            return Err(SendError::Forked);
+        }
         let packet = self.inject_model.with_message(to.into(), tag, data, message);
         let Ok(mut block) = packet else { return Err(SendError::TooLong(message.len())) };
         let slot = self.reserve(to, 0)?;
@@ -80,6 +83,9 @@ impl<B: PciFunction> Endpoint<B> {
     /// # Errors
     /// As [`Endpoint::send`].
     pub fn send_message(&mut self, message: Outgoing) -> Result<(), Rejected<SendError>> {
+        if !self.process.is_here() {
+            return Err(Rejected { error: SendError::Forked, buffer: message.buffer });
+        }
         let sent = match message.buffer.len() {
             len if len <= self.limits.eager => self.send_eager(message),
             len if message.tag.is_some() && len <= self.limits.multi_packet => self.send_first(message),

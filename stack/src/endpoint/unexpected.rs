@@ -101,6 +101,9 @@ impl<B: PciFunction> Endpoint<B> {
     }
 
     fn discard_first(&mut self, tagged: bool, pattern: &Pattern) -> Result<Option<Peeked>, ReceiveError> {
+        if !self.process.is_here() {
+            return Err(ReceiveError::Forked);
+        }
         // Each discarded offer leaves an answer behind, for as long as its peer lets none out.
         if self.queues.answers() >= self.config.operations {
             return Err(ReceiveError::Again(*pattern));
