@@ -231,6 +231,9 @@ impl<B: PciFunction> Drop for Inner<B> {
     /// `init.c:shutdown_device`, without the waits: contexts and engines are gone already, so nothing is in flight but
     /// what the fabric still sends, and the closed port drops that.
     fn drop(&mut self) {
+        if !self.regs.is_ours() {
+            return;
+        }
         for index in 0..csr::CCE_INT_MASK.count {
             self.regs.write_at(&csr::CCE_INT_MASK, index, 0);
         }

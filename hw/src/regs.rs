@@ -97,6 +97,12 @@ impl<B: PciFunction> Regs<B> {
         Gone { adapter: self.adapter(), register: name_of(csr, index), offset: csr.at(index), why }
     }
 
+    /// Whether the adapter is this process', rather than that of the one it was forked from. A child leaves alone what it drops:
+    /// it isn't its own, and a lock may be held by a thread that only its parent has.
+    pub fn is_ours(&self) -> bool {
+        self.process.is_here()
+    }
+
     fn read_bus(&self, offset: BarOff) -> u64 {
         if self.process.is_here() { self.bus.read64(offset) } else { ALL_ONES }
     }

@@ -450,6 +450,9 @@ impl<B: PciFunction> SdmaEngine<B> {
 
 impl<B: PciFunction> Drop for SdmaEngine<B> {
     fn drop(&mut self) {
+        if !self.inner.regs.is_ours() {
+            return;
+        }
         let stopped = self.stop();
         if let Some(vector) = self.vector {
             for source in self.sources() {

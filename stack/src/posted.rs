@@ -41,8 +41,8 @@ pub struct Peeked {
 /// A message that was taken out of those that wait, so that no receive gets it but the one that names it
 /// ([`crate::Endpoint::receive_claimed`]), fi_tagged(3)'s FI_CLAIM.
 ///
-/// A claim that is dropped discards its message, when the endpoint makes progress next. One that is forgotten keeps the
-/// message's memory until the endpoint is closed; it counts as unexpected (`Config::unexpected_bytes`) all that time.
+/// A claim that is dropped discards its message when the endpoint next has something to do, at the latest when it looks after the
+/// adapter (`Config::health_interval`). One that is forgotten keeps the message's memory until the endpoint is closed; it counts as unexpected (`Config::unexpected_bytes`) all that time.
 #[derive(Debug)]
 #[must_use = "a claim that is dropped discards its message"]
 pub struct Claimed {

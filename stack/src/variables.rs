@@ -146,7 +146,7 @@ enum Why {
     OfTheAdapter(&'static str),
 }
 
-const WITHOUT_EFFECT: [(&str, Why); 27] = [
+const WITHOUT_EFFECT: [(&str, Why); 29] = [
     ("FI_OPX_TID_DISABLE", Why::NotYet),
     ("FI_OPX_TID_MIN_PAYLOAD_BYTES", Why::NotYet),
     ("FI_OPX_SDMA_BOUNCE_BUF_THRESHOLD", Why::NotYet),
@@ -156,6 +156,8 @@ const WITHOUT_EFFECT: [(&str, Why); 27] = [
     ("FI_OPX_CONTEXT_SHARING", Why::NotYet),
     ("FI_OPX_ENDPOINTS_PER_HFI_CONTEXT", Why::NotYet),
     ("FI_OPX_HFI_SELECT", Why::NotYet),
+    ("FI_OPX_UUID", Why::NotYet),
+    ("FI_OPX_FORCE_CPUAFFINITY", Why::NotYet),
     ("FI_OPX_PROG_AFFINITY", Why::NotYet),
     ("FI_OPX_DEV_REG_SEND_THRESHOLD", Why::NotYet),
     ("FI_OPX_DEV_REG_RECV_THRESHOLD", Why::NotYet),

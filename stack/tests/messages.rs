@@ -8,7 +8,7 @@ use opx_bus::{PacketFaults, PciFunction};
 use opx_defs::wire::opx::Generation;
 use opx_emu::{Config as Chip, Icode, Lab, Pacing};
 use opx_hw::{Hfi, LinkMode, Options};
-use opx_stack::{Completion, Config, Endpoint, OperationError, Pattern, SendError};
+use opx_stack::{Completion, Config, Endpoint, OpenError, OperationError, Pattern, SendError};
 use std::time::Duration;
 
 #[test]
@@ -330,4 +330,13 @@ fn nothing_is_sent_again_on_a_perfect_wire() {
     // A packet that overtakes another makes a gap, and a gap looks like a loss.
     assert_eq!(bench.b.reliability_counters().uepkt_received, 0);
     assert_eq!(bench.a.reliability_counters().replays_sent, 0);
+}
+
+#[test]
+fn an_endpoint_with_the_hfi_service_is_refused() {
+    let bench = bench(Config::default());
+    let mut config = Config::default();
+    assert!(config.set_from(|name| (name == "FI_OPX_HFISVC").then(|| "1".to_owned())).is_empty());
+    let Err(error @ OpenError::HfiService) = Endpoint::open(&bench.hfi, config) else { panic!() };
+    assert!(error.to_string().contains("FI_OPX_HFISVC"), "{error}");
 }

@@ -473,6 +473,9 @@ impl<B: PciFunction> Drop for RecvContext<B> {
     fn drop(&mut self) {
         let (inner, n) = (&self.inner, self.index());
         let regs = &inner.regs;
+        if !regs.is_ours() {
+            return;
+        }
         let disabled = self.disable();
         if disabled.is_ok() {
             regs.write_at(&csr::RCV_KEY_CTRL, n, 0);

@@ -409,6 +409,9 @@ impl<B: PciFunction> SendContext<B> {
 impl<B: PciFunction> Drop for SendContext<B> {
     /// `pio.c:sc_free`.
     fn drop(&mut self) {
+        if !self.inner.regs.is_ours() {
+            return;
+        }
         if let Some(vector) = self.vector.take() {
             self.disarm_credit_interrupt();
             self.inner.unroute(self.source());

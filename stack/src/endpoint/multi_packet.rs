@@ -100,7 +100,7 @@ impl<B: PciFunction> Endpoint<B> {
             // It was given up with its sender.
             return self.fail_target(into, source, OperationError::Unreachable(source));
         };
-        self.unasked -= 1;
+        self.unasked = self.unasked - 1 + usize::from(into.is_unasked());
         self.parts += usize::from(into.is_part());
         if let Target::Early(early) = &incoming.into {
             into.write(0, early);

@@ -94,6 +94,36 @@ impl<B: PciFunction> Endpoint<B> {
     /// [`Completion::MultiReceiveDone`], or [`Completion::Failed`] when it was cancelled. What was received can be looked at
     /// while more comes.
     ///
+    /// ```
+    /// # use opx_emu::{Config as Chip, Icode, Lab, Pacing};
+    /// # use opx_hw::{Hfi, LinkMode, Options};
+    /// use opx_bus::{PciFunction, SharedMem};
+    /// use opx_stack::{Completion, Config, Endpoint};
+    /// # let lab = Lab::new(Pacing::Virtual);
+    /// # let adapter = lab.add(Chip { icode: Icode::FunctionalSimulator, ..Chip::default() });
+    /// # let hfi = Hfi::open(adapter.bus(), Options::default())?;
+    /// # hfi.link_up(LinkMode::Loopback)?;
+    /// let mut a = Endpoint::open(&hfi, Config::default())?;
+    /// let mut b = Endpoint::open(&hfi, Config::default())?;
+    /// let memory = SharedMem::new(1 << 20)?;
+    /// b.multi_receive(None, memory.clone(), 1).unwrap();
+    /// a.inject(b.address(), b"one")?;
+    /// a.inject(b.address(), b"two")?;
+    /// let mut seen = Vec::new();
+    /// while seen.len() < 2 {
+    ///     a.progress()?;
+    ///     b.progress()?;
+    ///     if let Some(Completion::MultiReceived { offset, len, .. }) = b.poll_completion() {
+    ///         let mut bytes = vec![0; len];
+    ///         memory.read(offset, &mut bytes);
+    ///         seen.push((offset, bytes));
+    ///     }
+    ///     hfi.bus().relax();
+    /// }
+    /// assert_eq!(seen, [(0, b"one".to_vec()), (8, b"two".to_vec())]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`ReceiveError::Again`] when too many receives are under way; the buffer comes back with the error.
     pub fn multi_receive(

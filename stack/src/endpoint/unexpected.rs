@@ -42,6 +42,34 @@ impl<B: PciFunction> Endpoint<B> {
     }
 
     /// Takes the message that [`Endpoint::tag_peek`] tells of, so that only [`Endpoint::receive_claimed`] gets it.
+    ///
+    /// ```
+    /// # use opx_emu::{Config as Chip, Icode, Lab, Pacing};
+    /// # use opx_hw::{Hfi, LinkMode, Options};
+    /// use opx_bus::PciFunction;
+    /// use opx_stack::{Completion, Config, Endpoint, Pattern};
+    /// # let lab = Lab::new(Pacing::Virtual);
+    /// # let adapter = lab.add(Chip { icode: Icode::FunctionalSimulator, ..Chip::default() });
+    /// # let hfi = Hfi::open(adapter.bus(), Options::default())?;
+    /// # hfi.link_up(LinkMode::Loopback)?;
+    /// let mut a = Endpoint::open(&hfi, Config::default())?;
+    /// let mut b = Endpoint::open(&hfi, Config::default())?;
+    /// a.tag_inject(b.address(), 7, b"hello")?;
+    /// let claimed = loop {
+    ///     a.progress()?;
+    ///     b.progress()?;
+    ///     if let Some(claimed) = b.tag_claim(Pattern::exact(7)) {
+    ///         break claimed;
+    ///     }
+    ///     hfi.bus().relax();
+    /// };
+    /// // A buffer just as long as the message.
+    /// let buffer = vec![0; claimed.message().len as usize];
+    /// b.receive_claimed(claimed, buffer, 1).unwrap();
+    /// let Some(Completion::Received { buffer, .. }) = b.poll_completion() else { panic!() };
+    /// assert_eq!(buffer.into_vec(), b"hello");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn tag_claim(&mut self, pattern: Pattern) -> Option<Claimed> {
         self.claim_first(true, &pattern)
     }
