@@ -1,5 +1,6 @@
 //! Models of how the driver's threads learn of freezes and of an engine's errors, run in every order that the memory model
-//! allows, and of a receiver that sleeps until a packet comes, in every order of its accesses and the chip's. `.ci/loom` runs them; otherwise there is nothing here.
+//! allows, and of a receiver that sleeps until a packet comes, in every order of its accesses and the chip's, and of lent eager buffers that
+//! come back. `.ci/loom` runs them; otherwise there is nothing here.
 #![cfg(loom)]
 #![allow(dead_code, unreachable_pub, reason = "the files hold more than the models use")]
 
@@ -7,6 +8,8 @@
 mod frozen;
 #[path = "../src/kept_errors.rs"]
 mod kept_errors;
+#[path = "../src/recv/loans.rs"]
+mod loans;
 mod machine;
 
 /// What `src/sync.rs` is outside of a model.
@@ -17,6 +20,7 @@ mod sync {
 
 use frozen::{Frozen, Standstill};
 use kept_errors::KeptErrors;
+use loans::Loans;
 use machine::{Device, Interrupt, Machine, ModelBus, Rig};
 use opx_bus::{PciFunction, SharedMem};
 use opx_defs::csr;
@@ -311,4 +315,179 @@ fn no_packet_is_slept_through() {
         }
     };
     Rig::new().explore(receiver, take_all, arrive);
+}
+
+/// What counts who holds buffers.
+trait Counts: Send + Sync + 'static {
+    fn lend(&self, buffer: u32);
+    fn give_back(&self, buffer: u32);
+    fn let_go(&self, buffer: u32) -> bool;
+    fn take_returned(&self, to: &mut Vec<u32>);
+}
+
+impl Counts for Loans {
+    fn lend(&self, buffer: u32) {
+        Self::lend(self, buffer);
+    }
+
+    fn give_back(&self, buffer: u32) {
+        Self::give_back(self, buffer);
+    }
+
+    fn let_go(&self, buffer: u32) -> bool {
+        Self::let_go(self, buffer)
+    }
+
+    fn take_returned(&self, to: &mut Vec<u32>) {
+        Self::take_returned(self, |buffer| to.push(buffer));
+    }
+}
+
+/// Two buffers are lent, the first twice; other threads drop the views while the context is done with both buffers and looks
+/// for what came back. Each buffer is the context's again exactly once.
+fn buffers_come_back(counts: impl Counts) {
+    let counts = Arc::new(counts);
+    let drops = [vec![0, 1], vec![0]].map(|buffers| {
+        buffers.iter().for_each(|buffer| counts.lend(*buffer));
+        let counts = Arc::clone(&counts);
+        loom::thread::spawn(move || buffers.into_iter().for_each(|buffer| counts.give_back(buffer)))
+    });
+    let mut back: Vec<u32> = (0..2).filter(|buffer| counts.let_go(*buffer)).collect();
+    counts.take_returned(&mut back);
+    for thread in drops {
+        thread.join().expect("the thread ends");
+    }
+    counts.take_returned(&mut back);
+    back.sort_unstable();
+    assert_eq!(back, [0, 1]);
+    // They can be lent again.
+    for buffer in back {
+        counts.lend(buffer);
+        assert!(!counts.let_go(buffer));
+        counts.give_back(buffer);
+    }
+    let mut again = Vec::new();
+    counts.take_returned(&mut again);
+    assert_eq!(again.len(), 2);
+}
+
+#[test]
+fn a_lent_buffer_comes_back_exactly_once() {
+    loom::model(|| buffers_come_back(Loans::new(2)));
+}
+
+/// A buffer that came back is lent to another thread while the rest still comes back: the stack stays whole.
+#[test]
+fn a_buffer_is_lent_again_while_others_come_back() {
+    loom::model(|| {
+        let counts = Arc::new(Loans::new(2));
+        let lend = |buffer| {
+            counts.lend(buffer);
+            assert!(!counts.let_go(buffer));
+            let counts = Arc::clone(&counts);
+            loom::thread::spawn(move || counts.give_back(buffer))
+        };
+        let mut threads = vec![lend(0), lend(1)];
+        let mut back = Vec::new();
+        counts.take_returned(|buffer| back.push(buffer));
+        for buffer in back.clone() {
+            threads.push(lend(buffer));
+        }
+        for thread in threads {
+            thread.join().expect("the thread ends");
+        }
+        let lent_again = back.len();
+        counts.take_returned(|buffer| back.push(buffer));
+        assert_eq!(back.len(), 2 + lent_again);
+        let mut last = back.split_off(lent_again);
+        last.sort_unstable();
+        assert_eq!(last, [0, 1]);
+    });
+}
+
+/// What can be wrong with counts.
+#[derive(Clone, Copy, PartialEq)]
+enum Mistake {
+    None,
+    /// A count is read, and then written.
+    Torn,
+    /// Who gives back looks afterwards whether it was the last.
+    LooksAfterwards,
+}
+
+/// As [`Loans`], with a mistake.
+struct Mistaken {
+    held: [AtomicU32; 2],
+    returned: [AtomicU32; 2],
+    mistake: Mistake,
+}
+
+impl Mistaken {
+    fn new(mistake: Mistake) -> Self {
+        let all = |count| [AtomicU32::new(count), AtomicU32::new(count)];
+        Self { held: all(1), returned: all(0), mistake }
+    }
+
+    /// Whether nobody holds it any more.
+    fn less(&self, buffer: u32) -> bool {
+        let held = &self.held[buffer as usize];
+        match self.mistake {
+            Mistake::None => held.fetch_sub(1, Ordering::SeqCst) == 1,
+            Mistake::Torn => {
+                let now = held.load(Ordering::SeqCst) - 1;
+                held.store(now, Ordering::SeqCst);
+                now == 0
+            }
+            Mistake::LooksAfterwards => {
+                held.fetch_sub(1, Ordering::SeqCst);
+                held.load(Ordering::SeqCst) == 0
+            }
+        }
+    }
+}
+
+impl Counts for Mistaken {
+    fn lend(&self, buffer: u32) {
+        self.held[buffer as usize].fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn give_back(&self, buffer: u32) {
+        if self.less(buffer) {
+            self.returned[buffer as usize].fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn let_go(&self, buffer: u32) -> bool {
+        let last = self.less(buffer);
+        if last {
+            self.held[buffer as usize].store(1, Ordering::SeqCst);
+        }
+        last
+    }
+
+    fn take_returned(&self, to: &mut Vec<u32>) {
+        for (buffer, returned) in (0..).zip(&self.returned) {
+            for _ in 0..returned.swap(0, Ordering::SeqCst) {
+                self.held[buffer as usize].store(1, Ordering::SeqCst);
+                to.push(buffer);
+            }
+        }
+    }
+}
+
+#[test]
+fn counts_without_a_mistake_pass() {
+    loom::model(|| buffers_come_back(Mistaken::new(Mistake::None)));
+}
+
+#[test]
+#[should_panic]
+fn a_count_that_isnt_one_step_is_found_out() {
+    loom::model(|| buffers_come_back(Mistaken::new(Mistake::Torn)));
+}
+
+#[test]
+#[should_panic]
+fn a_count_that_is_looked_at_afterwards_is_found_out() {
+    loom::model(|| buffers_come_back(Mistaken::new(Mistake::LooksAfterwards)));
 }

@@ -22,7 +22,7 @@ fn small() -> RecvConfig {
         header_entries: 64,
         eager_buffers: 8,
         eager_buffer_size: 16384,
-        head_batch: 8,
+        head_batch: 4,
         ..RecvConfig::default()
     }
 }
@@ -79,7 +79,7 @@ fn entries_of_each_size_are_found_in_each_way() {
                 ends.recv.release();
             }
             assert!(ends.recv.poll().is_none());
-            assert_eq!((ends.recv.counts().packets, ends.recv.counts().head_updates), (200, 200 / 8));
+            assert_eq!((ends.recv.counts().packets, ends.recv.counts().head_updates), (200, 200 / 4));
         }
     }
     assert_eq!(bench.adapter.counts().total_dropped(), 0);

@@ -62,6 +62,9 @@ pub struct RecvConfig {
     /// Bytes of an eager buffer: a power of two, 4 KiB to 256 KiB, and no less than the MTU. The chip has no code for less
     /// than 4 KiB (`chip.c:encoded_size`, `chip.h:MIN_EAGER_BUFFER`).
     pub eager_buffer_size: u32,
+    /// Eager buffers, at most 64 MiB of them, that take the place of those that are lent ([`super::RecvContext::lend`]): so
+    /// many can be held. 0 when nothing is to be lent.
+    pub spare_buffers: u32,
     /// Each packet gets an eager buffer of its own. Otherwise they lie one behind the other, as many as fit.
     pub one_packet_per_buffer: bool,
     /// Packets for which there is no room wait, and hold up those of all other contexts. Otherwise they are dropped.
@@ -76,7 +79,7 @@ pub struct RecvConfig {
     pub job_key: JobKey,
     /// Whether packets raise an interrupt, so that one can sleep until they come.
     pub interrupts: bool,
-    /// The chip is told what is free again after so many packets.
+    /// The chip is told what is free again after so many packets, or sooner when they fill half of the eager buffers.
     pub head_batch: u32,
 }
 
@@ -88,6 +91,7 @@ impl Default for RecvConfig {
             detect: Detect::Sequence,
             eager_buffers: 32,
             eager_buffer_size: 256 << 10,
+            spare_buffers: 0,
             one_packet_per_buffer: false,
             wait_when_full: false,
             expected_entries: 0,
@@ -101,6 +105,15 @@ impl Default for RecvConfig {
 }
 
 impl RecvConfig {
+    /// Packets after which the chip is told what is free: before they can fill the eager buffers, because the chip drops or
+    /// stalls what comes then, and nothing would come any more that makes us tell it.
+    pub(crate) fn heads_every(&self, mtu: u32) -> u32 {
+        // With its ICRC, in steps of 64 bytes.
+        let largest = mtu.saturating_add(64);
+        let in_buffer = if self.one_packet_per_buffer { 1 } else { (self.eager_buffer_size / largest).max(1) };
+        self.head_batch.min(self.eager_buffers / 2 * in_buffer)
+    }
+
     pub(crate) fn check<B: PciFunction>(&self, inner: &Inner<B>) -> Result<(), ContextError> {
         let bad = |parameter, value: u64, rule| {
             Err(ContextError::BadParameter { adapter: inner.adapter(), parameter, value, rule })
@@ -129,6 +142,10 @@ impl RecvConfig {
         if size * u64::from(self.eager_buffers) > chip::MAX_EAGER_BUFFER_TOTAL {
             let rule = "so many that all buffers together have at most 64 MiB";
             return bad("eager_buffers", self.eager_buffers.into(), rule);
+        }
+        if size * u64::from(self.spare_buffers) > chip::MAX_EAGER_BUFFER_TOTAL {
+            let rule = "so many that all of them together have at most 64 MiB";
+            return bad("spare_buffers", self.spare_buffers.into(), rule);
         }
         if u64::from(self.expected_entries) > 2 * chip::MAX_TID_PAIR_ENTRIES || !self.expected_entries.is_multiple_of(8)
         {

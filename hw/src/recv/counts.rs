@@ -19,6 +19,10 @@ pub struct RecvCounts {
     pub lost_tails: u64,
     /// How often the context was started over after a freeze.
     pub recoveries: u64,
+    /// Payloads that were lent.
+    pub lent: u64,
+    /// Eager buffers that were still lent when the context was done with them, and were replaced by spare ones.
+    pub buffers_replaced: u64,
 }
 
 /// How many packets had which error.

@@ -7,6 +7,8 @@ mod entry;
 mod expected;
 mod flow;
 mod header_queue;
+mod lending;
+mod loans;
 mod memory;
 mod received;
 mod sleep;
@@ -16,16 +18,18 @@ pub use counts::{ErrorCounts, RecvCounts};
 pub use entry::{BadEntry, Layout, PacketKind, Parsed, parse};
 pub use expected::{ExpectedBuffer, ExpectedCounts};
 pub use flow::Flow;
+pub use lending::{Lent, NotLent};
 pub use memory::Memory;
 pub use received::Received;
 
 use crate::error::{ContextError, Gone, Stuck};
 use crate::hfi::{Inner, lock};
 use crate::moderation::{Moderation, Moderator};
-use entry::{Usual, payload_at};
+use entry::Usual;
 use expected::Expected;
 use flow::FlowTable;
 use header_queue::HeaderQueue;
+use lending::EagerBuffers;
 use opx_bus::{DmaBlock, PciFunction};
 use opx_defs::csr;
 use opx_defs::rcvarray::RcvArrayEntry;
@@ -74,7 +78,7 @@ pub struct RecvContext<B: PciFunction> {
     eager_head: u32,
     told_eager_head: u32,
     counts: RecvCounts,
-    eager: DmaBlock,
+    eager: EagerBuffers,
     inner: Arc<Inner<B>>,
     number: RcvCtxt,
     /// First entry in the RcvArray.
@@ -104,7 +108,9 @@ impl<B: PciFunction> RecvContext<B> {
         let entry_bytes = config.header_entry.bytes();
         let headers = bus.dma_alloc(config.header_entries as usize * entry_bytes as usize)?;
         let tail = HeaderQueue::tail_bytes(config.detect).map(|len| bus.dma_alloc(len)).transpose()?;
-        let eager = bus.dma_alloc(config.eager_buffers as usize * config.eager_buffer_size as usize)?;
+        let (buffers, spare, size) = (config.eager_buffers, config.spare_buffers, config.eager_buffer_size);
+        let eager = bus.dma_alloc((buffers + spare) as usize * size as usize)?;
+        let eager = EagerBuffers::new(eager, size, buffers, spare);
         let entries = config.eager_buffers + config.expected_entries;
         let (number, first_entry) = lock(&inner.pool).take_recv(entries)?;
         let first_expected = first_entry + config.eager_buffers;
@@ -118,7 +124,7 @@ impl<B: PciFunction> RecvContext<B> {
             usual: if config.detect == Detect::Sequence { Usual::new(&layout) } else { Usual::never() },
             released: 0,
             told: 0,
-            told_every: (config.head_batch * entry_bytes / 8) as usize,
+            told_every: (config.heads_every(inner.options.mtu) * entry_bytes / 8) as usize,
             eager_head: 0,
             told_eager_head: 0,
             counts: RecvCounts::default(),
@@ -151,15 +157,13 @@ impl<B: PciFunction> RecvContext<B> {
 
     /// `init.c:hfi1_setup_eagerbufs`.
     fn fill_rcv_array(&self) -> Result<(), ContextError> {
-        let size = self.config.eager_buffer_size;
-        for buffer in 0..self.config.eager_buffers {
-            let addr = self.eager.iova(buffer as usize * size as usize);
-            let Some(entry) = RcvArrayEntry::new(addr, size) else {
-                let adapter = self.inner.adapter();
-                let rule = "a page-aligned address of at most 48 bits: the bus mapped the eager buffers wrongly";
-                return Err(ContextError::BadParameter { adapter, parameter: "I/O address", value: addr.0, rule });
-            };
-            self.inner.regs.write_at(&csr::RCV_ARRAY, self.first_entry + buffer, entry.0);
+        self.eager.check().map_err(|value| {
+            let adapter = self.inner.adapter();
+            let rule = "a page-aligned address of at most 48 bits: the bus mapped the eager buffers wrongly";
+            ContextError::BadParameter { adapter, parameter: "I/O address", value, rule }
+        })?;
+        for (place, entry) in (0..).zip(self.eager.entries()) {
+            self.inner.regs.write_at(&csr::RCV_ARRAY, self.first_entry + place, entry.0);
         }
         Ok(())
     }
@@ -267,6 +271,10 @@ impl<B: PciFunction> RecvContext<B> {
     pub fn recover(&mut self) -> Result<(), ContextError> {
         let epoch = self.inner.running_epoch()?;
         self.disable()?;
+        // The queues begin anew: nothing is in the ring that somebody still looks at.
+        let (regs, first) = (&self.inner.regs, self.first_entry);
+        self.counts.buffers_replaced +=
+            self.eager.pass_all(|place, entry| regs.write_at(&csr::RCV_ARRAY, first + place, entry.0));
         self.enable().map_err(|error| self.inner.unless_frozen_since(epoch, error))?;
         self.epoch = epoch;
         self.counts.recoveries += 1;
@@ -304,7 +312,7 @@ impl<B: PciFunction> RecvContext<B> {
     /// The memory behind the header queue and the eager buffers, for tests that play the chip.
     #[doc(hidden)]
     pub fn memory(&self) -> (&DmaBlock, &DmaBlock) {
-        (self.queue.memory(), &self.eager)
+        (self.queue.memory(), self.eager.memory())
     }
 
     /// The memory of the tail, when entries are found by that, likewise.
@@ -422,7 +430,44 @@ impl<B: PciFunction> RecvContext<B> {
 
     /// Copies a packet's payload, as much as there is and fits; the result is how much.
     pub fn copy_payload(&self, received: &Received, to: &mut [u8]) -> usize {
-        copy(&self.eager, payload_at(received.rhf(), &self.layout), received.payload_len() as u32, to)
+        let Some(at) = self.eager.payload_at(received.rhf()) else { return 0 };
+        copy(self.eager.memory(), at, received.payload_len() as u32, to)
+    }
+
+    /// A packet's payload as a view in place of a copy. It can be kept when the packet is released: see [`Lent`].
+    ///
+    /// # Errors
+    /// When all spare buffers ([`RecvConfig::spare_buffers`]) are in use, the packet has no payload in an eager buffer, or it
+    /// was released. It can be copied then.
+    #[inline]
+    pub fn lend(&mut self, received: &Received) -> Result<Lent, NotLent> {
+        let (rhf, len) = (received.rhf(), received.payload_len() as u32);
+        if len == 0 {
+            return Err(NotLent::NoPayload);
+        }
+        // Released buffers that the chip wasn't told of are as they were; the others it may be writing to.
+        let since_told = |place: u32| {
+            let ahead = place.wrapping_sub(self.told_eager_head);
+            if place >= self.told_eager_head { ahead } else { ahead.wrapping_add(self.config.eager_buffers) }
+        };
+        if since_told(rhf.eager_index().into()) > since_told(self.eager_head) {
+            return Err(NotLent::Released);
+        }
+        let lent = match self.eager.lend(rhf, len) {
+            // Spare buffers may be promised to buffers that nobody holds any more.
+            Err(NotLent::NoSpare) if self.released == received.flags_at() as usize => {
+                self.pass_eager_buffers();
+                self.eager.lend(rhf, len)?
+            }
+            lent => lent?,
+        };
+        self.counts.lent = self.counts.lent.wrapping_add(1);
+        Ok(lent)
+    }
+
+    /// Eager buffers that could still be lent, besides those of which something is lent already.
+    pub fn lendable(&mut self) -> usize {
+        self.eager.lendable()
     }
 
     /// All packets taken so far have been used up: what they lie in may be filled again. The chip is told once in a
@@ -443,14 +488,24 @@ impl<B: PciFunction> RecvContext<B> {
         }
     }
 
+    /// The context is done with the eager buffers before that of the last packet taken.
+    fn pass_eager_buffers(&mut self) {
+        // Where somebody still looks at a buffer, another is there before the chip may enter it again. Both registers are
+        // mapped uncached, so that the chip sees them in this order.
+        let (regs, n, first) = (&self.inner.regs, self.index(), self.first_entry);
+        let replace = |place, entry: RcvArrayEntry| regs.write_at(&csr::RCV_ARRAY, first + place, entry.0);
+        let replaced = self.eager.pass(self.told_eager_head, self.eager_head, replace);
+        self.counts.buffers_replaced = self.counts.buffers_replaced.wrapping_add(replaced);
+        regs.write_at(&csr::RCV_EGR_INDEX_HEAD, n, self.eager_head.into());
+        self.told_eager_head = self.eager_head;
+    }
+
     /// `chip.c:update_usrhead`.
     fn update_heads(&mut self) {
-        let (regs, n) = (&self.inner.regs, self.index());
         if self.eager_head != self.told_eager_head {
-            // All buffers before this one are free.
-            regs.write_at(&csr::RCV_EGR_INDEX_HEAD, n, self.eager_head.into());
-            self.told_eager_head = self.eager_head;
+            self.pass_eager_buffers();
         }
+        let (regs, n) = (&self.inner.regs, self.index());
         let head = csr::RCV_HDR_HEAD::HEAD.put(self.queue.head_dwords());
         regs.write_at(&csr::RCV_HDR_HEAD, n, self.moderator.count() | head);
         self.told = self.queue.place();

@@ -24,6 +24,12 @@ impl Received {
         Self { rhf, flags_at, header_len: header_len as u8, kind }
     }
 
+    /// The word of the header queue that holds its flags.
+    #[inline]
+    pub(super) fn flags_at(&self) -> u32 {
+        self.flags_at
+    }
+
     /// Where the header begins in the header queue, in bytes.
     #[inline]
     pub(super) fn header_at(&self) -> u32 {
