@@ -4,6 +4,7 @@
 //! its memory. Memory that the application wants to look at meanwhile, or that a device reaches by itself, is [`SharedMem`],
 //! which has no references into it.
 
+use crate::view::View;
 use opx_bus::SharedMem;
 use std::borrow::Cow;
 
@@ -24,6 +25,8 @@ pub enum Buffer {
     Shared(SharedRange),
     /// Several buffers one after the other.
     Vector(Vec<Buffer>),
+    /// Room for a message that is lent if that can be, or such a message.
+    View(Box<View>),
 }
 
 /// A part of shared memory.
@@ -99,6 +102,16 @@ impl Buffer {
             Self::Bytes(bytes) => bytes.len(),
             Self::Shared(range) => range.len,
             Self::Vector(parts) => parts.iter().map(Self::len).sum(),
+            Self::View(view) => view.len(),
+        }
+    }
+
+    /// Bytes that can be received into it.
+    #[inline]
+    pub(crate) fn room(&self) -> usize {
+        match self {
+            Self::View(view) => view.room(),
+            other => other.len(),
         }
     }
 
@@ -119,6 +132,7 @@ impl Buffer {
     pub fn into_vec(self) -> Vec<u8> {
         match self {
             Self::Bytes(bytes) => bytes,
+            Self::View(view) => view.into_vec(),
             other => {
                 let mut bytes = vec![0; other.len()];
                 other.read(0, &mut bytes);
@@ -145,6 +159,9 @@ impl Buffer {
                     skip = skip.saturating_sub(part.len());
                     to = later;
                 }
+            }
+            Self::View(view) => {
+                view.read(at, to);
             }
         }
     }
@@ -176,6 +193,7 @@ impl Buffer {
                     from = &from[len..];
                 }
             }
+            Self::View(view) => view.write(at, from),
         }
     }
 
@@ -207,6 +225,12 @@ impl From<Vec<u8>> for Buffer {
 impl From<SharedMem> for Buffer {
     fn from(memory: SharedMem) -> Self {
         Self::Shared(memory.into())
+    }
+}
+
+impl From<View> for Buffer {
+    fn from(view: View) -> Self {
+        Self::View(Box::new(view))
     }
 }
 

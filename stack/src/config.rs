@@ -36,6 +36,10 @@ pub struct Config {
     pub eager_buffer_size: u32,
     /// The HFI service (`FI_OPX_HFISVC`) was asked for, which this generation of adapters lacks: no endpoint is opened then.
     pub hfi_service: bool,
+    /// Eager buffers, besides those, that can be lent to the application at a time ([`crate::View`]); with 0 all is copied.
+    pub lent_buffers: u32,
+    /// Shortest message, in bytes, that is lent: a shorter one is copied sooner than an eager buffer is missed for it.
+    pub lent_min: usize,
     /// Whose packets are spoken: peers must be of the same libfabric releases, and nothing on the wire tells.
     pub generation: Generation,
     /// The reliability protocol's settings.
@@ -67,6 +71,8 @@ impl Default for Config {
             eager_buffers: 32,
             eager_buffer_size: 256 << 10,
             hfi_service: false,
+            lent_buffers: 0,
+            lent_min: 2048,
             generation: Generation::default(),
             reliability: opx_reliability::Config::default(),
             receive_faults: PacketFaults::default(),

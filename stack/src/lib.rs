@@ -48,6 +48,7 @@ mod slots;
 mod table;
 mod thresholds;
 mod variables;
+mod view;
 
 pub use address::Address;
 pub use buffer::{Buffer, SharedRange};
@@ -60,3 +61,4 @@ pub use operations::{Outgoing, ReceiveError, Rejected, SendError};
 pub use posted::{Claimed, Peeked, ReceiveId, RejectedClaim};
 pub use thresholds::{ThresholdError, Thresholds};
 pub use variables::{Setting, Values, Variable, Warning, settings};
+pub use view::View;

@@ -3,13 +3,14 @@
 use super::multi_receive::Found;
 use super::{Endpoint, Held, lid16};
 use crate::Address;
+use crate::buffer::Buffer;
 use crate::completion::{Completion, OperationError};
 use crate::operations::{Envelope, Incoming, Kept, Matcher, Posted, Receive, Target, Unexpected};
 use crate::table::Handle;
 use opx_bus::PciFunction;
 use opx_defs::time::Instant;
 use opx_defs::wire::opx::{Header, Inject, Opcode, Packet, Ud};
-use opx_hw::recv::PacketKind;
+use opx_hw::recv::{PacketKind, Received};
 use opx_reliability::{Arrival, Verdict};
 
 /// Packets taken from the header queue in one call, so that sending gets its turn.
@@ -29,11 +30,9 @@ impl<B: PciFunction> Endpoint<B> {
                 self.recv.release();
                 self.take_packet(now, &header, &[]);
             } else if right && header.payload_len() <= self.scratch.len() {
-                let mut scratch = std::mem::take(&mut self.scratch);
-                let len = self.recv.copy_payload(&received, &mut scratch[..]);
-                self.recv.release();
-                self.with_faults(now, &header, &scratch[..len]);
-                self.scratch = scratch;
+                if self.config.lent_buffers == 0 || !self.take_for_view(now, &received, &header) {
+                    self.take_copied(now, &received, &header);
+                }
             } else {
                 self.recv.release();
                 self.counters.packets_in_error += 1;
@@ -47,6 +46,16 @@ impl<B: PciFunction> Endpoint<B> {
             }
         }
         taken > 0
+    }
+
+    /// A good packet whose payload is copied.
+    #[inline(always)]
+    pub(super) fn take_copied(&mut self, now: Instant, received: &Received, header: &Header) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let len = self.recv.copy_payload(received, &mut scratch[..]);
+        self.recv.release();
+        self.with_faults(now, header, &scratch[..len]);
+        self.scratch = scratch;
     }
 
     fn with_faults(&mut self, now: Instant, header: &Header, payload: &[u8]) {
@@ -102,15 +111,22 @@ impl<B: PciFunction> Endpoint<B> {
         match self.reliability.on_data(numbered, hold) {
             Verdict::Deliver => {
                 self.dispatch(arrival.opcode, header, payload, origin.into());
-                while let Some((origin, held)) = self.reliability.next_in_order() {
-                    self.dispatch_later(held.header.opcode_in(generation), &held.header, &held.payload, origin.into());
-                    if self.spare.len() < BATCH {
-                        self.spare.push(held.payload);
-                    }
-                }
+                self.deliver_held();
             }
             Verdict::ApplyEarly => self.dispatch_later(arrival.opcode, header, payload, origin.into()),
             Verdict::Held | Verdict::Duplicate | Verdict::Dropped(_) => {}
+        }
+    }
+
+    /// Packets that were held, and whose turn it is now.
+    #[inline(always)]
+    pub(super) fn deliver_held(&mut self) {
+        while let Some((origin, held)) = self.reliability.next_in_order() {
+            let opcode = held.header.opcode_in(self.config.generation);
+            self.dispatch_later(opcode, &held.header, &held.payload, origin.into());
+            if self.spare.len() < BATCH {
+                self.spare.push(held.payload);
+            }
         }
     }
 
@@ -224,7 +240,7 @@ impl<B: PciFunction> Endpoint<B> {
     /// Copies a whole message into its buffer.
     #[inline(always)]
     pub(super) fn complete_receive(&mut self, mut posted: Posted, envelope: Envelope, head: &[u8], body: &[u8]) {
-        let (len, room) = (head.len() + body.len(), posted.buffer.len());
+        let (len, room) = (head.len() + body.len(), posted.buffer.room());
         if len > room {
             let error = OperationError::Truncated { message: len as u64, buffer: room as u64 };
             return self.fail(posted.context, error, posted.buffer);
@@ -233,6 +249,9 @@ impl<B: PciFunction> Endpoint<B> {
         if !body.is_empty() {
             posted.buffer.write(head.len(), body);
         }
+        if let Buffer::View(view) = &mut posted.buffer {
+            self.copied_whole(view);
+        }
         self.received(posted, envelope, len);
     }
 
@@ -240,21 +259,25 @@ impl<B: PciFunction> Endpoint<B> {
     pub(super) fn finish_receive(&mut self, handle: Handle) {
         let Some(incoming) = self.take_incoming(handle) else { return };
         let Incoming { into, envelope, len, .. } = incoming;
-        let posted = match into {
+        let mut posted = match into {
             Target::Receive(posted) => posted,
             Target::Part(_, part) => return self.part_received(part, envelope, len),
             Target::Early(_) | Target::Nowhere => return,
         };
-        let room = posted.buffer.len();
+        let room = posted.buffer.room();
         if len > room {
             let error = OperationError::Truncated { message: len as u64, buffer: room as u64 };
             return self.fail(posted.context, error, posted.buffer);
+        }
+        if let Buffer::View(view) = &mut posted.buffer {
+            view.filled();
+            self.counters.copied_pieces += 1;
         }
         self.received(posted, envelope, len);
     }
 
     #[inline(always)]
-    fn received(&mut self, posted: Posted, envelope: Envelope, len: usize) {
+    pub(super) fn received(&mut self, posted: Posted, envelope: Envelope, len: usize) {
         let Posted { context, buffer } = posted;
         let Envelope { tag, data, source } = envelope;
         self.counters.received_messages += 1;

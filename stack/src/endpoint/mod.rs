@@ -2,6 +2,7 @@
 
 mod arrivals;
 mod health;
+mod lending;
 mod multi_packet;
 mod multi_receive;
 mod output;
@@ -41,6 +42,16 @@ pub struct Counters {
     pub sent_messages: u64,
     /// Messages delivered to their receives.
     pub received_messages: u64,
+    /// Messages for views that were lent.
+    pub lent_messages: u64,
+    /// Those that were copied because too many eager buffers are held.
+    pub copied_none_spare: u64,
+    /// Those that were copied because they are short.
+    pub copied_short: u64,
+    /// Those that were copied because they came before their turn, or before they were asked for.
+    pub copied_early: u64,
+    /// Those that were put together from several packets.
+    pub copied_pieces: u64,
     /// Messages that came before they were asked for.
     pub unexpected_messages: u64,
     /// Of the messages that were sent, those offered for a rendezvous.
@@ -124,6 +135,8 @@ pub struct Endpoint<B: PciFunction> {
     gathered: Vec<u8>,
     /// Buffers of held packets, to be used again.
     spare: Vec<Vec<u8>>,
+    /// The packet that is being taken would have been lent, had there been an eager buffer to spare.
+    none_spare: bool,
     counters: Counters,
     /// There may be something to do although nothing arrived and no timer is due.
     stirred: bool,
@@ -174,6 +187,7 @@ impl<B: PciFunction> Endpoint<B> {
             header_entries: config.header_entries,
             eager_buffers: config.eager_buffers,
             eager_buffer_size: config.eager_buffer_size,
+            spare_buffers: config.lent_buffers,
             job_key: hfi.options().job_key,
             ..RecvConfig::default()
         })?;
@@ -230,6 +244,7 @@ impl<B: PciFunction> Endpoint<B> {
             scratch: vec![0; MAX_SCRATCH],
             gathered: Vec::new(),
             spare: Vec::new(),
+            none_spare: false,
             counters: Counters::default(),
             stirred: true,
             wake: now,

@@ -95,7 +95,7 @@ impl<B: PciFunction> Endpoint<B> {
 
     /// Takes an offer for a receive: asks for the data, or says that it doesn't fit.
     pub(super) fn accept(&mut self, posted: Posted, envelope: Envelope, offer: &Offer) {
-        let room = posted.buffer.len() as u64;
+        let room = posted.buffer.room() as u64;
         if offer.len > room {
             self.refuse(envelope.source, offer);
             let error = OperationError::Truncated { message: offer.len, buffer: room };
