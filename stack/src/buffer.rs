@@ -166,7 +166,7 @@ impl Buffer {
         }
     }
 
-    /// Overwrites bytes from `at` on; of those beyond its end, none.
+    /// Overwrites bytes from `at` on; of those beyond its end, none. A view that holds a message forgets that first.
     #[inline]
     pub fn write(&mut self, at: usize, from: &[u8]) {
         match self {

@@ -10,7 +10,7 @@ use crate::table::Handle;
 use opx_bus::PciFunction;
 use opx_defs::time::Instant;
 use opx_defs::wire::opx::{Header, Inject, Opcode, Packet, Ud};
-use opx_hw::recv::{PacketKind, Received};
+use opx_hw::recv::PacketKind;
 use opx_reliability::{Arrival, Verdict};
 
 /// Packets taken from the header queue in one call, so that sending gets its turn.
@@ -30,9 +30,15 @@ impl<B: PciFunction> Endpoint<B> {
                 self.recv.release();
                 self.take_packet(now, &header, &[]);
             } else if right && header.payload_len() <= self.scratch.len() {
-                if self.config.lent_buffers == 0 || !self.take_for_view(now, &received, &header) {
-                    self.take_copied(now, &received, &header);
+                if self.config.lent_buffers != 0 && self.take_for_view(&received, &header) {
+                    continue;
                 }
+                let mut scratch = std::mem::take(&mut self.scratch);
+                let len = self.recv.copy_payload(&received, &mut scratch[..]);
+                self.recv.release();
+                self.with_faults(now, &header, &scratch[..len]);
+                self.scratch = scratch;
+                self.none_spare = false;
             } else {
                 self.recv.release();
                 self.counters.packets_in_error += 1;
@@ -46,16 +52,6 @@ impl<B: PciFunction> Endpoint<B> {
             }
         }
         taken > 0
-    }
-
-    /// A good packet whose payload is copied.
-    #[inline(always)]
-    pub(super) fn take_copied(&mut self, now: Instant, received: &Received, header: &Header) {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let len = self.recv.copy_payload(received, &mut scratch[..]);
-        self.recv.release();
-        self.with_faults(now, header, &scratch[..len]);
-        self.scratch = scratch;
     }
 
     fn with_faults(&mut self, now: Instant, header: &Header, payload: &[u8]) {
@@ -240,15 +236,31 @@ impl<B: PciFunction> Endpoint<B> {
     /// Copies a whole message into its buffer.
     #[inline(always)]
     pub(super) fn complete_receive(&mut self, mut posted: Posted, envelope: Envelope, head: &[u8], body: &[u8]) {
+        let Buffer::Bytes(bytes) = &mut posted.buffer else {
+            return self.complete_elsewhere(posted, envelope, head, body);
+        };
+        let (len, room) = (head.len() + body.len(), bytes.len());
+        if len > room {
+            let error = OperationError::Truncated { message: len as u64, buffer: room as u64 };
+            return self.fail(posted.context, error, posted.buffer);
+        }
+        bytes[..head.len()].copy_from_slice(head);
+        if !body.is_empty() {
+            bytes[head.len()..len].copy_from_slice(body);
+        }
+        self.received(posted, envelope, len);
+    }
+
+    /// The same for buffers that aren't bytes of the process' own.
+    #[inline(never)]
+    fn complete_elsewhere(&mut self, mut posted: Posted, envelope: Envelope, head: &[u8], body: &[u8]) {
         let (len, room) = (head.len() + body.len(), posted.buffer.room());
         if len > room {
             let error = OperationError::Truncated { message: len as u64, buffer: room as u64 };
             return self.fail(posted.context, error, posted.buffer);
         }
         posted.buffer.write(0, head);
-        if !body.is_empty() {
-            posted.buffer.write(head.len(), body);
-        }
+        posted.buffer.write(head.len(), body);
         if let Buffer::View(view) = &mut posted.buffer {
             self.copied_whole(view);
         }

@@ -6,7 +6,6 @@ use crate::matching::PostId;
 use crate::operations::{Envelope, Posted, Receive};
 use crate::view::{Head, View};
 use opx_bus::PciFunction;
-use opx_defs::time::Instant;
 use opx_defs::wire::opx::{Eager, Header, INJECT_MAX_BYTES, Opcode};
 use opx_hw::recv::{Lent, Received};
 use opx_reliability::{Arrival, Verdict};
@@ -22,24 +21,21 @@ struct Lendable {
 }
 
 impl<B: PciFunction> Endpoint<B> {
-    /// Takes a good packet whose message goes to a view, lent if there is an eager buffer to spare. `false` when it is none of
-    /// those: then nothing has been done.
-    pub(super) fn take_for_view(&mut self, now: Instant, received: &Received, header: &Header) -> bool {
+    /// Takes a good packet whose message goes to a view, if there is an eager buffer to spare. `false` when it has to be copied:
+    /// then nothing has been done.
+    #[inline(never)]
+    pub(super) fn take_for_view(&mut self, received: &Received, header: &Header) -> bool {
         // Faults are put into copies.
-        let Some(packet) = self.receive_faults.is_off().then(|| self.lendable(received, header)).flatten() else {
+        if !self.receive_faults.is_off() {
+            return false;
+        }
+        let Some(packet) = self.lendable(received, header) else { return false };
+        let Ok(lent) = self.recv.lend(received) else {
+            self.none_spare = true;
             return false;
         };
-        match self.recv.lend(received) {
-            Ok(lent) => {
-                self.recv.release();
-                self.take_lent(header, &packet, lent);
-            }
-            Err(_) => {
-                self.none_spare = true;
-                self.take_copied(now, received, header);
-                self.none_spare = false;
-            }
-        }
+        self.recv.release();
+        self.take_lent(header, &packet, lent);
         true
     }
 
@@ -47,22 +43,23 @@ impl<B: PciFunction> Endpoint<B> {
     fn lendable(&self, received: &Received, header: &Header) -> Option<Lendable> {
         let generation = self.config.generation;
         let Opcode::Eager(_) = header.opcode_in(generation) else { return None };
-        let arrival = header.arrival(generation).ok().filter(|it| lid16(it.origin.lid) == header.slid())?;
         // The payload's length is looked at, not the payload.
         let stand_in = self.scratch.get(..received.payload_len())?;
         let message = Eager::decode_in(generation, header, stand_in).ok()?;
         let (tag, len) = (message.tag, message.message_len());
-        let envelope = Envelope { tag, data: message.cq_data, source: arrival.origin.into() };
-        if self.is_short(len) {
+        // The decoder has found it valid. `Header::arrival` has one caller only, so that it is part of it.
+        let origin = header.origin_in(generation);
+        if self.is_short(len) || lid16(origin.lid) != header.slid() {
             return None;
         }
+        let envelope = Envelope { tag, data: message.cq_data, source: origin.into() };
         let matcher = self.matcher_of(tag);
         let receive = matcher.find(tag.unwrap_or(0), envelope.source)?;
         let Receive::One(Posted { buffer: Buffer::View(view), .. }) = matcher.get(receive)? else { return None };
         // The others fail, and need no buffer for that.
         (len <= view.room()).then_some(())?;
         let head = Head::new(message.tail);
-        let arrival = Arrival { origin: arrival.origin, psn: arrival.psn, ack_req: arrival.ack_req, early: false };
+        let arrival = Arrival { origin, psn: header.psn(), ack_req: header.ack_req(), early: false };
         Some(Lendable { receive, envelope, arrival, head, body: message.body.len() })
     }
 
