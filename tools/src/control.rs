@@ -4,7 +4,7 @@
 //!
 //! | command | what it does |
 //! |---|---|
-//! | `pull` | pulls the cable out of both adapters |
+//! | `pull` | pulls the cable out of both adapters, or the wire out of the one |
 //! | `plug` | puts it back |
 //! | `remove ADAPTER` | takes an adapter out of its slot, for good |
 //! | `faults ADAPTER [loss=P] [dup=P] [reorder=P] [corrupt=P] [seed=N]` | spoils packets that arrive at an adapter, 0 or 1; what isn't named is 0 |
@@ -16,6 +16,7 @@
 
 use crate::cli::percent;
 use opx_bus::PacketFaults;
+use opx_emu::tcp_wire::TcpWire;
 use opx_emu::{Adapter, DropReason, Fault, Forgeries, Lab, Pace};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -31,6 +32,8 @@ pub struct Bench {
     pub lab: Arc<Lab>,
     /// The adapters, in the order of their sockets.
     pub adapters: Vec<Adapter>,
+    /// The wire of the one adapter to another process, if there is one.
+    pub wire: Option<Arc<TcpWire>>,
 }
 
 /// A control socket. Dropping it removes the socket.
@@ -89,15 +92,20 @@ impl Bench {
         let rest: Vec<&str> = words.collect();
         match (command, &rest[..]) {
             ("pull", []) => {
+                self.wire.iter().for_each(|wire| wire.pull());
                 self.adapters.iter().for_each(|adapter| self.lab.pull(adapter));
                 Ok(String::new())
             }
-            ("plug", []) => match &self.adapters[..] {
-                [a, b] => {
+            ("plug", []) => match (&self.adapters[..], &self.wire) {
+                (_, Some(wire)) => {
+                    wire.plug();
+                    Ok(String::new())
+                }
+                ([a, b], None) => {
                     self.lab.cable(a, b);
                     Ok(String::new())
                 }
-                others => Err(format!("a cable joins two adapters, there are {}", others.len())),
+                (others, None) => Err(format!("a cable joins two adapters, there are {}", others.len())),
             },
             ("remove", [adapter]) => {
                 self.lab.remove(self.adapter(adapter)?);
@@ -233,7 +241,7 @@ mod tests {
         let path = dir.path().join("control");
         let lab = Arc::new(Lab::new(Pacing::Real));
         let adapters = vec![lab.add(Config::default()), lab.add(Config::default())];
-        let control = Control::start(&path, Bench { lab, adapters }).unwrap();
+        let control = Control::start(&path, Bench { lab, adapters, wire: None }).unwrap();
         let mut client = UnixStream::connect(&path).unwrap();
         let mut answers = BufReader::new(client.try_clone().unwrap());
         let mut ask = |line: &str| {

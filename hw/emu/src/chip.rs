@@ -289,10 +289,18 @@ impl Chip {
 
     /// The cable is pulled out, with what is on it.
     pub fn unplug(&mut self) {
-        if self.board.wires.cable.take().is_some() {
+        if let Some(cable) = self.board.wires.cable.take() {
+            // Should its other end be in no port but with somebody who passes on what comes out of it.
+            cable.out.ring_receiver();
             self.dc8051.unplugged(&mut self.board);
             self.settle();
         }
+    }
+
+    /// Whether this lane's cable is plugged in.
+    #[cfg(feature = "tcp")]
+    pub fn sends_into(&self, lane: &Arc<Lane>) -> bool {
+        self.board.wires.cable.as_ref().is_some_and(|cable| Arc::ptr_eq(&cable.out, lane))
     }
 
     /// Spoils arriving packets from now on.

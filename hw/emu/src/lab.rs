@@ -121,7 +121,7 @@ impl Drop for Unit {
 }
 
 /// Events due within this time run at once: a thread can't be woken more exactly than that.
-const SLACK: Duration = Duration::from_micros(50);
+pub(crate) const SLACK: Duration = Duration::from_micros(50);
 
 /// The loop of a chip's thread. It holds the unit only while it works on it.
 fn run_chip(unit: &Weak<Unit>, doorbell: &Doorbell, clock: RealClock) {
@@ -332,6 +332,8 @@ impl Lab {
         });
         drop(cables);
         let now = self.bench.now();
+        // A cable that leads out of the lab has one end in it.
+        pulled.push(Arc::clone(&adapter.unit));
         for unit in pulled {
             unit.with(now, Chip::unplug);
         }
@@ -459,6 +461,49 @@ impl Adapter {
         if !self.is_removed() {
             self.with(|chip| chip.write_bytes(offset, data));
         }
+    }
+
+    /// Whether its time is the simulated one.
+    #[cfg(feature = "tcp")]
+    pub(crate) fn is_virtual(&self) -> bool {
+        matches!(self.bench.clock, Clock::Virtual(..))
+    }
+
+    /// The time.
+    #[cfg(feature = "tcp")]
+    pub(crate) fn now(&self) -> Instant {
+        self.bench.now()
+    }
+
+    /// What wakes its chip.
+    #[cfg(feature = "tcp")]
+    pub(crate) fn doorbell(&self) -> Arc<Doorbell> {
+        Arc::clone(self.unit.alarm.doorbell())
+    }
+
+    /// Plugs in a cable that leads out of the lab.
+    #[cfg(feature = "tcp")]
+    pub(crate) fn plug(&self, out: Arc<Lane>, into: Arc<Lane>) {
+        self.with(|chip| {
+            chip.unplug();
+            chip.plug(out, into);
+        });
+    }
+
+    /// Pulls the cable that has this lane, if it is still in the port.
+    #[cfg(feature = "tcp")]
+    pub(crate) fn unplug(&self, out: &Arc<Lane>) {
+        self.with(|chip| {
+            if chip.sends_into(out) {
+                chip.unplug();
+            }
+        });
+    }
+
+    /// Whether the cable that has this lane is in the port.
+    #[cfg(feature = "tcp")]
+    pub(crate) fn sends_into(&self, out: &Arc<Lane>) -> bool {
+        self.unit.lock().sends_into(out)
     }
 
     /// The caller looks after the chip until it drops what it gets. In simulated time there is nothing to look after.

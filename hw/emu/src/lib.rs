@@ -15,6 +15,8 @@ mod dcc;
 mod dma;
 mod egress;
 mod event;
+#[cfg(feature = "tcp")]
+mod far_end;
 mod faults;
 pub mod firmware;
 mod forge;
@@ -39,6 +41,8 @@ mod sdma_assembly;
 pub mod server;
 mod stats;
 mod sync;
+#[cfg(feature = "tcp")]
+pub mod tcp_wire;
 #[cfg(test)]
 mod tests;
 mod triplet;

@@ -6,6 +6,11 @@ use opx_defs::wire::icrc::masked_header;
 /// Bytes of the ICRC.
 pub const ICRC_BYTES: usize = 4;
 
+/// The largest packet that goes to another process, bytes: Omni-Path's largest payload (`hfi.h HFI1_DEFAULT_MAX_MTU`) and room for
+/// its headers, in whole units of credit.
+#[cfg(feature = "tcp")]
+pub const LARGEST_PACKET: usize = 10240 + 256;
+
 /// A packet on the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packet {

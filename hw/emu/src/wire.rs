@@ -10,6 +10,10 @@ use std::time::Duration;
 /// What the receiver of a link can take in before it must return credit: 0x880 units of 64 bytes (the value that Linux's
 /// driver sees as the peer's `vl15 credits` plus shared pool).
 pub const LINK_CREDIT_BYTES: usize = 0x880 * 64;
+/// The least credit that a far end is granted which counts it by itself: with two packets of the largest size it can always
+/// send one, though it isn't told of the last quarter that became free.
+#[cfg(feature = "tcp")]
+pub const LEAST_GRANT: usize = 2 * crate::packet::LARGEST_PACKET;
 /// Link messages that wait at the far end; the oldest are lost beyond it.
 const MESSAGES: usize = 256;
 /// Time for a bit to cross a cable of a few metres and the two ports' logic.
@@ -126,7 +130,7 @@ pub enum Item {
     Message(LinkMessage),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Queue {
     items: VecDeque<(Instant, Item)>,
     pace: Pace,
@@ -134,6 +138,25 @@ struct Queue {
     messages: usize,
     free_at: Instant,
     sender_waits: bool,
+    /// Credit of all packets that the receiver has taken.
+    taken: u64,
+    /// The sender, which counts credit by itself, is woken when this much is taken.
+    ring_at: u64,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            items: VecDeque::new(),
+            pace: Pace::default(),
+            bytes: 0,
+            messages: 0,
+            free_at: Instant::ZERO,
+            sender_waits: false,
+            taken: 0,
+            ring_at: u64::MAX,
+        }
+    }
 }
 
 /// One direction of a link: what is on it waits at the receiver until that takes it.
@@ -174,6 +197,7 @@ impl Lane {
     /// Sets the pace of what is sent from now on.
     pub fn set_pace(&self, pace: Pace) {
         self.lock().pace = pace;
+        self.sender.ring();
     }
 
     /// Puts a packet on the lane; gives it back when the receiver has no room. [`Lane::take_room`] then tells when it has.
@@ -185,13 +209,41 @@ impl Lane {
             queue.sender_waits = true;
             return Err(packet);
         }
-        queue.bytes += credit;
-        let done = queue.free_at.max(now) + queue.pace.serialisation(packet.bytes.len());
-        queue.free_at = done;
-        self.push(&mut queue, done + FLIGHT, Item::Packet(packet));
+        self.put_packet(&mut queue, now, packet);
         drop(queue);
         self.receiver.ring();
         Ok(())
+    }
+
+    fn put_packet(&self, queue: &mut Queue, now: Instant, packet: Packet) {
+        queue.bytes += credit(&packet);
+        let done = queue.free_at.max(now) + queue.pace.serialisation(packet.bytes.len());
+        queue.free_at = done;
+        self.push(queue, done + FLIGHT, Item::Packet(packet));
+    }
+
+    /// Puts a packet on the lane whose sender keeps to what [`Lane::grant`] told it.
+    #[cfg(feature = "tcp")]
+    pub fn put(&self, now: Instant, packet: Packet) {
+        let mut queue = self.lock();
+        self.put_packet(&mut queue, now, packet);
+        drop(queue);
+        self.receiver.ring();
+    }
+
+    /// How much credit packets may have taken up in all, since the lane was made, when that is a quarter of the lane more than
+    /// was `told` before; else the sender is woken once it is.
+    #[cfg(feature = "tcp")]
+    pub fn grant(&self, told: u64) -> Option<u64> {
+        let mut queue = self.lock();
+        let credit = queue.pace.credit.max(LEAST_GRANT) as u64;
+        let (limit, step) = (queue.taken + credit, credit / 4);
+        if limit >= told + step {
+            queue.ring_at = u64::MAX;
+            return Some(limit);
+        }
+        queue.ring_at = (told + step).saturating_sub(credit);
+        None
     }
 
     /// Puts a link message on the lane. They share the wire with packets, so order is kept.
@@ -222,9 +274,18 @@ impl Lane {
         }
         let mut queue = self.lock();
         let (at, item) = queue.items.pop_front()?;
+        let mut granted = false;
         match &item {
-            Item::Packet(packet) => queue.bytes -= credit(packet),
+            Item::Packet(packet) => {
+                let credit = credit(packet);
+                queue.bytes -= credit;
+                queue.taken += credit as u64;
+                granted = queue.taken >= queue.ring_at;
+            }
             Item::Message(_) => queue.messages -= 1,
+        }
+        if granted {
+            queue.ring_at = u64::MAX;
         }
         let head = queue.items.front().map_or(u64::MAX, |(at, _)| at.as_nanos());
         self.head_at.store(head, Ordering::Release);
@@ -236,9 +297,25 @@ impl Lane {
         drop(queue);
         if room {
             self.room.store(true, Ordering::Release);
+        }
+        if room || granted {
             self.sender.ring();
         }
         Some((at, item))
+    }
+
+    /// Credit that the first item takes up: 0 for a message, and without one.
+    #[cfg(feature = "tcp")]
+    pub fn next_credit(&self) -> usize {
+        match self.lock().items.front() {
+            Some((_, Item::Packet(packet))) => credit(packet),
+            _ => 0,
+        }
+    }
+
+    /// Wakes the receiver, which has to look at something else than the lane.
+    pub fn ring_receiver(&self) {
+        self.receiver.ring();
     }
 
     /// When the first link message arrives, for a receiver that has no room for packets.
@@ -280,7 +357,7 @@ impl Lane {
 }
 
 /// Credit that a packet takes up at the receiver, in whole units of 64 bytes.
-fn credit(packet: &Packet) -> usize {
+pub fn credit(packet: &Packet) -> usize {
     packet.bytes.len().max(1).next_multiple_of(64)
 }
 
