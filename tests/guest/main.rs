@@ -15,6 +15,7 @@ mod stock;
 mod two_guests;
 mod vfio;
 mod vfio_unplug;
+mod wire;
 mod zcrx;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -44,6 +45,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("vfio_surprise", vfio_unplug::surprise),
     ("vfio_unplug", vfio_unplug::orderly),
     ("vfio_without_iommu", vfio::without_iommu),
+    ("wire", wire::run),
     ("zcrx", zcrx::run),
 ];
 

@@ -21,12 +21,18 @@ pub fn build() -> Result<Vec<(String, PathBuf)>, GuestError> {
     Ok(programs)
 }
 
-/// Builds the tests and the stress program of opx-zcrx, as [`build`].
+/// Builds the emulator and what uses it, as [`build`].
+pub fn emulator() -> Result<Vec<(String, PathBuf)>, GuestError> {
+    cargo(["build", "--release", "--package", "opx-tools", "--bin", "opx-emu", "--bin", "opx-loopback"].into_iter())
+}
+
+/// Builds the tests of opx-zcrx, its stress program, and what counts its cost, as [`build`].
 pub fn zcrx() -> Result<Vec<(String, PathBuf)>, GuestError> {
     let package = ["--release", "--package", "opx-zcrx"];
     let mut programs = cargo(["test", "--no-run", "--test", "kernel"].into_iter().chain(package))?;
     // Not with the tests: an example among those is built as one.
-    programs.extend(cargo(["build", "--example", "zcrx-stress"].into_iter().chain(package))?);
+    let examples = ["build", "--example", "zcrx-stress", "--example", "zcrx-cost"];
+    programs.extend(cargo(examples.into_iter().chain(package))?);
     Ok(programs)
 }
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 use serve::Serving;
 use sha2::{Digest, Sha256};
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use tempfile::TempDir;
@@ -170,6 +171,36 @@ fn a_file_crosses_a_cable_between_two_processes() {
         let (sent, arrived) = transfer(from, to, &path, &["--loss", "2"]);
         assert_eq!((&sent["file"]["sent"], &sent["file"]["arrived"]), (&hash.clone().into(), &Value::Null));
         assert_eq!((&arrived["file"]["sent"], &arrived["file"]["arrived"]), (&Value::Null, &hash.clone().into()));
+    }
+}
+
+#[test]
+fn a_file_crosses_a_tcp_wire_between_two_emulators() {
+    let dir = tempfile::tempdir().unwrap();
+    let [a, b, control] = ["a.sock", "b.sock", "control"].map(|name| dir.path().join(name));
+    let mut listening = Serving::start(&[&a], &["--wire", "listen:127.0.0.1:0"]);
+    let address = listening.line();
+    let address = address.strip_prefix("wire ").unwrap();
+    let place = format!("connect:{address}");
+    let mut connecting = Serving::start(&[&b], &["--wire", &place, "--control", text(&control)]);
+    let (path, hash) = file(&dir, 6_000_007);
+    for (from, to) in [(&a, &b), (&b, &a)] {
+        let (sent, arrived) = transfer(from, to, &path, &["--loss", "2"]);
+        assert_eq!((&sent["file"]["sent"], &arrived["file"]["arrived"]), (&hash.clone().into(), &hash.clone().into()));
+        // The cable out and in again: the next two drivers find a wire that works.
+        let mut commands = std::os::unix::net::UnixStream::connect(&control).unwrap();
+        let mut answers = BufReader::new(commands.try_clone().unwrap()).lines();
+        for command in ["pull", "plug"] {
+            writeln!(commands, "{command}").unwrap();
+            assert_eq!(answers.next().unwrap().unwrap(), "ok");
+        }
+    }
+    for (serving, place) in [(&mut listening, "listen:127.0.0.1:0"), (&mut connecting, &place)] {
+        serving.signal(Signal::TERM);
+        let mut said = String::new();
+        serving.out.read_to_string(&mut said).unwrap();
+        assert!(said.contains(&format!("wire {place}: ")) && said.contains("last failure: "), "{said}");
+        assert!(serving.child.wait().unwrap().success());
     }
 }
 

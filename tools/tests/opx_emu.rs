@@ -34,6 +34,14 @@ fn bad_input_is_one_line_and_exit_code_2() {
     assert!(refusal(&["--socket", &socket, "--link-time", "soon"]).contains("0 to 3600"));
     assert!(refusal(&["--socket", &socket, "--icode", "clay"]).contains("clay"));
     assert!(refusal(&["--socket", &socket, "--cable"]).contains("--socket twice"));
+    assert!(refusal(&["--socket", &socket, "--wire", "10.0.0.1:4791"]).contains("listen:ADDRESS:PORT"));
+    assert!(refusal(&["--socket", &socket, "--wire", "listen:here"]).contains("port"));
+    let two = ["--socket", &socket, "--socket", &at("other")];
+    assert!(refusal(&[&two[..], &["--wire", "listen:127.0.0.1:0"]].concat()).contains("--socket once"));
+    assert!(refusal(&[&two[..], &["--cable", "--wire", "listen:127.0.0.1:0"]].concat()).contains("--cable"));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = format!("listen:{}", taken.local_addr().unwrap());
+    assert!(refusal(&["--socket", &socket, "--wire", &place]).contains("can't listen"));
     assert!(refusal(&["--socket", &at(&"x".repeat(120))]).contains("107"));
     assert!(refusal(&["--socket", &at("no/dir")]).contains("no/dir"));
     std::fs::write(at("file"), "").unwrap();

@@ -49,6 +49,9 @@ const JUDGES: Set = Set {
     only: &[],
 };
 
+/// What lays networks in the guest. Of its own, since few scenarios need it.
+const NETWORK: Set = Set { name: "network", suite: TRIXIE, packages: &["iproute2"], only: &[] };
+
 const IMAGES: &[&str] = &["linux-image-", "linux-binary-", "linux-modules-"];
 const TRIXIE_KERNEL: Set = Set { name: "linux-trixie", suite: TRIXIE, packages: &["linux-image-amd64"], only: IMAGES };
 const BACKPORTS_KERNEL: Set =
@@ -79,6 +82,14 @@ impl Environment {
         })?;
         let image = Image::new(kernel, &host)?;
         Ok(Self { host, judges, image })
+    }
+
+    /// The folder of the packages that lay networks in the guest.
+    ///
+    /// # Errors
+    /// [`GuestError::Unavailable`] when they can't be had.
+    pub fn network(&self) -> Result<PathBuf, GuestError> {
+        Cache::open()?.get(&NETWORK)
     }
 
     /// The folder of the packages that run in the guest.

@@ -107,11 +107,18 @@ impl<'a> Initrd<'a> {
     /// # Errors
     /// When no package has it or one of its libraries.
     pub fn program(&mut self, path: &str) -> Result<&mut Self, GuestError> {
-        let root = self.environment.judges();
+        self.program_of(self.environment.judges(), path)
+    }
+
+    /// As [`Initrd::program`], of the packages unpacked in `root`.
+    ///
+    /// # Errors
+    /// When no package has it or one of its libraries.
+    pub fn program_of(&mut self, root: &Path, path: &str) -> Result<&mut Self, GuestError> {
         let mut list = command(loader(root));
         list.args(["--inhibit-cache", "--library-path"]).arg(library_path(root)).arg("--list").arg(root.join(path));
         let listed = String::from_utf8_lossy(&output(list, LIST_LIMIT)?).into_owned();
-        self.packaged(path)?;
+        self.local_file(&root.join(path), path)?;
         // A line is: name => path (address), or: name (address) for what the kernel gives.
         for line in listed.lines() {
             let Some((name, found)) = line.trim().split_once(" => ") else { continue };
@@ -120,10 +127,10 @@ impl<'a> Initrd<'a> {
                 return Err(GuestError::Content(format!("{path} needs {name}, which no package has")));
             };
             let inside = inside.to_string_lossy().into_owned();
-            self.packaged(&inside)?;
+            self.local_file(&root.join(&inside), &inside)?;
         }
         let interpreter = "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2";
-        self.packaged(interpreter)?;
+        self.local_file(&root.join(interpreter), interpreter)?;
         let target = format!("/{interpreter}");
         self.entries.insert("usr/lib64/ld-linux-x86-64.so.2".to_owned(), Entry::Link(target));
         Ok(self)
