@@ -101,7 +101,8 @@ fn a_rendezvous_crosses_a_lossy_path_between_two_namespaces() {
     let ends = [0, 1].map(|end| Kept(namespaces.start(end, bytes)));
     let [received, sent] = ends.map(Kept::said);
     let value = |said: &[String], name: &str| {
-        let found = said.iter().find_map(|line| line.split_once(name)).unwrap_or_else(|| panic!("no {name} in {said:?}"));
+        let found =
+            said.iter().find_map(|line| line.split_once(name)).unwrap_or_else(|| panic!("no {name} in {said:?}"));
         found.1.to_owned()
     };
     assert_eq!(value(&sent, "sha256 "), value(&received, "sha256 "));
@@ -174,7 +175,8 @@ fn one_end(end: &str, bytes: usize) {
         return;
     }
     let mut chance = Chance::new(7);
-    let message: Vec<u8> = std::iter::repeat_with(|| chance.next_u64().to_le_bytes()).take(bytes / 8).flatten().collect();
+    let message: Vec<u8> =
+        std::iter::repeat_with(|| chance.next_u64().to_le_bytes()).take(bytes / 8).flatten().collect();
     println!("sha256 {:x}", Sha256::digest(&message));
     endpoint.tag_send(to, 1, message, 0).map_err(|no| no.error).unwrap();
     wait(&mut endpoint, start, |completion| matches!(completion, Completion::Sent { .. }).then_some(()));

@@ -318,7 +318,8 @@ impl Lab {
         adapter.reset();
     }
 
-    /// Pulls the cable out of an adapter's port, at both ends.
+    /// Pulls the cable out of an adapter's port, at both ends. A wire to another process takes that for a break and plugs itself
+    /// in again, unless it is pulled at its own end.
     pub fn pull(&self, adapter: &Adapter) {
         let mut cables = self.bench.cables.lock().unwrap_or_else(PoisonError::into_inner);
         let mut pulled = Vec::new();

@@ -98,7 +98,9 @@ fn count<Q: Queue>(bytes: u64, make: impl FnOnce(TcpStream) -> Result<Receiver<Q
     let time = processor_time()? - before;
     let kib = time as f64 * 1024.0 / (came - first) as f64;
     match &receiver {
-        Receiver::Ingress(ingress) => println!("{}: {kib:.0} ns a KiB; {:?}", ingress.means(), ingress.take_statistics()),
+        Receiver::Ingress(ingress) => {
+            println!("{}: {kib:.0} ns a KiB; {:?}", ingress.means(), ingress.take_statistics())
+        }
         Receiver::Read(..) => println!("read(2) into one buffer: {kib:.0} ns a KiB"),
     }
     drop(done);

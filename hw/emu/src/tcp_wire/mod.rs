@@ -317,6 +317,10 @@ impl Shared {
         let mut last = io::Error::from(io::ErrorKind::NotFound);
         for address in address.to_socket_addrs().map_err(WireError::Resolve)? {
             match TcpStream::connect_timeout(&address, CONNECT_LIMIT) {
+                // A port of this machine's own choice, on which nobody listens, can answer itself.
+                Ok(stream) if stream.local_addr().is_ok_and(|local| local == address) => {
+                    last = io::ErrorKind::ConnectionRefused.into();
+                }
                 Ok(stream) => return Ok(stream),
                 Err(error) => last = error,
             }
