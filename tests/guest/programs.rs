@@ -21,9 +21,9 @@ pub fn build() -> Result<Vec<(String, PathBuf)>, GuestError> {
     Ok(programs)
 }
 
-/// Builds the emulator and what uses it, as [`build`].
-pub fn emulator() -> Result<Vec<(String, PathBuf)>, GuestError> {
-    cargo(["build", "--release", "--package", "opx-tools", "--bin", "opx-emu", "--bin", "opx-loopback"].into_iter())
+/// Builds the test of two network namespaces, as [`build`].
+pub fn wire() -> Result<Vec<(String, PathBuf)>, GuestError> {
+    cargo(["test", "--no-run", "--release", "--package", "opx-tests", "--test", "wire_namespaces"].into_iter())
 }
 
 /// Builds the tests of opx-zcrx, its stress program, and what counts its cost, as [`build`].

@@ -185,7 +185,7 @@ impl Steps {
         self.lines.iter().filter_map(|line| line.strip_prefix(&prefix)).collect()
     }
 
-    pub fn expect<T: PartialEq + std::fmt::Debug + ?Sized>(
+    fn expect<T: PartialEq + std::fmt::Debug + ?Sized>(
         &self,
         step: &str,
         what: &str,
@@ -199,7 +199,7 @@ impl Steps {
     }
 
     /// The JSON that a successful step printed.
-    pub fn json(&self, step: &str) -> Result<Value, GuestError> {
+    fn json(&self, step: &str) -> Result<Value, GuestError> {
         let (status, errors) = (self.status(step)?, self.said("err", step));
         if status != 0 || !errors.is_empty() {
             return Err(self.judged(format!("step {step} exits with {status}: {}", errors.join("; "))));

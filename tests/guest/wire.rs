@@ -5,7 +5,7 @@ use crate::programs;
 use crate::vfio::Steps;
 use opx_tests::guest::{End, Environment, Guest, GuestError, GuestOptions, Initrd, Kernel, Run};
 
-/// Bytes that cross. Everything is emulated here, the processors that run the emulated adapters too.
+/// Bytes that cross. The processors that run the emulated adapters are emulated, too.
 const BYTES: usize = 4 << 20;
 
 /// The scenario.
@@ -17,20 +17,15 @@ pub fn run(run: &Run) -> Result<(), GuestError> {
     for module in ["veth", "sch_netem"] {
         initrd.module(module, "")?;
     }
-    initrd.program_of(&network, "usr/bin/ip")?;
-    initrd.program_of(&network, "usr/sbin/tc")?;
-    for (name, path) in programs::emulator()? {
+    for program in ["usr/bin/ip", "usr/sbin/tc"] {
+        initrd.program_of(&network, program)?;
+    }
+    for (name, path) in programs::wire()? {
         initrd.local_file(&path, &format!("usr/bin/{name}"))?;
     }
     let mut guest = Guest::start(run, &environment, &initrd.build(End::PowerOff), &GuestOptions::default())?;
     let steps = Steps::take(&mut guest, &environment)?;
-    let (received, sent) = (steps.json("receiver")?, steps.json("sender")?);
-    steps.expect("receiver", "the verdict", &received["passed"], &true.into())?;
-    steps.expect("sender", "the verdict", &sent["passed"], &true.into())?;
-    steps.expect("receiver", "the bytes", &received["rungs"][0]["bytes"], &BYTES.into())?;
-    steps.expect("receiver", "the hash", &received["file"]["arrived"], &sent["file"]["sent"])?;
-    for end in ["listening", "connecting"] {
-        steps.passed_with(end, "joined, by io_uring receive into a pool, without a device")?;
-    }
-    Ok(())
+    steps.tests_passed("wire", 1)?;
+    let means = "io_uring receive into a pool, without a device";
+    steps.passed_with("wire", &format!("received by {means}: {BYTES} bytes, loss by netem, 1 % and 1 ms each way; "))
 }

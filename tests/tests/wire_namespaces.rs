@@ -107,11 +107,12 @@ fn a_rendezvous_crosses_a_lossy_path_between_two_namespaces() {
     };
     assert_eq!(value(&sent, "sha256 "), value(&received, "sha256 "));
     let lost: u64 = value(&sent, "retransmitted ").parse().unwrap();
+    // On a line of its own, whatever the test runner wrote before.
     println!(
-        "{bytes} bytes by {} in {:.1} s: {lost} TCP segments were sent again; received by {}",
+        "\nreceived by {}: {bytes} bytes, loss by {}; {lost} TCP segments were sent again, {:.1} s",
+        value(&received, "means "),
         namespaces.loss,
         start.elapsed().as_secs_f64(),
-        value(&received, "means ")
     );
     assert!(lost > 0, "nothing was lost on the way");
 }

@@ -7,7 +7,7 @@ use opx_emu::tcp_wire::{
     Decoder, Frame, FrameError, Hello, LARGEST_PACKET, LinkMessage, StartWireError, TcpWire, WireError, WireOptions,
     WirePlace, WireStatus,
 };
-use opx_emu::{Adapter, Config, Lab, Pacing, Packet};
+use opx_emu::{Adapter, Config, Lab, Pace, Pacing, Packet};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
