@@ -297,3 +297,32 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
+
+#[test]
+fn a_saved_node_is_examined() {
+    let machine = Machine::new();
+    fs::write(machine.path("facts.json"), r#"{ "version": 1 }"#).unwrap();
+    let from = machine.path("").display().to_string();
+    let output = machine.probe(&["doctor", "--from", &from]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("BAD   adapter: no HFI1") && !text.contains('\x1b'), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    let output = machine.probe(&["doctor", "--from", &from, "--json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["version"], &report["findings"][0]["trouble"]), (&1.into(), &"no-adapter".into()));
+    assert!(machine.complaint(&["doctor", "--from", "/nonexistent"]).contains("is no folder with saved facts"));
+}
+
+/// Whatever this machine is, its facts can be saved, and say elsewhere what they say here.
+#[test]
+fn this_machine_can_be_saved_and_examined_elsewhere() {
+    let machine = Machine::new();
+    let copy = machine.path("copy").display().to_string();
+    assert!(machine.text(&["doctor", "--save", &copy]).contains("facts saved to"));
+    let findings = |args: &[&str]| {
+        let report: Value = serde_json::from_slice(&machine.probe(args).stdout).unwrap();
+        report["findings"].as_array().unwrap().iter().map(|finding| finding["trouble"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(findings(&["doctor", "--json"]), findings(&["doctor", "--json", "--from", &copy]));
+}

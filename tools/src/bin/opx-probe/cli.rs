@@ -27,6 +27,8 @@ pub enum Command {
     Info(Info),
     /// Read registers by name, pattern or offset, and decode their fields.
     Csr(Csr),
+    /// Check the whole node, and say what is wrong and how to mend it.
+    Doctor(Doctor),
 }
 
 /// Arguments of `list`.
@@ -71,6 +73,22 @@ pub struct Csr {
     /// List the known registers instead of reading any; needs no adapter.
     #[arg(long)]
     pub list: bool,
+
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Look at facts that were saved on another machine, not at this one.
+    #[arg(long, value_name = "DIR")]
+    pub from: Option<PathBuf>,
+
+    /// Save what the checks look at into a folder, to be looked at elsewhere; lines of the kernel's log are among it.
+    #[arg(long, value_name = "DIR", conflicts_with = "json")]
+    pub save: Option<PathBuf>,
 
     /// Print JSON.
     #[arg(long)]

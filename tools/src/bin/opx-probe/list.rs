@@ -106,7 +106,7 @@ pub fn run(places: &Places, args: &List) -> anyhow::Result<Outcome> {
         (false, true) => String::new(),
         (false, false) => table(&listing.adapters),
     };
-    Ok(Outcome { text, problem })
+    Ok(Outcome { text, problem, trouble: false })
 }
 
 fn table(adapters: &[Entry]) -> String {

@@ -4,6 +4,7 @@
 mod choose;
 mod cli;
 mod csr;
+mod doctor;
 mod info;
 mod link;
 mod list;
@@ -17,17 +18,23 @@ use opx_tools::cli::{complain, parse};
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+/// Exit code when what was looked at isn't as it should be.
+const TROUBLE: u8 = 1;
+
 /// What a command has to say: text for stdout, and what was wrong, if anything was.
+#[derive(Debug, Default)]
 pub struct Outcome {
     /// For stdout.
     pub text: String,
-    /// For stderr; then the exit code tells of it, too.
+    /// For stderr: what couldn't be done; then the exit code is 2.
     pub problem: Option<String>,
+    /// Whether what was looked at isn't as it should be; then the exit code is 1.
+    pub trouble: bool,
 }
 
 impl From<String> for Outcome {
     fn from(text: String) -> Self {
-        Self { text, problem: None }
+        Self { text, problem: None, trouble: false }
     }
 }
 
@@ -41,14 +48,20 @@ fn main() -> ExitCode {
         Command::List(args) => list::run(&cli.places, args),
         Command::Info(args) => info::run(&cli.places, args),
         Command::Csr(args) => csr::run(&cli.places, args),
+        Command::Doctor(args) => doctor::run(args),
     };
-    let outcome = outcome.unwrap_or_else(|error| Outcome { text: String::new(), problem: Some(format!("{error}")) });
-    let mut out = io::stdout();
+    let outcome = outcome.unwrap_or_else(|error| Outcome { problem: Some(format!("{error}")), ..Outcome::default() });
+    // Takes colours away when it isn't a terminal.
+    let mut out = anstream::stdout();
     match out.write_all(outcome.text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => {}
         // Whoever reads has seen enough, as `head` does.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         Err(error) => return complain(&format!("can't write to stdout: {error}")),
     }
-    outcome.problem.map_or(ExitCode::SUCCESS, |problem| complain(&problem))
+    match outcome.problem {
+        Some(problem) => complain(&problem),
+        None if outcome.trouble => ExitCode::from(TROUBLE),
+        None => ExitCode::SUCCESS,
+    }
 }

@@ -1,5 +1,6 @@
 //! How results are written: plain tables for people, JSON for programs.
 
+use crate::doctor::State;
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
@@ -27,6 +28,41 @@ pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> St
     lines.iter().map(|line| if padded { line.strip_prefix(' ').unwrap_or(line) } else { line }).collect()
 }
 
+/// Columns that text for people keeps to.
+pub const COLUMNS: usize = 80;
+
+/// Text broken into lines of [`COLUMNS`], the first of which begins at column `indent` and the others are moved there.
+pub fn wrapped(text: &str, indent: usize) -> String {
+    let mut lines = String::new();
+    let mut column = indent;
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        let len = word.chars().count();
+        if column > indent && column + 1 + len > COLUMNS {
+            lines += "\n";
+            lines += &" ".repeat(indent);
+            column = indent;
+        } else if column > indent {
+            lines.push(' ');
+            column += 1;
+        }
+        lines += word;
+        column += len;
+    }
+    lines
+}
+
+/// A word in the colour of a state, with blanks after it up to four columns; colours are taken away again where they don't belong.
+pub fn state(word: &str, state: State) -> String {
+    let style = anstyle::Style::new().bold();
+    let style = match state {
+        State::Ok => anstyle::AnsiColor::Green.on_default(),
+        State::Unknown => anstyle::AnsiColor::Blue.on_default(),
+        State::Warn => style.fg_color(Some(anstyle::AnsiColor::Yellow.into())),
+        State::Bad => style.fg_color(Some(anstyle::AnsiColor::Red.into())),
+    };
+    format!("{style}{word:<4}{style:#}")
+}
+
 /// A 64-bit value in hexadecimal, with all its digits: JSON's numbers hold only 53 bits.
 pub fn hex64(value: u64) -> String {
     format!("{value:#018x}")
@@ -45,6 +81,18 @@ mod tests {
     fn tables_have_no_blanks_around() {
         let text = table(&["a", "bb"], [vec!["xxx".to_owned(), "y".to_owned()]]);
         assert_eq!(text, "a    bb\nxxx  y\n");
+    }
+
+    #[test]
+    fn long_text_is_broken_between_words() {
+        let text = "word ".repeat(40);
+        let lines = wrapped(&text, 6);
+        assert!(
+            lines.lines().count() == 3 && lines.lines().skip(1).all(|line| line.starts_with("      word")),
+            "{lines}"
+        );
+        assert!(lines.lines().all(|line| line.len() <= COLUMNS));
+        assert_eq!(wrapped(&"x".repeat(100), 4).lines().count(), 1);
     }
 
     #[test]
