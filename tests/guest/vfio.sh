@@ -9,7 +9,7 @@ group=/dev/vfio/$(basename "$(readlink $device/iommu_group)")
 wait_for "file of the IOMMU group" [ -c "$group" ]
 step list opx-probe list --json
 step info opx-probe info --adapter $adapter --json
-step csr opx-probe csr 'CCE_REVISION*' --adapter $adapter --json
+step csr opx-probe csr read 'CCE_REVISION*' --adapter $adapter --json
 step ladder opx-loopback --adapter $adapter --json
 
 step contract env OPX_ADAPTER=$adapter kernel_vfio --test-threads=1 --color=never

@@ -87,8 +87,14 @@ pub fn catalogue() -> impl Iterator<Item = &'static Counter> {
 impl Counter {
     /// The register that it is read from, for those that the hardware counts.
     pub fn register(&self) -> Option<&'static Csr> {
+        self.place().map(|(csr, _)| csr)
+    }
+
+    /// The register that it is read from, and the first of its instances that are this counter's; none for what the
+    /// driver counts.
+    pub fn place(&self) -> Option<(&'static Csr, u32)> {
         match self.place {
-            Place::Register(csr, _) => Some(csr),
+            Place::Register(csr, first) => Some((csr, first)),
             Place::Error(..) | Place::Software(_) => None,
         }
     }

@@ -56,7 +56,7 @@ impl Roots {
         if driver.as_deref() != Some("vfio-pci") {
             return Err(OpenError::Driver { address, driver });
         }
-        let mates = self.mates(address, &dir);
+        let mates = self.mates(address);
         if !mates.is_empty() {
             return Err(OpenError::GroupNotViable { address, group, mates });
         }
@@ -68,8 +68,9 @@ impl Roots {
         Ok(Ready { dir, group })
     }
 
-    /// The other functions of the group whose drivers make it unusable.
-    fn mates(&self, address: PciAddress, dir: &Path) -> Vec<(PciAddress, String)> {
+    /// The other functions of a function's IOMMU group whose drivers keep VFIO from opening it, with those drivers.
+    pub fn mates(&self, address: PciAddress) -> Vec<(PciAddress, String)> {
+        let dir = function_dir(&self.sysfs, address);
         let Ok(entries) = fs::read_dir(dir.join("iommu_group/devices")) else { return Vec::new() };
         let mut mates: Vec<_> = entries
             .flatten()
@@ -104,8 +105,8 @@ impl Roots {
         file_error(address, self.container_file(), source)
     }
 
-    /// The process that has `file` open, as far as this user may see.
-    fn holder(&self, file: &Path) -> Option<(u32, String)> {
+    /// The process that has a device file open, as far as this user may see: its id and name.
+    pub fn holder(&self, file: &Path) -> Option<(u32, String)> {
         fs::read_dir(&self.proc).ok()?.flatten().find_map(|entry| {
             let pid = entry.file_name().to_str()?.parse().ok()?;
             let fds = fs::read_dir(entry.path().join("fd")).ok()?;

@@ -1,5 +1,8 @@
 //! Which adapter a command works on: the one that was named, or the only one there is.
 
+use crate::cli::Target;
+use crate::csr::dump::Dump;
+use crate::loaded::Loaded;
 use crate::places::{Places, check_sockets};
 use crate::registers::Registers;
 use opx_emu::Pacing;
@@ -20,17 +23,28 @@ pub enum ChooseError {
         /// All of them.
         choices: Vec<String>,
     },
+    /// A dump is for looking at.
+    #[error("--load goes with --adapter emulated: a dump isn't written to a real adapter")]
+    LoadOfReal,
 }
 
-/// Opens the adapter `named`, or the only one there is.
-pub fn adapter(places: &Places, named: Option<&AdapterSpec>) -> anyhow::Result<Registers<AnyBus>> {
-    let spec = match named {
+/// The function that the commands work on.
+pub type Bus = Loaded<AnyBus>;
+
+/// Opens the adapter that was named, or the only one there is.
+pub fn adapter(places: &Places, target: &Target) -> anyhow::Result<Registers<Bus>> {
+    let spec = match &target.adapter {
         Some(spec) => spec.clone(),
         None => only(places)?,
     };
+    // Before an adapter is opened: bad input is told first.
+    let dump = target.load.as_deref().map(Dump::load).transpose()?;
+    if dump.is_some() && spec != AdapterSpec::Emulated {
+        return Err(ChooseError::LoadOfReal.into());
+    }
     // Registers are all that is looked at, and on the simulated clock an emulated adapter needs no thread.
     let options = Options { pacing: Pacing::Virtual, ..Options::default() };
-    Ok(Registers::new(open(&spec, &options)?)?)
+    Ok(Registers::new(Loaded::new(open(&spec, &options)?, dump.as_ref()))?)
 }
 
 fn only(places: &Places) -> Result<AdapterSpec, ChooseError> {

@@ -2,10 +2,13 @@
 
 use crate::places::Places;
 use clap::{Args, Parser, Subcommand};
+use opx_hw::pci_address::PciAddress;
 use opx_tools::adapter::AdapterSpec;
 use std::path::PathBuf;
 
-/// Look at Omni-Path HFI1 adapters: which there are, what one is, and what its registers hold. Nothing is written to them.
+/// Look at Omni-Path HFI1 adapters and at the node that they are in.
+///
+/// Exit code: 0 all is well, 1 trouble was found, 2 it couldn't be done.
 #[derive(Debug, Parser)]
 #[command(name = "opx-probe", version, about)]
 pub struct Cli {
@@ -25,8 +28,12 @@ pub enum Command {
     List(List),
     /// Show what an adapter is: identity, sizes, PCIe link, port state, temperature.
     Info(Info),
-    /// Read registers by name, pattern or offset, and decode their fields.
+    /// Registers by name, pattern or offset: read, write, dump, diff, list.
     Csr(Csr),
+    /// Bind an adapter to vfio-pci, so that a process can open it.
+    Bind(Bind),
+    /// Give an adapter back to hfi1, Linux's own driver.
+    Unbind(Bind),
     /// Check the whole node, and say what is wrong and how to mend it.
     Doctor(Doctor),
 }
@@ -43,36 +50,131 @@ pub struct List {
     pub json: bool,
 }
 
-/// Arguments of `info`.
+/// Which adapter, and how it is shown.
 #[derive(Debug, Args)]
-pub struct Info {
+pub struct Target {
     /// Adapter: "emulated", "vfio-user:SOCKET", or a PCI address such as 0000:af:00.0. Default: the only one there is.
     #[arg(long, value_name = "ADAPTER")]
     pub adapter: Option<AdapterSpec>,
+
+    /// Let the emulated adapter show the registers of a dump.
+    #[arg(long, value_name = "DUMP", requires = "adapter")]
+    pub load: Option<PathBuf>,
 
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
 }
 
+/// Arguments of `info`.
+#[derive(Debug, Args)]
+pub struct Info {
+    /// Which adapter.
+    #[command(flatten)]
+    pub target: Target,
+}
+
 /// Arguments of `csr`.
 #[derive(Debug, Args)]
 pub struct Csr {
+    /// What to do with registers.
+    #[command(subcommand)]
+    pub command: CsrCommand,
+}
+
+/// What to do with registers.
+#[derive(Debug, Subcommand)]
+pub enum CsrCommand {
+    /// Read registers and decode their fields.
+    Read(CsrRead),
+    /// Write a register; says what that changes, and does it with --write only.
+    Write(CsrWrite),
+    /// Read everything that can be read, to be compared or loaded later.
+    Dump(CsrDump),
+    /// Compare two dumps, or a dump with an adapter; exit code 1 when they differ.
+    Diff(CsrDiff),
+    /// List the known registers; needs no adapter.
+    List(CsrList),
+}
+
+/// Arguments of `csr read`.
+#[derive(Debug, Args)]
+pub struct CsrRead {
     /// Name, pattern with * and ?, or offset in BAR 0 (decimal, or hexadecimal with 0x).
-    #[arg(value_name = "NAME|OFFSET", required_unless_present = "list")]
-    pub register: Option<String>,
+    #[arg(value_name = "NAME|OFFSET")]
+    pub register: String,
 
     /// Only this instance of registers that there are several of: context, engine or table entry.
-    #[arg(long, value_name = "N", conflicts_with = "list")]
+    #[arg(long, value_name = "N")]
     pub index: Option<u32>,
 
-    /// Adapter: "emulated", "vfio-user:SOCKET", or a PCI address such as 0000:af:00.0. Default: the only one there is.
-    #[arg(long, value_name = "ADAPTER", conflicts_with = "list")]
-    pub adapter: Option<AdapterSpec>,
+    /// Which adapter.
+    #[command(flatten)]
+    pub target: Target,
+}
 
-    /// List the known registers instead of reading any; needs no adapter.
+/// Arguments of `csr write`.
+#[derive(Debug, Args)]
+pub struct CsrWrite {
+    /// Name, or offset in BAR 0 (decimal, or hexadecimal with 0x).
+    #[arg(value_name = "NAME|OFFSET")]
+    pub register: String,
+
+    /// A number for the whole register, or FIELD=NUMBER for some of its bits.
+    #[arg(value_name = "VALUE", required = true)]
+    pub value: Vec<String>,
+
+    /// The instance, of a register that there are several of.
+    #[arg(long, value_name = "N")]
+    pub index: Option<u32>,
+
+    /// Write it; without this, only say what would change.
     #[arg(long)]
-    pub list: bool,
+    pub write: bool,
+
+    /// Which adapter.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// Arguments of `csr dump`.
+#[derive(Debug, Args)]
+pub struct CsrDump {
+    /// Name, or pattern with * and ?.
+    #[arg(value_name = "NAME", default_value = "*")]
+    pub register: String,
+
+    /// Save it to a file; else it goes to stdout.
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+
+    /// Which adapter.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// Arguments of `csr diff`.
+#[derive(Debug, Args)]
+pub struct CsrDiff {
+    /// The older dump.
+    #[arg(value_name = "DUMP")]
+    pub old: PathBuf,
+
+    /// The newer dump; without it, the adapter as it is now.
+    #[arg(value_name = "DUMP")]
+    pub new: Option<PathBuf>,
+
+    /// Which adapter.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// Arguments of `csr list`.
+#[derive(Debug, Args)]
+pub struct CsrList {
+    /// Name, or pattern with * and ?.
+    #[arg(value_name = "NAME", default_value = "*")]
+    pub register: String,
 
     /// Print JSON.
     #[arg(long)]
@@ -89,6 +191,22 @@ pub struct Doctor {
     /// Save what the checks look at into a folder, to be looked at elsewhere; lines of the kernel's log are among it.
     #[arg(long, value_name = "DIR", conflicts_with = "json")]
     pub save: Option<PathBuf>,
+
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `bind` and `unbind`.
+#[derive(Debug, Args)]
+pub struct Bind {
+    /// PCI address, such as 0000:af:00.0.
+    #[arg(value_name = "ADDRESS")]
+    pub address: PciAddress,
+
+    /// Print the steps and take none.
+    #[arg(long)]
+    pub dry_run: bool,
 
     /// Print JSON.
     #[arg(long)]

@@ -1,7 +1,8 @@
 //! `opx-probe info`: what an adapter is and how it stands, from registers that can be read without changing anything.
 
 use crate::cli;
-use crate::link::{Link, Pci};
+use crate::names::constant;
+use crate::pci::{Link, Pci};
 use crate::places::Places;
 use crate::registers::Registers;
 use crate::render::{hex64, json, table};
@@ -97,7 +98,7 @@ struct ZeroCopy {
 
 /// Shows it.
 pub fn run(places: &Places, args: &cli::Info) -> anyhow::Result<Outcome> {
-    let registers = choose::adapter(places, args.adapter.as_ref())?;
+    let registers = choose::adapter(places, &args.target)?;
     let dc_in_reset = registers.dc_in_reset()?;
     let info = Info {
         version: render::JSON_VERSION,
@@ -108,10 +109,10 @@ pub fn run(places: &Places, args: &cli::Info) -> anyhow::Result<Outcome> {
         dc_in_reset,
         port: if dc_in_reset { None } else { Some(Port::read(&registers)?) },
         temperature: Temperature::read(&registers)?,
-        pio_window: pio_window(registers.bus()),
+        pio_window: pio_window(registers.bus().inner()),
         zero_copy_receive: ZeroCopy::ask(),
     };
-    let text = if args.json { json(&info)? } else { info.text() };
+    let text = if args.target.json { json(&info)? } else { info.text() };
     Ok(text.into())
 }
 
@@ -191,13 +192,6 @@ impl Temperature {
         let quarters = csr::ASIC_STS_THERM::CURR_TEMP.get(registers.get(&csr::ASIC_STS_THERM)?);
         Ok(Self { celsius: Some(quarters as f64 / 4.0), missing: None })
     }
-}
-
-/// The name of a constant of the chip, without its prefix. Where two have the same value the later one says more.
-fn constant(topic: &str, prefix: &str, value: u64) -> String {
-    let topic = chip::NAMED.iter().find(|(name, _)| *name == topic);
-    let name = topic.and_then(|(_, all)| all.iter().rev().find(|(_, number)| *number == value));
-    name.map_or("unknown", |(name, _)| name.strip_prefix(prefix).unwrap_or(name)).to_owned()
 }
 
 fn pio_window(bus: &AnyBus) -> String {

@@ -1,13 +1,17 @@
-//! Looks at HFI1 adapters without disturbing them: which there are, what one is, and what its registers hold.
+//! Looks at HFI1 adapters and at the node that they are in: which there are, what one is and holds, and what keeps it from
+//! working.
 #![forbid(unsafe_code)]
 
+mod bind;
 mod choose;
 mod cli;
 mod csr;
 mod doctor;
 mod info;
-mod link;
 mod list;
+mod loaded;
+mod names;
+mod pci;
 mod places;
 mod registers;
 mod render;
@@ -47,7 +51,9 @@ fn main() -> ExitCode {
     let outcome = match &cli.command {
         Command::List(args) => list::run(&cli.places, args),
         Command::Info(args) => info::run(&cli.places, args),
-        Command::Csr(args) => csr::run(&cli.places, args),
+        Command::Csr(args) => csr::run(&cli.places, &args.command),
+        Command::Bind(args) => bind::bind(&cli.places, args),
+        Command::Unbind(args) => bind::unbind(&cli.places, args),
         Command::Doctor(args) => doctor::run(args),
     };
     let outcome = outcome.unwrap_or_else(|error| Outcome { problem: Some(format!("{error}")), ..Outcome::default() });

@@ -1,4 +1,4 @@
-//! Reads registers without changing what the adapter does, and notices when the adapter is gone.
+//! Reads registers without changing what the adapter does, writes them when asked to, and notices when the adapter is gone.
 
 use opx_bus::{ALL_ONES, BusError, PciFunction};
 use opx_defs::chip;
@@ -14,7 +14,7 @@ pub enum Reading {
     Skipped(&'static str),
 }
 
-/// The registers of one adapter, to be read only.
+/// The registers of one adapter.
 #[derive(Debug)]
 pub struct Registers<B> {
     bus: B,
@@ -66,6 +66,13 @@ impl<B: PciFunction> Registers<B> {
             ));
         }
         self.load(at).map(Reading::Value)
+    }
+
+    /// Writes element `element` of instance `index` of a register, which must be in its range.
+    pub fn write(&self, csr: &Csr, index: u32, element: u32, value: u64) -> Result<(), BusError> {
+        self.bus.write64(csr.element(index, element), value);
+        // The write has arrived when this is answered.
+        self.get(&csr::CCE_REVISION).map(drop)
     }
 
     /// `chip.c:set_8051_lcb_access`. Before either side was given the LCB, the host may use it (`chip.c:init_lcb`).

@@ -1,5 +1,6 @@
 //! Which registers are meant: a name, a pattern, or an offset in BAR 0.
 
+use crate::csr::number;
 use crate::render::shown;
 use opx_defs::csr::{self, Csr};
 use opx_defs::units::BarOff;
@@ -34,7 +35,7 @@ pub enum SelectError {
         nearest: Vec<&'static str>,
     },
     /// Nothing fits the pattern.
-    #[error("no register's name fits `{pattern}`; see opx-probe csr --list")]
+    #[error("no register's name fits `{pattern}`; see opx-probe csr list")]
     NoMatch {
         /// The pattern.
         pattern: String,
@@ -90,7 +91,7 @@ pub enum SelectError {
 
 fn suggestion(nearest: &[&str]) -> String {
     match nearest {
-        [] => "see opx-probe csr --list".to_owned(),
+        [] => "see opx-probe csr list".to_owned(),
         names => format!("the nearest: {}", names.join(", ")),
     }
 }
@@ -141,16 +142,7 @@ pub fn picks(text: &str, index: Option<u32>) -> Result<Vec<Pick>, SelectError> {
 }
 
 fn at_offset(text: &str) -> Result<Pick, SelectError> {
-    let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        Some(digits) => (digits, 16),
-        None => (text, 10),
-    };
-    // from_str_radix takes a sign.
-    let bad = || SelectError::BadNumber { text: shown(text) };
-    if !digits.starts_with(|first: char| first.is_digit(radix)) {
-        return Err(bad());
-    }
-    let offset = u64::from_str_radix(digits, radix).map_err(|_| bad())?;
+    let offset = number(text).ok_or_else(|| SelectError::BadNumber { text: shown(text) })?;
     if offset >= BAR0_LEN {
         return Err(SelectError::OutsideBar { offset });
     }
@@ -191,36 +183,25 @@ fn fits(pattern: &[u8], name: &[u8]) -> bool {
     pattern.iter().skip(p).all(|c| *c == b'*')
 }
 
-/// The names most like `text`.
+/// Registers whose names are most like `text`.
 fn nearest(text: &str) -> Vec<&'static str> {
-    let text: Vec<u8> = text.bytes().take(80).map(|byte| byte.to_ascii_uppercase()).collect();
-    let part_of = |name: &str| !text.is_empty() && name.as_bytes().windows(text.len()).any(|part| part == text);
-    let mut names: Vec<_> = csr::all()
-        .map(|csr| (!part_of(csr.name), distance(&text, csr.name.as_bytes()), csr.name))
-        // Names with less than half in common aren't alike.
-        .filter(|(other, distance, name)| !other || distance * 2 <= name.len().max(text.len()))
-        .collect();
-    names.sort();
-    names.into_iter().take(NEAREST).map(|(.., name)| name).collect()
+    alike(text, csr::all().map(|csr| csr.name))
 }
 
-/// Levenshtein's distance: how many characters have to be put in, taken out or changed.
-fn distance(a: &[u8], b: &[u8]) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.iter().enumerate() {
-        let mut left = i + 1;
-        let mut above_left = i;
-        for (cell, cb) in row.iter_mut().skip(1).zip(b) {
-            let cost = above_left + usize::from(ca != cb);
-            above_left = *cell;
-            left = cost.min(left + 1).min(*cell + 1);
-            *cell = left;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or(0)
+/// The names most like `text`, in upper case; none when there is none with at least half in common.
+pub fn alike(text: &str, names: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
+    let text: String = text.chars().take(80).flat_map(char::to_uppercase).collect();
+    let mut near: Vec<_> = names
+        .map(|name| (text.is_empty() || !name.contains(&text), strsim::osa_distance(&text, name), name))
+        .filter(|(other, distance, name)| !other || distance * 2 <= name.len().max(text.len()))
+        .collect();
+    near.sort();
+    near.into_iter().take(NEAREST).map(|(.., name)| name).collect()
+}
+
+/// Each register of a row: every instance, and in it every element.
+pub fn every(csr: &'static Csr) -> impl Iterator<Item = Pick> {
+    (0..csr.count).flat_map(move |index| (0..csr.len).map(move |element| Pick { csr, index, element }))
 }
 
 #[cfg(test)]
@@ -286,8 +267,8 @@ mod tests {
             "no register is named `CCE_REVISON`; the nearest: CCE_REVISION, CCE_REVISION2"
         );
         assert!(refusal("LOCAL_GUID", None).contains("DC_DC8051_CFG_LOCAL_GUID"));
-        assert_eq!(refusal("", None), "no register is named ``; see opx-probe csr --list");
-        assert_eq!(refusal("frob", None), "no register is named `frob`; see opx-probe csr --list");
+        assert_eq!(refusal("", None), "no register is named ``; see opx-probe csr list");
+        assert_eq!(refusal("frob", None), "no register is named `frob`; see opx-probe csr list");
         assert!(refusal("a\nb", None).contains("`a\\nb`"));
         assert!(refusal("NOTHING_*", None).contains("`NOTHING_*`"));
         assert!(refusal("CCE_REVISION", Some(1)).ends_with("no instance 1; there is only one, 0"));
@@ -310,12 +291,5 @@ mod tests {
                 .starts_with("no known register is at 0x0700000; the last one before starts at 0x0602130: DC_DC8051")
         );
         assert!(refusal("0x8", Some(1)).contains("--index goes with a name"));
-    }
-
-    #[test]
-    fn distances() {
-        for (a, b, want) in [("", "", 0), ("abc", "", 3), ("", "abc", 3), ("kitten", "sitting", 3), ("ab", "ba", 2)] {
-            assert_eq!(distance(a.as_bytes(), b.as_bytes()), want, "{a} {b}");
-        }
     }
 }
