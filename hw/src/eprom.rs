@@ -2,9 +2,10 @@
 //!
 //! Source: `eprom.c`.
 
+use crate::asic::Asic;
 use crate::error::EpromError;
 use crate::hfi::{Hfi, Inner};
-use crate::regs::limit;
+use crate::regs::{Regs, limit};
 use opx_bus::PciFunction;
 use opx_defs::chip;
 use opx_defs::csr;
@@ -53,35 +54,44 @@ impl<B: PciFunction> Hfi<B> {
 }
 
 /// The EPROM, while the chip's resource for it is held.
-struct Eprom<'a, B: PciFunction> {
-    inner: &'a Inner<B>,
+pub(crate) struct Eprom<'a, B: PciFunction> {
+    regs: &'a Regs<B>,
 }
 
 impl<B: PciFunction> Inner<B> {
-    /// `eprom.c:eprom_init` before each use: it costs nothing and finds the EPROM in a good state whoever used it last.
     fn with_eprom<T>(&self, work: impl FnOnce(&Eprom<'_, B>) -> Result<T, EpromError>) -> Result<T, EpromError> {
-        if self.info.device != DISCRETE {
-            return Err(EpromError::None { adapter: self.adapter() });
-        }
-        let (eprom, what) = (chip::CR_EPROM, "the chip's EPROM");
-        self.asic.holding(&self.regs, eprom, eprom, limit::EPROM_RESOURCE, what, || {
-            use csr::ASIC_EEP_CTL_STAT as control;
-            self.regs.write(&csr::ASIC_EEP_CTL_STAT, control::EP_RESET.mask());
-            self.regs.write(&csr::ASIC_EEP_CTL_STAT, control::RATE_SPI.put(FULL_SPEED));
-            self.regs.write(&csr::ASIC_EEP_ADDR_CMD, WAKE);
-            work(&Eprom { inner: self })
-        })
+        with_eprom(&self.regs, self.asic, self.info.device, work)
     }
+}
+
+/// `eprom.c:eprom_init` before each use: it costs nothing and finds the EPROM in a good state whoever used it last.
+pub(crate) fn with_eprom<B: PciFunction, T>(
+    regs: &Regs<B>,
+    asic: Asic,
+    device: u16,
+    work: impl FnOnce(&Eprom<'_, B>) -> Result<T, EpromError>,
+) -> Result<T, EpromError> {
+    if device != DISCRETE {
+        return Err(EpromError::None { adapter: regs.adapter() });
+    }
+    let (eprom, what) = (chip::CR_EPROM, "the chip's EPROM");
+    asic.holding(regs, eprom, eprom, limit::EPROM_RESOURCE, what, || {
+        use csr::ASIC_EEP_CTL_STAT as control;
+        regs.write(&csr::ASIC_EEP_CTL_STAT, control::EP_RESET.mask());
+        regs.write(&csr::ASIC_EEP_CTL_STAT, control::RATE_SPI.put(FULL_SPEED));
+        regs.write(&csr::ASIC_EEP_ADDR_CMD, WAKE);
+        work(&Eprom { regs })
+    })
 }
 
 impl<B: PciFunction> Eprom<'_, B> {
     fn bad(&self, problem: &'static str, value: u32) -> EpromError {
-        EpromError::Bad { adapter: self.inner.adapter(), problem, value }
+        EpromError::Bad { adapter: self.regs.adapter(), problem, value }
     }
 
     /// `eprom.c:read_page`.
     fn page(&self, offset: u32) -> Result<[u8; PAGE as usize], EpromError> {
-        let regs = &self.inner.regs;
+        let regs = self.regs;
         let mut page = [0; PAGE as usize];
         regs.write(&csr::ASIC_EEP_ADDR_CMD, READ | u64::from(offset));
         for dword in page.as_chunks_mut::<4>().0 {
@@ -92,9 +102,9 @@ impl<B: PciFunction> Eprom<'_, B> {
     }
 
     /// `eprom.c:read_length`.
-    fn read(&self, offset: u32, mut bytes: &mut [u8]) -> Result<(), EpromError> {
+    pub fn read(&self, offset: u32, mut bytes: &mut [u8]) -> Result<(), EpromError> {
         if u64::from(offset) + bytes.len() as u64 > u64::from(LEN) {
-            return Err(EpromError::Beyond { adapter: self.inner.adapter(), offset, len: bytes.len() });
+            return Err(EpromError::Beyond { adapter: self.regs.adapter(), offset, len: bytes.len() });
         }
         let mut at = offset;
         while !bytes.is_empty() {
@@ -119,7 +129,7 @@ impl<B: PciFunction> Eprom<'_, B> {
     }
 
     /// `eprom.c:eprom_read_platform_config`.
-    fn platform_config(&self) -> Result<Vec<u8>, EpromError> {
+    pub fn platform_config(&self) -> Result<Vec<u8>, EpromError> {
         let [oprom_size, counts, magic] = self.dwords::<3>(SEGMENT - FOOTER)?;
         if magic == FOOTER_MAGIC { self.file_of_segments(oprom_size, counts) } else { self.file_of_partition() }
     }
@@ -129,7 +139,7 @@ impl<B: PciFunction> Eprom<'_, B> {
         let mut bytes = vec![0; MOST_FILE as usize];
         self.read(PARTITION, &mut bytes)?;
         if !bytes.starts_with(IMAGE_START) {
-            return Err(EpromError::NoFile { adapter: self.inner.adapter() });
+            return Err(EpromError::NoFile { adapter: self.regs.adapter() });
         }
         let end = bytes.windows(IMAGE_END.len()).position(|window| window == IMAGE_END);
         bytes.truncate(end.unwrap_or(bytes.len()));
@@ -157,7 +167,7 @@ impl<B: PciFunction> Eprom<'_, B> {
                 break;
             }
         }
-        let Some((offset, size)) = found else { return Err(EpromError::NoFile { adapter: self.inner.adapter() }) };
+        let Some((offset, size)) = found else { return Err(EpromError::NoFile { adapter: self.regs.adapter() }) };
         if size > MOST_FILE {
             return Err(self.bad("the length of the file", size));
         }

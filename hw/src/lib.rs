@@ -18,6 +18,7 @@ pub mod vfio;
 pub mod vfio_user;
 
 mod asic;
+mod board;
 pub mod counters;
 mod dc8051;
 mod eprom;
@@ -50,6 +51,7 @@ mod steer;
 mod sync;
 mod thermal;
 
+pub use board::Board;
 pub use counters::Counters;
 pub use dc8051::FirmwareVersion;
 pub use error::{

@@ -2,11 +2,12 @@
 //!
 //! Source: `qsfp.c`, `qsfp.h`.
 
+use crate::asic::Asic;
 use crate::eprom::DISCRETE;
 use crate::error::QsfpError;
 use crate::hfi::{Hfi, Inner};
 use crate::i2c::I2c;
-use crate::regs::limit;
+use crate::regs::{Regs, limit};
 use opx_bus::PciFunction;
 use opx_defs::chip;
 use opx_defs::csr;
@@ -173,42 +174,51 @@ impl<B: PciFunction> Hfi<B> {
 
 impl<B: PciFunction> Inner<B> {
     fn has_module(&self) -> Result<bool, crate::Gone> {
-        let lines = if self.asic.hfi_id == 0 { &csr::ASIC_QSFP1_IN } else { &csr::ASIC_QSFP2_IN };
-        Ok(!csr::ASIC_QSFP1_IN::MODPRST_N.is_set(self.regs.read(lines)?))
+        has_module(&self.regs, self.asic)
     }
 
-    /// `qsfp.c:refresh_qsfp_cache`, under the chip's resource.
     fn read_module(&self) -> Result<Module, QsfpError> {
-        if !self.has_module()? {
-            return Err(QsfpError::Empty { adapter: self.adapter() });
-        }
-        let chain = if self.asic.hfi_id == 0 { chip::CR_I2C1 } else { chip::CR_I2C2 };
-        // The two chains of a discrete chip are one lock (firmware.c:__acquire_chip_resource).
-        let others = if self.info.device == DISCRETE { chip::CR_I2C1 | chip::CR_I2C2 } else { chain };
-        self.asic.holding(&self.regs, chain, others, limit::I2C_RESOURCE, "the I2C bus", || {
-            let i2c = I2c::new(&self.regs, self.asic.hfi_id);
-            let mut bytes = [0; 5 * HALF];
-            let [lower, zero, one, two, three] = bytes.as_chunks_mut::<HALF>().0 else { return Ok(Module { bytes }) };
-            self.select_page(&i2c, 0)?;
-            i2c.read(DEVICE, 0, lower)?;
-            i2c.read(DEVICE, HALF as u8, zero)?;
-            if lower[2] & FLAT == 0 {
-                // Which further pages there are: byte 195.
-                let has = zero[195 - HALF];
-                for (page, bytes, there) in [(1, one, has & 0x40 != 0), (2, two, has & 0x80 != 0), (3, three, true)] {
-                    if there {
-                        self.select_page(&i2c, page)?;
-                        i2c.read(DEVICE, HALF as u8, bytes)?;
-                    }
+        read_module(&self.regs, self.asic, self.info.device)
+    }
+}
+
+/// `qsfp.c:qsfp_mod_present`.
+pub(crate) fn has_module<B: PciFunction>(regs: &Regs<B>, asic: Asic) -> Result<bool, crate::Gone> {
+    let lines = if asic.hfi_id == 0 { &csr::ASIC_QSFP1_IN } else { &csr::ASIC_QSFP2_IN };
+    Ok(!csr::ASIC_QSFP1_IN::MODPRST_N.is_set(regs.read(lines)?))
+}
+
+/// `qsfp.c:refresh_qsfp_cache`, under the chip's resource.
+pub(crate) fn read_module<B: PciFunction>(regs: &Regs<B>, asic: Asic, device: u16) -> Result<Module, QsfpError> {
+    if !has_module(regs, asic)? {
+        return Err(QsfpError::Empty { adapter: regs.adapter() });
+    }
+    let chain = if asic.hfi_id == 0 { chip::CR_I2C1 } else { chip::CR_I2C2 };
+    // The two chains of a discrete chip are one lock (firmware.c:__acquire_chip_resource).
+    let others = if device == DISCRETE { chip::CR_I2C1 | chip::CR_I2C2 } else { chain };
+    asic.holding(regs, chain, others, limit::I2C_RESOURCE, "the I2C bus", || {
+        let i2c = I2c::new(regs, asic.hfi_id);
+        let mut bytes = [0; 5 * HALF];
+        let [lower, zero, one, two, three] = bytes.as_chunks_mut::<HALF>().0 else { return Ok(Module { bytes }) };
+        select_page(regs, &i2c, 0)?;
+        i2c.read(DEVICE, 0, lower)?;
+        i2c.read(DEVICE, HALF as u8, zero)?;
+        if lower[2] & FLAT == 0 {
+            // Which further pages there are: byte 195.
+            let has = zero[195 - HALF];
+            for (page, bytes, there) in [(1, one, has & 0x40 != 0), (2, two, has & 0x80 != 0), (3, three, true)] {
+                if there {
+                    select_page(regs, &i2c, page)?;
+                    i2c.read(DEVICE, HALF as u8, bytes)?;
                 }
             }
-            Ok(Module { bytes })
-        })
-    }
+        }
+        Ok(Module { bytes })
+    })
+}
 
-    fn select_page(&self, i2c: &I2c<'_, B>, page: u8) -> Result<(), QsfpError> {
-        let written = i2c.write(DEVICE, PAGE_SELECT, &[page]);
-        self.regs.pause(AFTER_WRITE);
-        written
-    }
+fn select_page<B: PciFunction>(regs: &Regs<B>, i2c: &I2c<'_, B>, page: u8) -> Result<(), QsfpError> {
+    let written = i2c.write(DEVICE, PAGE_SELECT, &[page]);
+    regs.pause(AFTER_WRITE);
+    written
 }
