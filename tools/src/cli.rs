@@ -26,7 +26,9 @@ pub fn parse<A: Parser>() -> Result<A, ExitCode> {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => complain(&"say what to do; --help tells what there is"),
         _ => {
             let text = error.render().to_string();
-            complain(&one_line(text.strip_prefix("error: ").unwrap_or(&text)))
+            // What may have been meant stands in a paragraph of its own.
+            let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: ")).map(|tip| format!("; {tip}"));
+            complain(&format!("{}{}", one_line(text.strip_prefix("error: ").unwrap_or(&text)), tip.unwrap_or_default()))
         }
     })
 }

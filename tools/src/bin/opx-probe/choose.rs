@@ -5,7 +5,7 @@ use crate::csr::dump::Dump;
 use crate::loaded::Loaded;
 use crate::places::{Places, check_sockets};
 use crate::registers::Registers;
-use opx_emu::Pacing;
+use opx_emu::{Adapter, Pacing, QsfpModule};
 use opx_tools::adapter::{AdapterSpec, AnyBus, Options, open};
 
 /// No adapter was named, and there isn't exactly one.
@@ -44,7 +44,21 @@ pub fn adapter(places: &Places, target: &Target) -> anyhow::Result<Registers<Bus
     }
     // Registers are all that is looked at, and on the simulated clock an emulated adapter needs no thread.
     let options = Options { pacing: Pacing::Virtual, ..Options::default() };
-    Ok(Registers::new(Loaded::new(open(&spec, &options)?, dump.as_ref()))?)
+    let bus = open(&spec, &options)?;
+    if let Some(adapter) = bus.emulated() {
+        equip(adapter);
+    }
+    Ok(Registers::new(Loaded::new(bus, dump.as_ref()))?)
+}
+
+/// Gives an emulated adapter what a real one has on its board: a cable in the cage, a platform configuration in the EPROM.
+fn equip(adapter: &Adapter) {
+    /// Where the file is in an EPROM of partitions, and what it begins and ends with (`eprom.c`).
+    const FILE: (usize, &[u8]) = (128 << 10, b"APO=emulatedegamiAPO");
+    adapter.set_module(Some(QsfpModule::copper("opx", "EMULATED-3M", "1", 3)));
+    let mut eprom = vec![0xff; FILE.0];
+    eprom.extend_from_slice(FILE.1);
+    adapter.set_eprom(eprom);
 }
 
 fn only(places: &Places) -> Result<AdapterSpec, ChooseError> {

@@ -1,10 +1,13 @@
 //! Command line of opx-probe.
 
 use crate::places::Places;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, value_parser};
 use opx_hw::pci_address::PciAddress;
 use opx_tools::adapter::AdapterSpec;
+use opx_tools::cli::seconds;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Look at Omni-Path HFI1 adapters and at the node that they are in.
 ///
@@ -34,6 +37,32 @@ pub enum Command {
     Bind(Bind),
     /// Give an adapter back to hfi1, Linux's own driver.
     Unbind(Bind),
+    /// Show the fabric link.
+    Link(Target),
+    /// Show the send and receive contexts that are on.
+    Contexts(Contexts),
+    /// Show the SDMA engines.
+    Sdma(Target),
+    /// Show the hardware's counters, once or again and again with their rates.
+    Counters(Counters),
+    /// Show the cable or module in the adapter's cage; drives the pins of its bus.
+    Qsfp(Target),
+    /// Show bytes of the adapter's EPROM and its platform configuration; drives the EPROM's controller.
+    Eprom(Eprom),
+    /// Show the chip's temperature and its limits; exit code 1 when it is too hot.
+    Temperature(Target),
+    /// Show the firmware files, and whether the chip's microcontroller runs.
+    Firmware(Firmware),
+    /// Say which errors stand in the chip's registers; exit code 1 when there are any.
+    Errors(Target),
+    /// Show an adapter on the whole screen, again and again.
+    Top(Top),
+    /// Serve counters and states over HTTP in the OpenMetrics format.
+    Export(Export),
+    /// Print completions for a shell.
+    Completions(Completions),
+    /// Write manual pages into a folder.
+    Man(Man),
     /// Check the whole node, and say what is wrong and how to mend it.
     Doctor(Doctor),
 }
@@ -211,4 +240,112 @@ pub struct Bind {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `contexts`.
+#[derive(Debug, Args)]
+pub struct Contexts {
+    /// Those that are off, too.
+    #[arg(long)]
+    pub all: bool,
+
+    /// Which adapter.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// Arguments of `counters`.
+#[derive(Debug, Args)]
+pub struct Counters {
+    /// hfi1's name, or a pattern with * and ?.
+    #[arg(value_name = "NAME", default_value = "*")]
+    pub name: String,
+
+    /// Those that show 0, too; with --watch, those that stand still.
+    #[arg(long)]
+    pub all: bool,
+
+    /// Look again every so many seconds, and show what has grown and how fast; with --json, a line each time.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, num_args = 0..=1, default_missing_value = "1")]
+    pub watch: Option<Duration>,
+
+    /// End after so many looks.
+    #[arg(long, value_name = "N", requires = "watch")]
+    pub count: Option<u64>,
+
+    /// Which adapter.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// Arguments of `eprom`.
+#[derive(Debug, Args)]
+pub struct Eprom {
+    /// First byte to show.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub offset: u32,
+
+    /// Bytes to show, at most 64 KiB.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = value_parser!(u32).range(0..=65536))]
+    pub length: u32,
+
+    /// Save the platform configuration to a file.
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+
+    /// Which adapter.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// Arguments of `firmware`.
+#[derive(Debug, Args)]
+pub struct Firmware {
+    /// Where the files are.
+    #[arg(long, value_name = "DIR", default_value = "/lib/firmware")]
+    pub firmware: PathBuf,
+
+    /// Which adapter.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// Arguments of `top`.
+#[derive(Debug, Args)]
+pub struct Top {
+    /// Seconds between two looks.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "1")]
+    pub interval: Duration,
+
+    /// Adapter: "emulated", "vfio-user:SOCKET", or a PCI address such as 0000:af:00.0. Default: the only one there is.
+    #[arg(long, value_name = "ADAPTER")]
+    pub adapter: Option<AdapterSpec>,
+}
+
+/// Arguments of `export`.
+#[derive(Debug, Args)]
+pub struct Export {
+    /// Where to listen; anyone who reaches it may read the metrics.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9824")]
+    pub listen: SocketAddr,
+
+    /// Adapter: "emulated", "vfio-user:SOCKET", or a PCI address such as 0000:af:00.0. Default: the only one there is.
+    #[arg(long, value_name = "ADAPTER")]
+    pub adapter: Option<AdapterSpec>,
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// Which shell.
+    #[arg(value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
+}
+
+/// Arguments of `man`.
+#[derive(Debug, Args)]
+pub struct Man {
+    /// Where to write them.
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
 }

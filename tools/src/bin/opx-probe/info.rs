@@ -1,16 +1,17 @@
 //! `opx-probe info`: what an adapter is and how it stands, from registers that can be read without changing anything.
 
 use crate::cli;
+use crate::link::{Link as FabricLink, Port};
 use crate::names::constant;
 use crate::pci::{Link, Pci};
 use crate::places::Places;
 use crate::registers::Registers;
 use crate::render::{hex64, json, table};
+use crate::temperature::Temperature;
 use crate::{Outcome, choose, render};
 use opx_bus::{BusError, PciFunction};
-use opx_defs::chip;
-use opx_defs::csr::{self, Csr, Field};
-use opx_defs::units::{Guid, Lid};
+use opx_defs::csr;
+use opx_defs::units::Lid;
 use opx_hw::vfio::PioMapping;
 use opx_tools::adapter::AnyBus;
 use serde::Serialize;
@@ -61,32 +62,6 @@ struct Sizes {
     rcv_array_entries: u64,
 }
 
-/// A state by its code and its name.
-#[derive(Debug, Serialize)]
-struct State {
-    code: u64,
-    name: String,
-}
-
-/// The port.
-#[derive(Debug, Serialize)]
-struct Port {
-    guid: String,
-    lid: u64,
-    logical_state: State,
-    physical_state: State,
-    /// What the 8051's firmware says of itself; 0xa0 is ready for commands.
-    firmware_state: String,
-}
-
-/// The chip's thermal sensor.
-#[derive(Debug, Serialize)]
-struct Temperature {
-    celsius: Option<f64>,
-    /// Why there is none.
-    missing: Option<&'static str>,
-}
-
 /// What the running kernel can do of zero-copy receive.
 #[derive(Debug, Serialize)]
 struct ZeroCopy {
@@ -107,7 +82,7 @@ pub fn run(places: &Places, args: &cli::Info) -> anyhow::Result<Outcome> {
         chip: Chip::read(&registers)?,
         sizes: Sizes::read(&registers)?,
         dc_in_reset,
-        port: if dc_in_reset { None } else { Some(Port::read(&registers)?) },
+        port: FabricLink::read(&registers)?.port,
         temperature: Temperature::read(&registers)?,
         pio_window: pio_window(registers.bus().inner()),
         zero_copy_receive: ZeroCopy::ask(),
@@ -159,38 +134,6 @@ impl Sizes {
             sdma_bytes: registers.get(&csr::SEND_DMA_MEM_SIZE)?,
             rcv_array_entries: registers.get(&csr::RCV_ARRAY_CNT)?,
         })
-    }
-}
-
-impl Port {
-    /// The DC must be out of reset.
-    fn read<B: PciFunction>(registers: &Registers<B>) -> Result<Self, BusError> {
-        let field = |csr: &Csr, field: Field| registers.get(csr).map(|value| field.get(value));
-        let logical = field(&csr::DCC_CFG_PORT_CONFIG, csr::DCC_CFG_PORT_CONFIG::LINK_STATE)?;
-        let state = registers.get(&csr::DC_DC8051_STS_CUR_STATE)?;
-        let physical = csr::DC_DC8051_STS_CUR_STATE::PORT.get(state);
-        Ok(Self {
-            guid: Guid(registers.get(&csr::DC_DC8051_CFG_LOCAL_GUID)?).to_string(),
-            lid: field(&csr::DCC_CFG_PORT_CONFIG1, csr::DCC_CFG_PORT_CONFIG1::TARGET_DLID)?,
-            logical_state: State { code: logical, name: constant("lstate", "LSTATE_", logical) },
-            physical_state: State { code: physical, name: constant("pls", "PLS_", physical) },
-            firmware_state: format!("{:#x}", csr::DC_DC8051_STS_CUR_STATE::FIRMWARE.get(state)),
-        })
-    }
-}
-
-impl Temperature {
-    /// `chip.c:hfi1_tempsense_rd, thermal_init`: only silicon has the sensor, and only while it is polled is there a value.
-    fn read<B: PciFunction>(registers: &Registers<B>) -> Result<Self, BusError> {
-        let missing = |why| Ok(Self { celsius: None, missing: Some(why) });
-        if csr::CCE_REVISION2::IMPL_CODE.get(registers.get(&csr::CCE_REVISION2)?) != chip::ICODE_RTL_SILICON {
-            return missing("only silicon has a sensor");
-        }
-        if !csr::ASIC_CFG_THERM_POLL_EN::EN.is_set(registers.get(&csr::ASIC_CFG_THERM_POLL_EN)?) {
-            return missing("the sensor isn't polled: no driver has switched that on");
-        }
-        let quarters = csr::ASIC_STS_THERM::CURR_TEMP.get(registers.get(&csr::ASIC_STS_THERM)?);
-        Ok(Self { celsius: Some(quarters as f64 / 4.0), missing: None })
     }
 }
 
@@ -301,6 +244,7 @@ impl Info {
 mod tests {
     use super::*;
     use opx_bus::fault::{Fault, Faulty};
+    use opx_defs::csr::Csr;
     use opx_emu::{Config, EmuBus, Lab, Pacing};
 
     fn registers(values: &[(&Csr, u64)]) -> Registers<Faulty<EmuBus>> {
@@ -311,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_port_that_is_up_is_told_by_name() {
-        let port = Port::read(&registers(&[
+        let port = FabricLink::read(&registers(&[
             (&csr::CCE_DC_CTRL, 0),
             (&csr::DCC_CFG_PORT_CONFIG, csr::DCC_CFG_PORT_CONFIG::LINK_STATE.put(4)),
             (&csr::DCC_CFG_PORT_CONFIG1, 0xffff_0007),
@@ -319,6 +263,7 @@ mod tests {
             (&csr::DC_DC8051_CFG_LOCAL_GUID, 0x0011_7501_0102_0304),
         ]))
         .unwrap();
+        let port = port.port.unwrap();
         assert_eq!((port.logical_state.code, port.logical_state.name.as_str()), (4, "ACTIVE"));
         assert_eq!((port.physical_state.code, port.physical_state.name.as_str()), (0x50, "LINKUP"));
         assert_eq!((port.guid.as_str(), port.lid, port.firmware_state.as_str()), ("0011:7501:0102:0304", 7, "0xa0"));

@@ -5,17 +5,31 @@
 mod bind;
 mod choose;
 mod cli;
+mod contexts;
+mod counters;
 mod csr;
 mod doctor;
+mod eprom;
+mod errors;
+mod export;
+mod firmware;
 mod info;
+mod link;
 mod list;
 mod loaded;
+mod manual;
 mod names;
 mod pci;
 mod places;
+mod qsfp;
 mod registers;
 mod render;
+mod sdma;
 mod select;
+mod snapshot;
+mod temperature;
+mod top;
+mod view;
 
 use cli::Command;
 use opx_tools::cli::{complain, parse};
@@ -54,6 +68,19 @@ fn main() -> ExitCode {
         Command::Csr(args) => csr::run(&cli.places, &args.command),
         Command::Bind(args) => bind::bind(&cli.places, args),
         Command::Unbind(args) => bind::unbind(&cli.places, args),
+        Command::Link(target) => link::run(&cli.places, target),
+        Command::Contexts(args) => contexts::run(&cli.places, args),
+        Command::Sdma(target) => sdma::run(&cli.places, target),
+        Command::Counters(args) => counters::run(&cli.places, args),
+        Command::Qsfp(target) => qsfp::run(&cli.places, target),
+        Command::Eprom(args) => eprom::run(&cli.places, args),
+        Command::Temperature(target) => temperature::run(&cli.places, target),
+        Command::Firmware(args) => firmware::run(&cli.places, args),
+        Command::Errors(target) => errors::run(&cli.places, target),
+        Command::Top(args) => top::run(&cli.places, args),
+        Command::Export(args) => export::run(&cli.places, args),
+        Command::Completions(args) => Ok(manual::completions(args)),
+        Command::Man(args) => manual::man(args),
         Command::Doctor(args) => doctor::run(args),
     };
     let outcome = outcome.unwrap_or_else(|error| Outcome { problem: Some(format!("{error}")), ..Outcome::default() });

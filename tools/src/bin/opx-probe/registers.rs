@@ -38,6 +38,13 @@ impl<B: PciFunction> Registers<B> {
         self.load(csr.off())
     }
 
+    /// Reads an instance of a register that can always be read.
+    ///
+    /// `index` must be in the register's range.
+    pub fn at(&self, csr: &Csr, index: u32) -> Result<u64, BusError> {
+        self.load(csr.at(index))
+    }
+
     /// Whether the link side of the chip is held in reset; its registers mean nothing then (`chip.c:read_guid`).
     pub fn dc_in_reset(&self) -> Result<bool, BusError> {
         Ok(csr::CCE_DC_CTRL::DC_RESET.is_set(self.get(&csr::CCE_DC_CTRL)?))

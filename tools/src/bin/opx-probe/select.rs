@@ -160,7 +160,7 @@ fn at_offset(text: &str) -> Result<Pick, SelectError> {
 }
 
 /// Whether a name fits a pattern: `*` stands for any text, `?` for one character.
-fn fits(pattern: &[u8], name: &[u8]) -> bool {
+pub fn fits(pattern: &[u8], name: &[u8]) -> bool {
     // Where to go on when what follows the last `*` doesn't fit: let the `*` take one character more.
     let mut retry: Option<(usize, usize)> = None;
     let (mut p, mut n) = (0, 0);
@@ -188,11 +188,12 @@ fn nearest(text: &str) -> Vec<&'static str> {
     alike(text, csr::all().map(|csr| csr.name))
 }
 
-/// The names most like `text`, in upper case; none when there is none with at least half in common.
+/// The names most like `text`, in either case; none when there is none with at least half in common.
 pub fn alike(text: &str, names: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
     let text: String = text.chars().take(80).flat_map(char::to_uppercase).collect();
     let mut near: Vec<_> = names
-        .map(|name| (text.is_empty() || !name.contains(&text), strsim::osa_distance(&text, name), name))
+        .map(|name| (name.to_ascii_uppercase(), name))
+        .map(|(upper, name)| (text.is_empty() || !upper.contains(&text), strsim::osa_distance(&text, &upper), name))
         .filter(|(other, distance, name)| !other || distance * 2 <= name.len().max(text.len()))
         .collect();
     near.sort();

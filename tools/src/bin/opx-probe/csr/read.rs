@@ -4,7 +4,7 @@ use super::{access, bits, label};
 use crate::cli;
 use crate::places::Places;
 use crate::registers::{Reading, Registers};
-use crate::render::{hex64, json, table};
+use crate::render::{hex64, json, table, wrapped};
 use crate::select::{Pick, picks};
 use crate::{Outcome, choose, render};
 use opx_bus::{BusError, PciFunction};
@@ -108,7 +108,7 @@ impl Register {
         };
         let mut text = format!("{} at {} ({}): {value}\n", label(self.pick), self.offset, self.access);
         if explain {
-            let _ = writeln!(text, "  {} [{}]", self.doc, self.source);
+            let _ = writeln!(text, "  {}", wrapped(&format!("{} [{}]", self.doc, self.source), 2));
         }
         let rows = self.fields.iter().map(|field| {
             let bits =

@@ -13,6 +13,11 @@ const HFI: &str = "0000:af:00.0";
 const PORT: &str = "0000:ae:00.0";
 const KERNEL: &str = "7.2.12-test";
 
+/// A folder in memory where there is such a place: these tests make thousands of small files.
+fn folder() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// Facts of a node, as files.
 struct Machine {
     dir: TempDir,
@@ -22,7 +27,7 @@ struct Machine {
 impl Machine {
     /// One on which all is well.
     fn healthy() -> Self {
-        let mut machine = Self { dir: tempfile::tempdir().unwrap(), extra: Extra::default() };
+        let mut machine = Self { dir: folder(), extra: Extra::default() };
         machine.extra.version = FACTS_VERSION;
         machine.extra.parents.insert(HFI.into(), PORT.into());
         machine.extra.modes.insert("/dev/vfio/vfio".into(), Mode { mode: 0o666, uid: 0, gid: 0 });
@@ -432,7 +437,7 @@ fn saved_facts_say_the_same() {
         change(&mut machine);
         let facts = machine.facts();
         let before = examine(&facts);
-        let copy = tempfile::tempdir().unwrap();
+        let copy = folder();
         facts.save(copy.path()).unwrap();
         let after = examine(&Facts::saved(copy.path()).unwrap());
         assert_eq!(before.findings, after.findings, "{trouble}");
