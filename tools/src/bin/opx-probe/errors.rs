@@ -122,7 +122,7 @@ fn sentence(csr: &Csr, bit: &str) -> String {
     }
     let words = |name: &str| name.trim_matches('_').replace('_', " ").to_ascii_lowercase();
     match ENDINGS.iter().find_map(|(ending, what)| Some((bit.strip_suffix(ending)?, what))) {
-        Some((place, what)) if place.is_empty() => format!("{part}: {what} it"),
+        Some(("", what)) => format!("{part}: {what} it"),
         Some((place, what)) => format!("{part}: {what} {}", words(place)),
         None => format!("{part}: {}", words(bit.strip_suffix("_ERR").unwrap_or(bit))),
     }

@@ -161,7 +161,6 @@ fn metrics(snapshot: &Snapshot) -> String {
     family("opx_sdma_descriptors_waiting", "gauge", "Descriptors that wait or are at work.", samples);
     let errors = snapshot.errors.errors.len() as f64;
     family("opx_errors_standing", "gauge", "Bits that are set in error registers.", one(errors));
-    drop(family);
     // Whole numbers: a counter of 64 bits doesn't fit into a float.
     let _ = writeln!(text, "# TYPE opx_counter counter\n# HELP opx_counter The chip's counters, under hfi1's names.");
     for counter in &snapshot.counters.counters {

@@ -56,7 +56,9 @@ fn refresh(
             if event::poll(left)? {
                 match event::read()? {
                     event if ends(&event) => return Ok(()),
-                    Event::Resize(..) => drop(terminal.draw(|frame| draw(frame, &before, &now))?),
+                    Event::Resize(..) => {
+                        terminal.draw(|frame| draw(frame, &before, &now))?;
+                    }
                     _ => {}
                 }
             }

@@ -13,7 +13,7 @@ pub fn check(node: &Node<'_>, found: &mut Findings) {
     let missing: Vec<&str> = FILES.into_iter().filter(|name| !exists(name)).collect();
     let packed = |name: &&str| ["xz", "zst"].into_iter().find(|ending| exists(&format!("{name}.{ending}")));
     let all = missing.join(", ");
-    match missing.first().and_then(|name| packed(name)) {
+    match missing.first().and_then(packed) {
         None if missing.is_empty() => found.ok(format!("{} are in /{FOLDER}", FILES.join(" and "))),
         None => found.bad(
             "firmware-missing",
