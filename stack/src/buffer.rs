@@ -4,6 +4,7 @@
 //! its memory. Memory that the application wants to look at meanwhile, or that a device reaches by itself, is [`SharedMem`],
 //! which has no references into it.
 
+use crate::raw::RawBuffer;
 use crate::view::View;
 use opx_bus::SharedMem;
 use std::borrow::Cow;
@@ -16,7 +17,7 @@ use std::borrow::Cow;
 /// assert_eq!(buffer.len(), 12);
 /// assert_eq!(buffer.into_vec(), b"hello, world");
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum Buffer {
     /// Bytes of the process' own.
@@ -27,6 +28,8 @@ pub enum Buffer {
     Vector(Vec<Buffer>),
     /// Room for a message that is lent if that can be, or such a message.
     View(Box<View>),
+    /// Memory that its owner vouches for, by its address.
+    Raw(RawBuffer),
 }
 
 /// A part of shared memory.
@@ -101,6 +104,7 @@ impl Buffer {
         match self {
             Self::Bytes(bytes) => bytes.len(),
             Self::Shared(range) => range.len,
+            Self::Raw(raw) => raw.len(),
             Self::Vector(parts) => parts.iter().map(Self::len).sum(),
             Self::View(view) => view.len(),
         }
@@ -124,6 +128,7 @@ impl Buffer {
     pub fn bytes(&self) -> Cow<'_, [u8]> {
         match self {
             Self::Bytes(bytes) => Cow::Borrowed(bytes),
+            Self::Raw(raw) => Cow::Borrowed(raw.bytes()),
             other => Cow::Owned(other.clone().into_vec()),
         }
     }
@@ -146,6 +151,11 @@ impl Buffer {
         match self {
             Self::Bytes(bytes) => {
                 let from = bytes.get(at..).unwrap_or_default();
+                let len = from.len().min(to.len());
+                to[..len].copy_from_slice(&from[..len]);
+            }
+            Self::Raw(raw) => {
+                let from = raw.bytes().get(at..).unwrap_or_default();
                 let len = from.len().min(to.len());
                 to[..len].copy_from_slice(&from[..len]);
             }
@@ -183,6 +193,7 @@ impl Buffer {
     fn write_elsewhere(&mut self, at: usize, from: &[u8]) {
         match self {
             Self::Bytes(_) => {}
+            Self::Raw(raw) => raw.write(at, from),
             Self::Shared(range) => range.write(at, from),
             Self::Vector(parts) => {
                 let (mut skip, mut from) = (at, from);
@@ -202,6 +213,9 @@ impl Buffer {
     pub(crate) fn gather<'a>(&'a self, at: usize, len: usize, scratch: &'a mut Vec<u8>) -> &'a [u8] {
         if let Self::Bytes(bytes) = self {
             return bytes.get(at..at.saturating_add(len)).unwrap_or_default();
+        }
+        if let Self::Raw(raw) = self {
+            return raw.bytes().get(at..at.saturating_add(len)).unwrap_or_default();
         }
         scratch.clear();
         scratch.resize(len, 0);
@@ -231,6 +245,25 @@ impl From<SharedMem> for Buffer {
 impl From<View> for Buffer {
     fn from(view: View) -> Self {
         Self::View(Box::new(view))
+    }
+}
+
+/// Shared memory stays shared; of memory by its address, which can have one user only, the clone is a copy.
+impl Clone for Buffer {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Bytes(bytes) => Self::Bytes(bytes.clone()),
+            Self::Shared(range) => Self::Shared(range.clone()),
+            Self::Vector(parts) => Self::Vector(parts.clone()),
+            Self::View(view) => Self::View(view.clone()),
+            Self::Raw(raw) => Self::Bytes(raw.bytes().to_vec()),
+        }
+    }
+}
+
+impl From<RawBuffer> for Buffer {
+    fn from(raw: RawBuffer) -> Self {
+        Self::Raw(raw)
     }
 }
 

@@ -100,6 +100,9 @@ pub enum OperationError {
     /// The endpoint was closed first.
     #[error("the endpoint was closed")]
     Closed,
+    /// The endpoint can't go on; [`crate::EventQueue`] tells why.
+    #[error("the endpoint can't go on; its event queue tells why")]
+    EndpointFailed,
     /// It was cancelled.
     #[error("the operation was cancelled")]
     Cancelled,

@@ -50,6 +50,12 @@ pub struct Config {
     pub seed: u64,
     /// How long the adapter may be silent before it is looked at.
     pub health_interval: Duration,
+    /// Completions that may wait to be taken; while there are as many, no operation is accepted that would have one. Those that
+    /// are under way are not lost: at most as many more are kept.
+    pub completions: usize,
+    /// Whether packets raise an interrupt, so that one can sleep until they come. Takes one of the adapter's vectors
+    /// ([`opx_hw::Options::vectors`]). [`crate::PollSet`] and [`crate::Domain`] see to it by themselves.
+    pub interrupts: bool,
 }
 
 /// Most payload bytes in a packet.
@@ -78,6 +84,8 @@ impl Default for Config {
             receive_faults: PacketFaults::default(),
             seed: 1,
             health_interval: Duration::from_millis(100),
+            completions: 1 << 16,
+            interrupts: false,
         }
     }
 }

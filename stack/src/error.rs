@@ -3,7 +3,7 @@
 use crate::ThresholdError;
 use opx_bus::BusError;
 use opx_defs::units::RcvCtxt;
-use opx_hw::{ContextError, LinkError};
+use opx_hw::{ContextError, Gone, LinkError};
 
 /// Why an endpoint can't be opened.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +27,14 @@ pub enum OpenError {
     /// A threshold makes no sense.
     #[error(transparent)]
     Threshold(#[from] ThresholdError),
+    /// The system has no thread or file descriptor left for what drives the endpoint.
+    #[error("can't {what}: {source}; close what isn't needed, or raise the limit (ulimit -n, ulimit -u)")]
+    System {
+        /// What.
+        what: &'static str,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// A setting makes no sense.
     #[error("endpoint setting {name} is {value}, it must be {must}")]
     Setting {
@@ -78,4 +86,10 @@ pub enum EndpointError {
         /// The last error.
         last: String,
     },
+}
+
+impl From<Gone> for EndpointError {
+    fn from(Gone { adapter, register, why, .. }: Gone) -> Self {
+        Self::Gone { adapter, why: format!("{register} reads as all ones{why}") }
+    }
 }

@@ -30,7 +30,7 @@
 //! # use opx_bus::PciFunction;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod address;
 pub mod atomics;
@@ -39,9 +39,11 @@ mod completion;
 mod config;
 mod endpoint;
 mod error;
+pub mod fabric;
 pub mod matching;
 mod operations;
 mod posted;
+mod raw;
 mod receive_faults;
 pub mod regions;
 mod slots;
@@ -56,9 +58,14 @@ pub use completion::{Completion, Level, OperationError};
 pub use config::{Config, MAX_PAYLOAD, job_key_of_this_process, job_key_of_user};
 pub use endpoint::{Counters, Endpoint};
 pub use error::{EndpointError, OpenError};
+pub use fabric::{
+    AddressVector, Completed, CompletionQueue, Counter, CounterError, Counting, Domain, EndpointFailed, EndpointId,
+    Event, EventQueue, Fabric, FiAddr, InsertError, PollSet, Reported, SharedEndpoint, WaitError,
+};
 pub use matching::Pattern;
 pub use operations::{Outgoing, ReceiveError, Rejected, SendError};
 pub use posted::{Claimed, Peeked, ReceiveId, RejectedClaim};
 pub use thresholds::{ThresholdError, Thresholds};
 pub use variables::{Setting, Values, Variable, Warning, settings};
+pub use raw::RawBuffer;
 pub use view::View;

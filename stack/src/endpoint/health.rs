@@ -8,6 +8,7 @@ use opx_defs::time::Instant;
 use opx_hw::ContextError;
 use opx_pio::PioError;
 use opx_sdma::SdmaError;
+use std::time::Duration;
 
 impl<B: PciFunction> Endpoint<B> {
     /// After a freeze: puts receive context, send context and engine in order. What was in them is sent again by the
@@ -32,7 +33,7 @@ impl<B: PciFunction> Endpoint<B> {
 
     /// Looks whether the adapter still answers and the engines still run; reads registers, so not often.
     pub(super) fn look_after_adapter(&mut self, now: Instant) -> Result<(), EndpointError> {
-        self.next_health = now + self.config.health_interval;
+        self.next_health = next_look(now, self.config.health_interval);
         let bus = self.hfi.bus();
         let silent = self.healthy_packets == self.counters.packets_in;
         self.healthy_packets = self.counters.packets_in;
@@ -44,6 +45,9 @@ impl<B: PciFunction> Endpoint<B> {
             return Err(EndpointError::Gone { adapter: bus.name().to_owned(), why });
         }
         let link_is_up = self.hfi.link_state().is_up();
+        if let Some(reporter) = &self.reporter {
+            reporter.link(link_is_up);
+        }
         if link_is_up {
             self.reliability.link_up(now);
         } else {
@@ -119,6 +123,12 @@ impl<B: PciFunction> Endpoint<B> {
             last: last.to_owned(),
         })
     }
+}
+
+/// When the adapter is looked at next: at a multiple of the interval, so that who sleeps is woken once for all endpoints.
+pub(super) fn next_look(now: Instant, interval: Duration) -> Instant {
+    let interval = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX).max(1);
+    Instant::from_nanos((now.as_nanos() / interval).saturating_add(1).saturating_mul(interval))
 }
 
 /// What came of putting an engine in order. When the chip froze or its link went down just then, that is no error:

@@ -1,6 +1,7 @@
 //! The endpoint: what its owner calls, and the loop that moves everything on.
 
 mod arrivals;
+mod driving;
 mod health;
 mod lending;
 mod multi_packet;
@@ -13,11 +14,14 @@ mod rendezvous;
 mod send;
 mod unexpected;
 
+pub(crate) use driving::Rest;
+
 use crate::Address;
 use crate::buffer::Buffer;
 use crate::completion::{Completion, OperationError};
 use crate::config::{Config, MAX_PAYLOAD};
 use crate::error::{EndpointError, OpenError};
+use crate::fabric::Reporter;
 use crate::operations::{Incoming, Matcher, Send};
 use crate::posted::DroppedClaims;
 use crate::receive_faults::ReceiveFaults;
@@ -40,6 +44,10 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 pub struct Counters {
     /// Messages accepted for sending.
     pub sent_messages: u64,
+    /// Of those, the ones that have got as far as they were asked to, with a completion or without.
+    pub sends_done: u64,
+    /// Of those, the ones that failed.
+    pub sends_failed: u64,
     /// Messages delivered to their receives.
     pub received_messages: u64,
     /// Messages for views that were lent.
@@ -52,6 +60,8 @@ pub struct Counters {
     pub copied_early: u64,
     /// Those that were put together from several packets.
     pub copied_pieces: u64,
+    /// Receives that failed.
+    pub receives_failed: u64,
     /// Messages that came before they were asked for.
     pub unexpected_messages: u64,
     /// Of the messages that were sent, those offered for a rendezvous.
@@ -128,6 +138,10 @@ pub struct Endpoint<B: PciFunction> {
     untagged: Matcher,
     unexpected_bytes: usize,
     completions: VecDeque<Completion>,
+    /// While so many completions wait, no operation is accepted that would have one.
+    completion_limit: usize,
+    /// Who is told of events.
+    reporter: Option<Reporter>,
     receive_faults: ReceiveFaults,
     /// The payload of a packet that is made or taken.
     scratch: Vec<u8>,
@@ -174,6 +188,7 @@ impl<B: PciFunction> Endpoint<B> {
         }
         limit("slots", config.slots, 1 << 16, "1 to 65536")?;
         limit("operations", config.operations, 1 << 24, "1 to 2^24")?;
+        limit("completions", config.completions, 1 << 24, "1 to 2^24")?;
         limit("pio_blocks", config.pio_blocks.into(), 1024, "1 to 1024")?;
         if (hfi.options().mtu as usize) < MAX_PAYLOAD {
             let must = "8192 or 10240: data packets carry 8192 bytes";
@@ -189,6 +204,7 @@ impl<B: PciFunction> Endpoint<B> {
             eager_buffer_size: config.eager_buffer_size,
             spare_buffers: config.lent_buffers,
             job_key: hfi.options().job_key,
+            interrupts: config.interrupts,
             ..RecvConfig::default()
         })?;
         let rx = u8::try_from(recv.number().0).map_err(|_| OpenError::RcvCtxt(recv.number()))?;
@@ -240,6 +256,8 @@ impl<B: PciFunction> Endpoint<B> {
             untagged: Matcher::new(),
             unexpected_bytes: 0,
             completions: VecDeque::new(),
+            completion_limit: config.completions,
+            reporter: None,
             receive_faults: ReceiveFaults::new(config.receive_faults, config.seed),
             scratch: vec![0; MAX_SCRATCH],
             gathered: Vec::new(),
@@ -248,7 +266,7 @@ impl<B: PciFunction> Endpoint<B> {
             counters: Counters::default(),
             stirred: true,
             wake: now,
-            next_health: now + config.health_interval,
+            next_health: health::next_look(now, config.health_interval),
             healthy_packets: 0,
             sdma_done: (0, 0),
             halts_in_a_row: 0,
@@ -379,22 +397,28 @@ impl<B: PciFunction> Endpoint<B> {
 
     /// Ends all operations: each completes as failed, and comes with its buffer.
     pub fn cancel_all(&mut self) {
+        self.fail_all(OperationError::Closed);
+    }
+
+    fn fail_all(&mut self, error: OperationError) {
         for handle in self.sends.handles() {
-            self.fail_send(handle, OperationError::Closed);
+            self.fail_send(handle, error);
         }
         for handle in self.incoming.handles() {
             if let Some(incoming) = self.take_incoming(handle) {
-                self.fail_incoming(incoming, OperationError::Closed);
+                self.fail_incoming(incoming, error);
             }
         }
         self.assembling.clear();
         self.queues.clear();
         for posted in self.tagged.withdraw().into_iter().chain(self.untagged.withdraw()) {
-            self.end_receive(posted, OperationError::Closed);
+            self.end_receive(posted, error);
         }
     }
 
+    /// A receive failed.
     fn fail(&mut self, context: u64, error: OperationError, buffer: Buffer) {
+        self.counters.receives_failed += 1;
         self.completions.push_back(Completion::Failed { context, error, buffer });
     }
 

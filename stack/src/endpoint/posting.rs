@@ -67,7 +67,8 @@ impl<B: PciFunction> Endpoint<B> {
         // Answers that a peer doesn't let out count too: each refused offer leaves one behind and takes no place.
         let posted = self.tagged.posted() + self.untagged.posted();
         let under_way = (posted + self.incoming.len() - self.unasked - self.parts).max(self.queues.answers());
-        if under_way >= self.config.operations { Err(ReceiveError::Again(pattern)) } else { Ok(()) }
+        let room = under_way < self.config.operations && self.has_completion_room();
+        if room { Ok(()) } else { Err(ReceiveError::Again(pattern)) }
     }
 
     /// Cancels a receive that no message has come for (fi_cancel(3)): it completes as failed with

@@ -4,6 +4,7 @@ use super::Endpoint;
 use super::rendezvous::Role;
 use crate::Address;
 use crate::completion::{Completion, OperationError};
+use crate::fabric::Reporter;
 use crate::operations::{Incoming, Send, SendKind, Target};
 use crate::table::Handle;
 use opx_bus::PciFunction;
@@ -57,6 +58,7 @@ impl<B: PciFunction> Endpoint<B> {
                 Event::PeerUnreachable { peer, .. } => {
                     let peer = Address::from(peer);
                     log::warn!("{}: {peer} doesn't answer", self.hfi.bus().name());
+                    self.report(|reporter| reporter.unreachable(peer));
                     lost.add(peer);
                 }
                 Event::LinkLost => {
@@ -65,13 +67,17 @@ impl<B: PciFunction> Endpoint<B> {
                         self.hfi.bus().name(),
                         self.config.reliability.link_down_wait
                     );
+                    self.report(Reporter::link_lost);
                     lost = Lost::All;
                 }
-                Event::PeerOutOfStep { peer } => log::warn!(
-                    "{}: {} is out of step: it talked to an earlier owner of this address; start it anew",
-                    self.hfi.bus().name(),
-                    Address::from(peer)
-                ),
+                Event::PeerOutOfStep { peer } => {
+                    let peer = Address::from(peer);
+                    log::warn!(
+                        "{}: {peer} is out of step: it talked to an earlier owner of this address; start it anew",
+                        self.hfi.bus().name()
+                    );
+                    self.report(|reporter| reporter.out_of_step(peer));
+                }
             }
         }
         while let Some(slot) = self.reliability.poll_released() {
@@ -105,15 +111,18 @@ impl<B: PciFunction> Endpoint<B> {
     pub(super) fn finish_send(&mut self, handle: Handle) {
         if self.sends.get_mut(handle).is_some_and(|send| send.is_done())
             && let Some(send) = self.take_send(handle)
-            && !send.silent
         {
-            self.completions.push_back(Completion::Sent { context: send.context, buffer: send.buffer });
+            self.counters.sends_done += 1;
+            if !send.silent {
+                self.completions.push_back(Completion::Sent { context: send.context, buffer: send.buffer });
+            }
         }
     }
 
     pub(super) fn fail_send(&mut self, handle: Handle, error: OperationError) {
         if let Some(send) = self.take_send(handle) {
-            self.fail(send.context, error, send.buffer);
+            self.counters.sends_failed += 1;
+            self.completions.push_back(Completion::Failed { context: send.context, error, buffer: send.buffer });
         }
     }
 

@@ -75,6 +75,7 @@ impl<B: PciFunction> Endpoint<B> {
         self.slots.seal_block(slot.0, &block);
         self.send_sealed(slot.0, false);
         self.counters.sent_messages += 1;
+        self.counters.sends_done += 1;
         Ok(())
     }
 
@@ -85,6 +86,9 @@ impl<B: PciFunction> Endpoint<B> {
     pub fn send_message(&mut self, message: Outgoing) -> Result<(), Rejected<SendError>> {
         if !self.process.is_here() {
             return Err(Rejected { error: SendError::Forked, buffer: message.buffer });
+        }
+        if !self.has_completion_room() {
+            return Err(Rejected { error: SendError::Again(message.to), buffer: message.buffer });
         }
         let sent = match message.buffer.len() {
             len if len <= self.limits.eager => self.send_eager(message),
@@ -114,8 +118,9 @@ impl<B: PciFunction> Endpoint<B> {
         };
         self.slots.write_payload(slot.0, 0, eager.body);
         match (message.level, message.silent) {
-            (Level::Inject, true) => {}
+            (Level::Inject, true) => self.counters.sends_done += 1,
             (Level::Inject, false) => {
+                self.counters.sends_done += 1;
                 self.completions.push_back(Completion::Sent { context: message.context, buffer: message.buffer });
             }
             (Level::Transmit, _) => self.follow(slot, message, SendKind::Eager),

@@ -1,0 +1,85 @@
+//! An endpoint with what those keep who drive it: its name in the domain, and what it counts where.
+
+use super::counter::Counting;
+use super::event_queue::Reporter;
+use super::{EndpointFailed, EndpointId};
+use crate::error::EndpointError;
+use crate::{Counters, Endpoint};
+use opx_bus::PciFunction;
+use std::sync::Arc;
+
+#[derive(Debug)]
+pub(crate) struct Driven<B: PciFunction> {
+    pub(crate) id: EndpointId,
+    pub(crate) engine: Endpoint<B>,
+    pub(crate) failed: Option<EndpointFailed>,
+    reporter: Reporter,
+    counting: Counting,
+    /// What has been counted.
+    counted: Counters,
+}
+
+impl<B: PciFunction> Driven<B> {
+    pub(crate) fn new(id: EndpointId, mut engine: Endpoint<B>, reporter: Reporter) -> Self {
+        engine.set_reporter(reporter.clone());
+        Self { id, engine, failed: None, reporter, counting: Counting::default(), counted: Counters::default() }
+    }
+
+    /// Counts from now on, in place of what was counted before.
+    pub(crate) fn count(&mut self, counting: Counting) {
+        self.publish();
+        self.counting = counting;
+        self.counted = self.engine.counters();
+    }
+
+    /// Moves everything on. An endpoint that can't go on fails all its operations and tells so.
+    #[inline]
+    pub(crate) fn turn(&mut self) -> Result<bool, EndpointFailed> {
+        match self.engine.progress() {
+            Ok(false) => Ok(false),
+            Ok(true) => {
+                self.publish();
+                Ok(true)
+            }
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    #[cold]
+    pub(crate) fn fail(&mut self, error: EndpointError) -> EndpointFailed {
+        let why = Arc::new(error);
+        log::error!("{}: {why}", self.engine.address());
+        self.engine.end();
+        self.publish();
+        self.counting.fail();
+        self.reporter.failed(Arc::clone(&why));
+        let failed = EndpointFailed { endpoint: self.id, why };
+        self.failed = Some(failed.clone());
+        failed
+    }
+
+    /// Lets its counters show what has happened.
+    pub(crate) fn publish(&mut self) {
+        if self.counting.sends.is_none() && self.counting.receives.is_none() {
+            return;
+        }
+        let now = self.engine.counters();
+        let was = std::mem::replace(&mut self.counted, now);
+        for (counter, done, failed) in [
+            (&self.counting.sends, now.sends_done - was.sends_done, now.sends_failed - was.sends_failed),
+            (
+                &self.counting.receives,
+                now.received_messages - was.received_messages,
+                now.receives_failed - was.receives_failed,
+            ),
+        ] {
+            let Some(counter) = counter else { continue };
+            if done > 0 {
+                counter.add(done);
+            }
+            if failed > 0 {
+                counter.add_errors(failed);
+            }
+        }
+    }
+}
