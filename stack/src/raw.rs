@@ -92,6 +92,7 @@ impl fmt::Debug for RawBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Buffer;
 
     #[test]
     fn it_writes_within_its_memory_only() {
@@ -104,6 +105,14 @@ mod tests {
         raw.write(usize::MAX, &[7]);
         assert_eq!((raw.bytes(), raw.len()), (&[1, 2, 9, 3][..], 4));
         assert_eq!(memory, [9, 9, 1, 2, 9, 3, 9, 9]);
+        // As a buffer it is read in place, and a clone, which may outlive it, has memory of its own.
+        let mut buffer = Buffer::from(raw);
+        let clone = buffer.clone();
+        buffer.write(1, &[8]);
+        let mut read = [0; 2];
+        buffer.read(1, &mut read);
+        assert_eq!((read, buffer.gather(0, 4, &mut Vec::new())), ([8, 9], &[1, 8, 9, 3][..]));
+        assert_eq!((clone, buffer.into_vec()), (vec![1, 2, 9, 3].into(), vec![1, 8, 9, 3]));
         // SAFETY: there is no memory.
         let none = unsafe { RawBuffer::from_raw_parts(ptr::null_mut(), 0) };
         assert!(none.is_empty() && none.bytes().is_empty());

@@ -53,7 +53,7 @@ fn a_peer_takes_at_most_256_bytes() {
     };
     let mut bench = bench(Config { reliability, ..Config::default() });
     let to = bench.b.address();
-    let mut talk = |bench: &mut common::Bench, from: u8| {
+    let talk = |bench: &mut common::Bench, from: u8| {
         for n in 0..talked {
             let nobody = Address { rx: from + n, ..to };
             bench.a.send(nobody, vec![1; 8], 0).unwrap();

@@ -36,10 +36,10 @@ impl<B: PciFunction> Driven<B> {
     #[inline]
     pub(crate) fn turn(&mut self) -> Result<bool, EndpointFailed> {
         match self.engine.progress() {
-            Ok(false) => Ok(false),
-            Ok(true) => {
+            Ok(busy) => {
+                // Also when nothing was done: what is posted may complete at once.
                 self.publish();
-                Ok(true)
+                Ok(busy)
             }
             Err(error) => Err(self.fail(error)),
         }
@@ -59,6 +59,7 @@ impl<B: PciFunction> Driven<B> {
     }
 
     /// Lets its counters show what has happened.
+    #[inline]
     pub(crate) fn publish(&mut self) {
         if self.counting.sends.is_none() && self.counting.receives.is_none() {
             return;
