@@ -448,6 +448,27 @@ impl<P, Q> Reliability<P, Q> {
         self.sender.outstanding(peer)
     }
 
+    /// Whether a peer has acknowledged a packet that was sent to it lately, and all before that one: then it has used it. A packet
+    /// that was [released](Reliability::poll_released) may still be kept there, behind one that is missing.
+    ///
+    /// ```
+    /// # use opx_defs::{time::Instant, units::Lid, wire::opx::{FlowKey, Origin, Ud, UdOp}};
+    /// # use opx_reliability::{Config, Reliability};
+    /// # let (me, peer) = (Origin { lid: Lid(1), rx: 5 }, Origin { lid: Lid(2), rx: 7 });
+    /// let mut core: Reliability<(), ()> = Reliability::new(Config::default(), me)?;
+    /// let first = core.send(Instant::ZERO, peer, 64, |_| ()).unwrap();
+    /// let second = core.send(Instant::ZERO, peer, 64, |_| ()).unwrap();
+    /// let key = FlowKey { slid: me.lid, dlid: peer.lid, src_rx: me.rx, dst_rx: peer.rx };
+    /// core.on_ud(Instant::ZERO, peer, &Ud { op: UdOp::Ack, key, start: second, count: 1 });
+    /// assert!(core.poll_released().is_some() && !core.has_acknowledged(peer, second));
+    /// core.on_ud(Instant::ZERO, peer, &Ud { op: UdOp::Ack, key, start: first, count: 1 });
+    /// assert!(core.has_acknowledged(peer, second));
+    /// # Ok::<(), opx_reliability::ConfigError>(())
+    /// ```
+    pub fn has_acknowledged(&self, peer: Origin, psn: Psn) -> bool {
+        self.sender.has_acknowledged(peer, psn)
+    }
+
     /// Packets to all peers together that take room in the replay pool.
     pub fn replays_in_use(&self) -> u32 {
         self.sender.replays_in_use()

@@ -83,6 +83,12 @@ impl<P> Sender<P> {
         self.peers.find(peer).and_then(|id| self.flows.get(id as usize)).map_or(0, |flow| flow.bytes.into())
     }
 
+    /// Whether a packet and all before it are acknowledged.
+    pub(crate) fn has_acknowledged(&self, peer: Origin, psn: Psn) -> bool {
+        let flow = self.peers.find(peer).and_then(|id| self.flows.get(id as usize));
+        flow.is_some_and(|flow| psn.is_before(flow.base))
+    }
+
     pub(crate) fn replays_in_use(&self) -> u32 {
         self.pool.used()
     }

@@ -60,18 +60,52 @@ pub enum Completion {
         /// The buffer given with it.
         buffer: Buffer,
     },
+    /// A write, or an atomic operation without a result, has got as far as its [`Level`] says.
+    Written {
+        /// The context given with the operation.
+        context: u64,
+        /// The buffer given with the operation.
+        buffer: Buffer,
+    },
+    /// A read has ended.
+    Read {
+        /// The context given with the operation.
+        context: u64,
+        /// The buffer given with the operation, with what was read.
+        buffer: Buffer,
+    },
+    /// An atomic operation with a result has ended.
+    Fetched {
+        /// The context given with the operation.
+        context: u64,
+        /// The operands; with values to compare, both one after the other.
+        operands: Buffer,
+        /// What the elements were.
+        result: Buffer,
+    },
+    /// A peer has written to this endpoint's memory, with data for this completion.
+    RemoteWrite {
+        /// The data.
+        data: u32,
+        /// Who wrote.
+        source: Address,
+        /// Bytes that were written.
+        len: u64,
+    },
     /// An operation failed.
     Failed {
         /// The context given with the operation.
         context: u64,
         /// Why.
         error: OperationError,
-        /// The buffer given with the operation; what of it was written isn't said.
+        /// The buffer given with the operation; what of it was written isn't said. Of an atomic operation with a result it is
+        /// operand, values to compare and result one after the other.
         buffer: Buffer,
     },
 }
 
-/// How far a send must have got for its completion (`fi_endpoint(3)`: FI_INJECT_COMPLETE, FI_TRANSMIT_COMPLETE).
+/// How far an operation must have got for its completion (`fi_endpoint(3)`: FI_INJECT_COMPLETE, FI_TRANSMIT_COMPLETE,
+/// FI_DELIVERY_COMPLETE).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Level {
@@ -80,6 +114,9 @@ pub enum Level {
     /// The peer's endpoint has all of it.
     #[default]
     Transmit,
+    /// The peer's endpoint has used all of it, and what was sent before: who looks at the peer's memory sees it. Only for writes
+    /// and atomic operations, as in OPX.
+    Delivery,
 }
 
 /// Why an operation failed.
@@ -103,6 +140,12 @@ pub enum OperationError {
     /// The endpoint can't go on; [`crate::EventQueue`] tells why.
     #[error("the endpoint can't go on; its event queue tells why")]
     EndpointFailed,
+    /// The peer has taken the request and gives no answer.
+    #[error(
+        "{0} doesn't answer the request that it has taken; check key, place and access rights, and whether the region is still \
+         registered there"
+    )]
+    Unanswered(Address),
     /// It was cancelled.
     #[error("the operation was cancelled")]
     Cancelled,

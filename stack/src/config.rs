@@ -22,6 +22,12 @@ pub struct Config {
     pub slots: usize,
     /// Send operations that may be under way at a time, and receives likewise.
     pub operations: usize,
+    /// Answers that a peer may be owed at a time, of reads, atomic operations with a result and offers of writes; more requests are
+    /// left to it to send again.
+    pub answers: usize,
+    /// How long a peer may give no answer to a request that it has taken. Then it is asked whether it is there; from the answer to
+    /// that on it has as much time again. A peer that computes gives no answer to that either, and is waited for.
+    pub answer_wait: Duration,
     /// Bytes of messages that nobody has asked for yet; more are left to their sender to send again.
     pub unexpected_bytes: usize,
     /// Blocks of the send context.
@@ -70,6 +76,8 @@ impl Default for Config {
             thresholds: Thresholds::default(),
             slots: 1024,
             operations: 4096,
+            answers: 64,
+            answer_wait: Duration::from_secs(2),
             unexpected_bytes: 64 << 20,
             pio_blocks: 256,
             sdma_entries: 2048,

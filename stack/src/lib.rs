@@ -41,11 +41,13 @@ mod endpoint;
 mod error;
 pub mod fabric;
 pub mod matching;
+mod one_sided;
 mod operations;
 mod posted;
 mod raw;
 mod receive_faults;
 pub mod regions;
+mod requests;
 mod slots;
 mod table;
 mod thresholds;
@@ -63,9 +65,10 @@ pub use fabric::{
     Event, EventQueue, Fabric, FiAddr, InsertError, PollSet, Reported, SharedEndpoint, WaitError,
 };
 pub use matching::Pattern;
+pub use one_sided::{Asked, Atomic, Read, Refusal, Remote, RequestError, Write};
 pub use operations::{Outgoing, ReceiveError, Rejected, SendError};
 pub use posted::{Claimed, Peeked, ReceiveId, RejectedClaim};
+pub use raw::RawBuffer;
 pub use thresholds::{ThresholdError, Thresholds};
 pub use variables::{Setting, Values, Variable, Warning, settings};
-pub use raw::RawBuffer;
 pub use view::View;

@@ -300,6 +300,11 @@ pub enum SendError {
     /// The link has been down for too long.
     #[error("no way to {0}: the link has been down for too long (reliability.link_down_wait); check cable and switch")]
     LinkDown(Address),
+    /// A message was to be told of only once the peer has used it.
+    #[error(
+        "a message can't be sent at the level Delivery, which only writes and atomic operations have; use Transmit"
+    )]
+    Delivery,
     /// One peer more than is set.
     #[error("there are {0} peers already, the limit; raise reliability.max_flows")]
     TooManyPeers(u32),

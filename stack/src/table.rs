@@ -6,6 +6,33 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Handle(pub(crate) u64);
 
+/// What a handle is of: the highest bits of the index. A peer can't take one for another either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Kind {
+    /// A message, in or out.
+    Message = 0,
+    /// What is asked of a peer's memory.
+    Request = 1 << 30,
+    /// A write with completion data that comes in.
+    Landing = 2 << 30,
+    /// The answer to a peer's request.
+    Reply = 3 << 30,
+}
+
+impl Kind {
+    const BITS: u32 = 3 << 30;
+}
+
+impl Handle {
+    /// What it is of.
+    #[inline]
+    pub(crate) fn kind(self) -> Kind {
+        const KINDS: [Kind; 4] = [Kind::Message, Kind::Request, Kind::Landing, Kind::Reply];
+        KINDS[((self.0 as u32 & Kind::BITS) >> 30) as usize]
+    }
+}
+
 #[derive(Debug)]
 struct Entry<T> {
     generation: u32,
@@ -18,12 +45,18 @@ pub(crate) struct Table<T> {
     entries: Vec<Entry<T>>,
     free: Vec<u32>,
     limit: usize,
+    kind: Kind,
 }
 
 impl<T> Table<T> {
-    /// A table of at most `limit` operations.
+    /// A table of at most `limit` messages.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { entries: Vec::new(), free: Vec::new(), limit: limit.min(u32::MAX as usize) }
+        Self::of(Kind::Message, limit)
+    }
+
+    /// A table of at most `limit` operations of a kind.
+    pub(crate) fn of(kind: Kind, limit: usize) -> Self {
+        Self { entries: Vec::new(), free: Vec::new(), limit: limit.min(!Kind::BITS as usize), kind }
     }
 
     /// Operations under way.
@@ -41,24 +74,26 @@ impl<T> Table<T> {
         if let Some(index) = self.free.pop() {
             let entry = &mut self.entries[index as usize];
             entry.value = Some(value);
-            return Ok(Self::handle(index, entry.generation));
+            let generation = entry.generation;
+            return Ok(self.handle(index, generation));
         }
         if self.entries.len() >= self.limit {
             return Err(value);
         }
         self.entries.push(Entry { generation: 1, value: Some(value) });
-        Ok(Self::handle(self.entries.len() as u32 - 1, 1))
+        Ok(self.handle(self.entries.len() as u32 - 1, 1))
     }
 
     /// The operation that a handle names, if it is still under way.
     pub(crate) fn get_mut(&mut self, handle: Handle) -> Option<&mut T> {
-        let entry = self.entries.get_mut(handle.0 as u32 as usize)?;
+        // Beyond all entries if it is of another kind.
+        let entry = self.entries.get_mut((handle.0 as u32 ^ self.kind as u32) as usize)?;
         if entry.generation == (handle.0 >> 32) as u32 { entry.value.as_mut() } else { None }
     }
 
     /// Takes the operation out; its handle never names another one (until 2^32 more have used its place).
     pub(crate) fn remove(&mut self, handle: Handle) -> Option<T> {
-        let index = handle.0 as u32;
+        let index = handle.0 as u32 ^ self.kind as u32;
         let entry = self.entries.get_mut(index as usize)?;
         if entry.generation != (handle.0 >> 32) as u32 {
             return None;
@@ -72,11 +107,11 @@ impl<T> Table<T> {
     /// The handles of all operations under way.
     pub(crate) fn handles(&self) -> Vec<Handle> {
         let live = self.entries.iter().enumerate().filter(|(_, entry)| entry.value.is_some());
-        live.map(|(index, entry)| Self::handle(index as u32, entry.generation)).collect()
+        live.map(|(index, entry)| self.handle(index as u32, entry.generation)).collect()
     }
 
-    fn handle(index: u32, generation: u32) -> Handle {
-        Handle(u64::from(generation) << 32 | u64::from(index))
+    fn handle(&self, index: u32, generation: u32) -> Handle {
+        Handle(u64::from(generation) << 32 | u64::from(index | self.kind as u32))
     }
 }
 
@@ -98,5 +133,18 @@ mod tests {
         assert_eq!(table.get_mut(c), Some(&mut 'c'));
         assert_eq!(table.get_mut(Handle(b.0 + 7)), None);
         assert_eq!(table.handles().len(), 2);
+    }
+
+    #[test]
+    fn a_handle_of_another_kind_names_nothing() {
+        let kinds = [Kind::Message, Kind::Request, Kind::Landing, Kind::Reply];
+        let mut tables = kinds.map(|kind| Table::of(kind, 4));
+        let handles = [0, 1, 2, 3].map(|i: usize| tables[i].insert(i).unwrap());
+        for (table, own) in tables.iter_mut().zip(handles) {
+            for (handle, kind) in handles.iter().zip(kinds) {
+                assert_eq!(handle.kind(), kind);
+                assert_eq!(table.get_mut(*handle).is_some(), *handle == own);
+            }
+        }
     }
 }

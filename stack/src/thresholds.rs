@@ -113,6 +113,11 @@ impl Thresholds {
         }
     }
 
+    /// Longest payload of a packet of its own that the processor writes.
+    pub(crate) fn written_by_processor(&self) -> usize {
+        if self.no_sdma { usize::MAX } else { self.pio_max }
+    }
+
     /// Whether the bytes of a message of `len` go by SDMA once its receiver has asked for them
     /// (`fi_opx_hfi1_sdma.h:fi_opx_hfi1_sdma_use_sdma`).
     pub(crate) fn by_sdma(&self, len: usize) -> bool {

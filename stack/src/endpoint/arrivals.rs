@@ -92,6 +92,12 @@ impl<B: PciFunction> Endpoint<B> {
             self.counters.no_room += 1;
             return;
         }
+        // Data, or what is about it: the only packets that may be used early, and that ask for answers.
+        let data = matches!(arrival.opcode, Opcode::RzvData | Opcode::RzvCts | Opcode::RmaRts);
+        if data && self.owes_too_much(header, origin.into()) {
+            self.counters.no_room += 1;
+            return;
+        }
         let spare = &mut self.spare;
         let hold = || {
             if full {
@@ -102,7 +108,7 @@ impl<B: PciFunction> Endpoint<B> {
             copy.extend_from_slice(payload);
             Some(Held { header: *header, payload: copy })
         };
-        let early = matches!(arrival.opcode, Opcode::RzvData | Opcode::RzvCts) && header.is_free_of_order(generation);
+        let early = data && header.is_free_of_order(generation);
         let numbered = Arrival { origin, psn: arrival.psn, ack_req: arrival.ack_req, early };
         match self.reliability.on_data(numbered, hold) {
             Verdict::Deliver => {
@@ -178,7 +184,10 @@ impl<B: PciFunction> Endpoint<B> {
             Ok(Packet::RzvRts(rts)) => self.offered(source, &rts),
             Ok(Packet::RzvCts(cts)) => self.clear_to_send(source, &cts),
             Ok(Packet::RzvData(data, bytes)) => self.data(source, Handle(data.target_cookie), data.rbuf, bytes),
-            // Expected receive and RMA aren't built yet; nothing here sends them.
+            Ok(Packet::Dput(dput, bytes)) => self.data_of_request(source, &dput, bytes),
+            Ok(Packet::RmaCts(cts)) => self.request_of_peer(source, &cts),
+            Ok(Packet::RmaRts(rts)) => self.write_offered(source, &rts),
+            // Expected receive isn't built yet; nothing here sends it.
             Ok(_) | Err(_) => self.counters.malformed += 1,
         }
     }

@@ -1,6 +1,7 @@
 //! The endpoint: what its owner calls, and the loop that moves everything on.
 
 mod arrivals;
+mod atomics;
 mod driving;
 mod health;
 mod lending;
@@ -11,7 +12,9 @@ mod posting;
 mod protocol;
 mod queues;
 mod rendezvous;
+mod rma;
 mod send;
+mod targets;
 mod unexpected;
 
 pub(crate) use driving::Rest;
@@ -22,11 +25,14 @@ use crate::completion::{Completion, OperationError};
 use crate::config::{Config, MAX_PAYLOAD};
 use crate::error::{EndpointError, OpenError};
 use crate::fabric::Reporter;
+use crate::one_sided::Refusal;
 use crate::operations::{Incoming, Matcher, Send};
 use crate::posted::DroppedClaims;
 use crate::receive_faults::ReceiveFaults;
+use crate::regions::{Regions, RegionsConfig};
+use crate::requests::{Landing, Reply, Request};
 use crate::slots::{SlotId, Slots};
-use crate::table::{Handle, Table};
+use crate::table::{Handle, Kind, Table};
 use crate::thresholds::{Limits, ThresholdError, Thresholds};
 use opx_bus::chance::FaultCounts;
 use opx_bus::{PciFunction, ProcessMark};
@@ -68,13 +74,25 @@ pub struct Counters {
     pub offers_sent: u64,
     /// Of those that came, likewise.
     pub offers: u64,
+    /// Writes, reads and atomic operations accepted.
+    pub requests: u64,
+    /// Of those that peers made, the ones that were answered with data.
+    pub replies: u64,
+    /// Packets that name no memory region of ours.
+    pub refused_keys: u64,
+    /// Packets that ask for more than a memory region grants.
+    pub refused_access: u64,
+    /// Packets that name a place outside of their memory region.
+    pub refused_places: u64,
+    /// Packets with an atomic operation that doesn't exist, or not so.
+    pub refused_atomics: u64,
     /// Packets taken from the header queue.
     pub packets_in: u64,
     /// Packets that the adapter found broken.
     pub packets_in_error: u64,
     /// Packets whose content makes no sense.
     pub malformed: u64,
-    /// Packets left to be sent again because too much waits for a receive.
+    /// Packets left to be sent again because too much waits for a receive, or too many answers for their peer.
     pub no_room: u64,
     /// Packets that name an operation that isn't under way.
     pub stale: u64,
@@ -121,6 +139,23 @@ pub struct Endpoint<B: PciFunction> {
     outbox: VecDeque<SlotId>,
     sends: Table<Send>,
     incoming: Table<Incoming>,
+    /// The memory that peers may ask for.
+    regions: Regions,
+    /// What was asked of peers.
+    requests: Table<Request>,
+    /// Requests that wait for the packets before theirs.
+    parked: VecDeque<Handle>,
+    /// When the requests that wait for answers are looked at.
+    next_look: Instant,
+    /// Answers that wait to be sent.
+    replies: Table<Reply>,
+    /// Writes with completion data that aren't all here.
+    landings: Table<Landing>,
+    /// How many of these two a peer has.
+    owed: HashMap<Address, usize>,
+    /// Buffers of answers, to be used again.
+    spare_results: Vec<Vec<u8>>,
+    refusals: VecDeque<Refusal>,
     /// Messages of several packets that aren't whole, by their sender and their first packet.
     assembling: HashMap<(Address, Psn), Handle>,
     /// Incoming messages that nobody has asked for.
@@ -131,7 +166,7 @@ pub struct Endpoint<B: PciFunction> {
     /// Messages that were claimed.
     claims: Table<unexpected::Claim>,
     dropped_claims: DroppedClaims,
-    /// Rendezvous under way and messages that aren't whole, which wait for their peer while nothing is outstanding.
+    /// Rendezvous under way, messages that aren't whole and requests, which wait for their peer while nothing is outstanding.
     by_peer: BTreeSet<(Address, rendezvous::Role, u64)>,
     queues: queues::Queues,
     tagged: Matcher,
@@ -170,11 +205,19 @@ pub struct Endpoint<B: PciFunction> {
 const MAX_SCRATCH: usize = 10240 + 64;
 
 impl<B: PciFunction> Endpoint<B> {
-    /// Opens an endpoint on an adapter whose link is up.
+    /// Opens an endpoint on an adapter whose link is up, with memory regions of its own.
     ///
     /// # Errors
     /// When a setting makes no sense, or contexts, engines or memory run out.
     pub fn open(hfi: &Hfi<B>, config: Config) -> Result<Self, OpenError> {
+        Self::open_with(hfi, config, Regions::new(RegionsConfig::default()))
+    }
+
+    /// Opens an endpoint on an adapter whose link is up. Its peers reach what is in `regions`, which it may share with others.
+    ///
+    /// # Errors
+    /// As [`Endpoint::open`].
+    pub fn open_with(hfi: &Hfi<B>, config: Config, regions: Regions) -> Result<Self, OpenError> {
         let limit = |name, value: usize, most: usize, must| {
             if value == 0 || value > most {
                 Err(OpenError::Setting { name, value: value as u64, must })
@@ -189,6 +232,7 @@ impl<B: PciFunction> Endpoint<B> {
         limit("slots", config.slots, 1 << 16, "1 to 65536")?;
         limit("operations", config.operations, 1 << 24, "1 to 2^24")?;
         limit("completions", config.completions, 1 << 24, "1 to 2^24")?;
+        limit("answers", config.answers, 1 << 16, "1 to 65536")?;
         limit("pio_blocks", config.pio_blocks.into(), 1024, "1 to 1024")?;
         if (hfi.options().mtu as usize) < MAX_PAYLOAD {
             let must = "8192 or 10240: data packets carry 8192 bytes";
@@ -244,6 +288,16 @@ impl<B: PciFunction> Endpoint<B> {
             // As many that were asked for as that weren't, and as many parts of multi-receives; and what had been taken out of
             // its turn when there was still room.
             incoming: Table::new(3 * config.operations + config.reliability.max_held as usize),
+            regions,
+            requests: Table::of(Kind::Request, config.operations),
+            parked: VecDeque::new(),
+            next_look: now,
+            // These are bounded by what each peer may have.
+            replies: Table::of(Kind::Reply, usize::MAX),
+            landings: Table::of(Kind::Landing, usize::MAX),
+            owed: HashMap::new(),
+            spare_results: Vec::new(),
+            refusals: VecDeque::new(),
             assembling: HashMap::new(),
             unasked: 0,
             parts: 0,
@@ -278,6 +332,11 @@ impl<B: PciFunction> Endpoint<B> {
     /// Where this endpoint is.
     pub fn address(&self) -> Address {
         self.address
+    }
+
+    /// The memory regions that peers of this endpoint reach by their keys.
+    pub fn regions(&self) -> &Regions {
+        &self.regions
     }
 
     /// Takes the next completion.
@@ -324,6 +383,9 @@ impl<B: PciFunction> Endpoint<B> {
         if now >= self.next_health {
             self.look_after_adapter(now)?;
         }
+        if now >= self.next_look {
+            self.look_at_requests(now);
+        }
         self.stirred = busy
             || !self.outbox.is_empty()
             || self.sdma.pending() > 0
@@ -336,12 +398,14 @@ impl<B: PciFunction> Endpoint<B> {
 
     /// When [`Endpoint::progress`] has something to do at the latest, if nothing arrives before.
     pub fn poll_timeout(&self) -> Instant {
-        self.reliability.poll_timeout().map_or(self.next_health, |timer| timer.min(self.next_health))
+        let look = if self.requests.len() > 0 { self.next_look.min(self.next_health) } else { self.next_health };
+        self.reliability.poll_timeout().map_or(look, |timer| timer.min(look))
     }
 
     /// Whether everything sent has been acknowledged, and nothing waits to be written.
     pub fn is_quiet(&self) -> bool {
-        self.outbox.is_empty() && self.sends.len() == 0 && self.slots.available() == self.config.slots
+        let under_way = self.sends.len() + self.requests.len() + self.replies.len() + self.landings.len();
+        self.outbox.is_empty() && under_way == 0 && self.slots.available() == self.config.slots
     }
 
     /// The sizes at which a message goes another way.
@@ -408,6 +472,15 @@ impl<B: PciFunction> Endpoint<B> {
             if let Some(incoming) = self.take_incoming(handle) {
                 self.fail_incoming(incoming, error);
             }
+        }
+        for handle in self.requests.handles() {
+            self.fail_request(handle, error);
+        }
+        for handle in self.replies.handles() {
+            self.drop_reply(handle);
+        }
+        for handle in self.landings.handles() {
+            self.drop_landing(handle);
         }
         self.assembling.clear();
         self.queues.clear();

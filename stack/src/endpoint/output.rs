@@ -6,7 +6,7 @@ use crate::Address;
 use crate::error::EndpointError;
 use crate::operations::SendError;
 use crate::slots::{SlotId, Slots};
-use crate::table::Handle;
+use crate::table::{Handle, Kind};
 use opx_bus::PciFunction;
 use opx_defs::time::Instant;
 use opx_defs::units::Psn;
@@ -64,11 +64,15 @@ impl<B: PciFunction> Endpoint<B> {
                 }
                 Ok(slot)
             }
-            Err(SendError::Again(_)) if self.slots.available() == 0 || self.replays_used_up() => Err(Progress::NoRoom),
-            Err(SendError::Again(_)) => Err(Progress::PeerFull),
+            Err(SendError::Again(_)) => Err(self.why_not()),
             // Its operations have failed with the peer.
             Err(_) => Err(Progress::Done),
         }
+    }
+
+    /// What a packet has to wait for that was told to come again.
+    pub(super) fn why_not(&self) -> Progress {
+        if self.slots.available() == 0 || self.replays_used_up() { Progress::NoRoom } else { Progress::PeerFull }
     }
 
     fn replays_used_up(&self) -> bool {
@@ -129,6 +133,7 @@ impl<B: PciFunction> Endpoint<B> {
             let progress = match work {
                 Work::Answer(answer) => self.send_answer(now, to, answer),
                 Work::Transfer(handle) => self.send_transfer(now, to, handle),
+                Work::Request(handle) => self.send_request(now, to, handle),
             };
             self.queues.done(to, progress);
             match progress {
@@ -141,6 +146,11 @@ impl<B: PciFunction> Endpoint<B> {
     }
 
     fn send_transfer(&mut self, now: Instant, to: Address, handle: Handle) -> Progress {
+        match handle.kind() {
+            Kind::Reply => return self.send_reply(now, handle),
+            Kind::Landing => return self.send_grant(now, to, handle),
+            Kind::Message | Kind::Request => {}
+        }
         match self.sends.get_mut(handle).map(|send| send.is_multi_packet()) {
             Some(true) => self.send_nth(now, to, handle),
             Some(false) => self.send_piece(now, to, handle),

@@ -6,7 +6,7 @@ use crate::Address;
 use crate::completion::{Completion, OperationError};
 use crate::fabric::Reporter;
 use crate::operations::{Incoming, Send, SendKind, Target};
-use crate::table::Handle;
+use crate::table::{Handle, Kind};
 use opx_bus::PciFunction;
 use opx_defs::time::Instant;
 use opx_defs::wire::opx::{Opcode, UdOp};
@@ -86,17 +86,24 @@ impl<B: PciFunction> Endpoint<B> {
             let operation = self.slots.acknowledged(slot);
             if lost.has(to) {
                 if let Some(handle) = operation {
-                    self.fail_send(handle, OperationError::Unreachable(to));
+                    match handle.kind() {
+                        Kind::Request => self.fail_request(handle, OperationError::Unreachable(to)),
+                        _ => self.fail_send(handle, OperationError::Unreachable(to)),
+                    }
                 }
                 continue;
             }
             self.queues.acknowledged(to);
-            if let Some(handle) = operation
-                && let Some(send) = self.sends.get_mut(handle)
-            {
+            let Some(handle) = operation else { continue };
+            if handle.kind() == Kind::Request {
+                self.request_acknowledged(handle);
+            } else if let Some(send) = self.sends.get_mut(handle) {
                 send.unacknowledged = send.unacknowledged.saturating_sub(1);
                 self.finish_send(handle);
             }
+        }
+        if !self.parked.is_empty() {
+            self.finish_parked();
         }
         // What has nothing outstanding and waits for its peer fails, too.
         match lost {
@@ -168,7 +175,7 @@ impl<B: PciFunction> Endpoint<B> {
     /// Fails the operations with a peer that wait for it; those with packets outstanding have failed with their packets.
     fn give_up(&mut self, peer: Address) {
         self.queues.forget(peer);
-        let all = (peer, Role::Sender, 0)..=(peer, Role::Receiver, u64::MAX);
+        let all = (peer, Role::Sender, 0)..=(peer, Role::Target, u64::MAX);
         let waiting: Vec<_> = self.by_peer.range(all).copied().collect();
         for (peer, role, handle) in waiting {
             self.give_up_one(peer, role, Handle(handle));
@@ -186,6 +193,9 @@ impl<B: PciFunction> Endpoint<B> {
         let error = OperationError::Unreachable(peer);
         match role {
             Role::Sender => self.fail_send(handle, error),
+            Role::Requester => self.fail_request(handle, error),
+            Role::Replier => self.drop_reply(handle),
+            Role::Target => self.drop_landing(handle),
             Role::Receiver => {
                 if let Some(incoming) = self.take_incoming(handle) {
                     if let Some(uid) = incoming.uid {

@@ -11,8 +11,10 @@ use std::collections::{HashMap, VecDeque};
 pub(super) enum Work {
     /// The answer to an offer.
     Answer(Answering),
-    /// The next packet of a message.
+    /// The next packet of a message, or of the answer to a request.
     Transfer(Handle),
+    /// The next packet of a request; the next request's turn comes when it has no more.
+    Request(Handle),
 }
 
 /// What became of it.
@@ -32,13 +34,26 @@ pub(super) enum Progress {
 struct Queue {
     answers: VecDeque<Answering>,
     transfers: VecDeque<Handle>,
+    /// One after the other: their order is promised.
+    requests: VecDeque<Handle>,
+    /// Whether a request has the next turn, when there are transfers too.
+    requests_turn: bool,
     /// Waits for an acknowledgement; not among those that are ready.
     full: bool,
 }
 
 impl Queue {
     fn is_empty(&self) -> bool {
-        self.answers.is_empty() && self.transfers.is_empty()
+        self.answers.is_empty() && self.transfers.is_empty() && self.requests.is_empty()
+    }
+
+    fn next(&self) -> Option<Work> {
+        if let Some(answer) = self.answers.front() {
+            return Some(Work::Answer(*answer));
+        }
+        let transfer = self.transfers.front().copied().map(Work::Transfer);
+        let request = self.requests.front().copied().map(Work::Request);
+        if self.requests_turn { request.or(transfer) } else { transfer.or(request) }
     }
 }
 
@@ -79,17 +94,20 @@ impl Queues {
                 self.answers += 1;
             }
             Work::Transfer(handle) => queue.transfers.push_back(handle),
+            Work::Request(handle) => queue.requests.push_back(handle),
         }
+    }
+
+    /// Whether a request to a peer waits, so that another one has to wait behind it.
+    pub(super) fn has_requests(&self, to: Address) -> bool {
+        !self.by_peer.is_empty() && self.by_peer.get(&to).is_some_and(|queue| !queue.requests.is_empty())
     }
 
     /// The peer whose turn it is, and what it is to get.
     pub(super) fn next(&mut self) -> Option<(Address, Work)> {
         loop {
             let peer = *self.ready.front()?;
-            let queue = self.by_peer.get(&peer);
-            let answer = queue.and_then(|queue| queue.answers.front().copied()).map(Work::Answer);
-            let work = answer.or_else(|| queue?.transfers.front().copied().map(Work::Transfer));
-            if let Some(work) = work {
+            if let Some(work) = self.by_peer.get(&peer).and_then(Queue::next) {
                 return Some((peer, work));
             }
             self.ready.pop_front();
@@ -108,12 +126,25 @@ impl Queues {
             queue.full = true;
             return;
         }
-        if queue.answers.pop_front().is_some() {
-            self.answers -= 1;
-        } else if let Some(transfer) = queue.transfers.pop_front()
-            && progress == Progress::More
-        {
-            queue.transfers.push_back(transfer);
+        match queue.next() {
+            Some(Work::Answer(_)) => {
+                queue.answers.pop_front();
+                self.answers -= 1;
+            }
+            Some(Work::Transfer(transfer)) => {
+                queue.transfers.pop_front();
+                queue.requests_turn = true;
+                if progress == Progress::More {
+                    queue.transfers.push_back(transfer);
+                }
+            }
+            Some(Work::Request(_)) => {
+                queue.requests_turn = false;
+                if progress == Progress::Done {
+                    queue.requests.pop_front();
+                }
+            }
+            None => {}
         }
         if queue.is_empty() {
             self.forget_if_empty(peer);

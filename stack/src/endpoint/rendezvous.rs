@@ -250,9 +250,15 @@ impl<B: PciFunction> Endpoint<B> {
     }
 }
 
-/// Which end of a rendezvous.
+/// Which end of a rendezvous, or of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Role {
     Sender,
     Receiver,
+    /// It asked for something.
+    Requester,
+    /// It owes an answer.
+    Replier,
+    /// It is written to.
+    Target,
 }

@@ -90,6 +90,9 @@ impl<B: PciFunction> Endpoint<B> {
         if !self.has_completion_room() {
             return Err(Rejected { error: SendError::Again(message.to), buffer: message.buffer });
         }
+        if message.level == Level::Delivery {
+            return Err(Rejected { error: SendError::Delivery, buffer: message.buffer });
+        }
         let sent = match message.buffer.len() {
             len if len <= self.limits.eager => self.send_eager(message),
             len if message.tag.is_some() && len <= self.limits.multi_packet => self.send_first(message),
@@ -123,7 +126,7 @@ impl<B: PciFunction> Endpoint<B> {
                 self.counters.sends_done += 1;
                 self.completions.push_back(Completion::Sent { context: message.context, buffer: message.buffer });
             }
-            (Level::Transmit, _) => self.follow(slot, message, SendKind::Eager),
+            (Level::Transmit | Level::Delivery, _) => self.follow(slot, message, SendKind::Eager),
         }
         self.commit(slot, header, payload);
         Ok(())

@@ -46,6 +46,9 @@
 //!
 //! # The end of a region
 //!
+//! Memory can't be unmapped under its registration, as it can where any address may be registered: [`SharedMem`] stays mapped for as
+//! long as anybody has it, and a region has it. So there is no registration cache that would have to notice.
+//!
 //! When a [`MemoryRegion`] is dropped its key is dead at once. Slices that were found before go on; the memory stays for them.
 //! [`MemoryRegion::close`] tells when the last of them is gone.
 

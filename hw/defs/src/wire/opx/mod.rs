@@ -477,17 +477,34 @@ impl Header {
         self.opcode() == Opcode::RzvData && self.0[16] & 0x80 != 0
     }
 
-    /// Whether the packet may be used before those that were sent before it: data of a rendezvous, which says where it belongs
-    /// (`fi_opx_reliability.c:fi_opx_reliability_rx_exception`), and the answer to an offer, which is about no other packet.
+    /// Whether the packet may be used before those that were sent before it.
+    ///
+    /// Data of a rendezvous says where it belongs (`fi_opx_reliability.c:fi_opx_reliability_rx_exception`). An answer is about
+    /// nothing but what was asked for, whether that was an offer's data or the bytes of a get: in its turn it would wait behind
+    /// messages that its receiver has no room for, and whoever waits for the answer before he asks for those would wait for ever.
+    /// Writes, atomics and requests are used in order, as in OPX, which promises the order of atomics; and a write's completion
+    /// data must not be told of before the writes that were sent before it.
     #[inline]
     pub fn is_free_of_order(&self, generation: Generation) -> bool {
-        use rma::DputOp::{Rzv, RzvNonContiguous, RzvTid, RzvTruncated};
+        use rma::DputOp::{Get, PutCq, Rzv, RzvNonContiguous, RzvTid, RzvTruncated};
         match self.opcode() {
-            Opcode::RzvData => matches!(rma::Dput::op(generation, self), Ok(Rzv | RzvNonContiguous | RzvTid)),
+            Opcode::RzvData => matches!(rma::Dput::op(generation, self), Ok(Rzv | RzvNonContiguous | RzvTid | Get)),
             Opcode::RzvCts => {
                 let op = rma::DputOp::from_code(u64::from(self.0[32]));
-                matches!(op, Ok(Rzv | RzvNonContiguous | RzvTid | RzvTruncated))
+                matches!(op, Ok(Rzv | RzvNonContiguous | RzvTid | RzvTruncated | PutCq))
             }
+            _ => false,
+        }
+    }
+
+    /// Whether the packet is one whose receiver owes its sender an answer of data: a get, an atomic with a result, the offer of a
+    /// write. (The answer to the offer of a message waits for a receive.)
+    pub fn asks_for_answer(&self, generation: Generation) -> bool {
+        use rma::DputOp::{AtomicCompareFetch, AtomicFetch, Get};
+        match self.opcode() {
+            Opcode::RzvData => matches!(rma::Dput::op(generation, self), Ok(AtomicFetch | AtomicCompareFetch)),
+            Opcode::RzvCts => rma::DputOp::from_code(u64::from(self.0[32])) == Ok(Get),
+            Opcode::RmaRts => true,
             _ => false,
         }
     }
