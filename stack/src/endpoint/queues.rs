@@ -209,7 +209,7 @@ mod tests {
         let (peer, work) = queues.next()?;
         queues.done(peer, progress);
         match work {
-            Work::Transfer(handle) => Some((peer.rx, handle.0)),
+            Work::Transfer(handle) | Work::Request(handle) => Some((peer.rx, handle.0)),
             Work::Answer(_) => Some((peer.rx, 0)),
         }
     }
@@ -227,6 +227,22 @@ mod tests {
         }
         assert_eq!(taken(&mut queues, Progress::Done), None);
         assert!(queues.by_peer.is_empty());
+    }
+
+    #[test]
+    fn requests_go_one_after_the_other_and_take_turns_with_transfers() {
+        let mut queues = Queues::default();
+        for handle in [10, 11] {
+            queues.push(peer(1), Work::Request(Handle(handle)));
+        }
+        queues.push(peer(1), Work::Transfer(Handle(20)));
+        assert!(queues.has_requests(peer(1)) && !queues.has_requests(peer(2)));
+        let turns: Vec<_> = (0..5).filter_map(|_| taken(&mut queues, Progress::More)).collect();
+        assert_eq!(turns, [(1, 20), (1, 10), (1, 20), (1, 10), (1, 20)]);
+        assert_eq!(taken(&mut queues, Progress::Done), Some((1, 10)));
+        assert_eq!(taken(&mut queues, Progress::Done), Some((1, 20)));
+        assert_eq!(taken(&mut queues, Progress::Done), Some((1, 11)));
+        assert!(!queues.has_requests(peer(1)) && queues.by_peer.is_empty());
     }
 
     #[test]

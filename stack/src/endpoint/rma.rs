@@ -202,7 +202,7 @@ impl<B: PciFunction> Endpoint<B> {
             match part(request, handle, &route, pio_max, &mut self.scratch, &mut self.gathered) {
                 Some(part) => part,
                 // It was checked that it can be said.
-                None => return Ok(false),
+                None => return Err(SendError::TooLong(request.len)),
             };
         let slot = reserve(&mut self.slots, &mut self.reliability, now, to, payload)?;
         match from {
