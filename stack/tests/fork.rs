@@ -9,7 +9,43 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 use opx_bus::{PciFunction, SharedMem};
 use opx_defs::csr;
-use opx_stack::{Completion, Config, Endpoint, EndpointError, OpenError, Pattern, ReceiveError, SendError};
+use opx_emu::{Config as Chip, EmuBus, Icode, Lab, Pacing};
+use opx_hw::{Hfi, LinkMode, Options};
+use opx_stack::{
+    Completion, Config, Domain, Endpoint, EndpointError, OpenError, Pattern, ReceiveError, SendError, WaitError,
+};
+
+/// A domain whose thread the child doesn't have.
+fn domain() -> (Lab, Domain<EmuBus>) {
+    let lab = Lab::new(Pacing::Real);
+    let adapter = lab.add(Chip { icode: Icode::FunctionalSimulator, ..Chip::default() });
+    let hfi = Hfi::open(adapter.bus(), Options::default()).unwrap();
+    hfi.link_up(LinkMode::Loopback).unwrap();
+    (lab, Domain::open(&hfi).unwrap())
+}
+
+/// The thread may have held any lock when the child was forked. The child takes none, drops what it has, and ends at once.
+fn a_child_without_its_parents_thread_is_refused() {
+    let (_lab, domain) = domain();
+    let queue = domain.completion_queue(4);
+    let endpoint = domain.endpoint(Config::default(), &queue).unwrap();
+    // SAFETY: the child takes no lock that the other threads may have held, but the allocator's, which the C library sees to.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Child => {
+            let refused = endpoint.lock().is_err()
+                && queue.read().is_none()
+                && matches!(queue.wait(None), Err(WaitError::Forked));
+            drop(endpoint);
+            drop(queue);
+            drop(domain);
+            // SAFETY: ends the child without running what its parent has set up for its own end.
+            unsafe { nix::libc::_exit(i32::from(!refused)) }
+        }
+        ForkResult::Parent { child } => assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 0)),
+    }
+    endpoint.lock().unwrap().send(endpoint.address(), data(3, 100), 7).unwrap();
+    assert!(matches!(queue.wait(None).unwrap().completion, Completion::Sent { context: 7, .. }));
+}
 
 /// What the child does with its copy.
 fn in_child(mut bench: common::Bench) -> bool {
@@ -77,5 +113,7 @@ fn main() {
         third.progress().unwrap();
         third.poll_completion().is_some_and(|it| matches!(it, Completion::Received { context: 6, .. }))
     });
+    // Last, as it starts threads.
+    a_child_without_its_parents_thread_is_refused();
     println!("a forked child harms nothing: ok");
 }

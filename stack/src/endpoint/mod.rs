@@ -54,6 +54,10 @@ pub struct Counters {
     pub sends_done: u64,
     /// Of those, the ones that failed.
     pub sends_failed: u64,
+    /// Reads, writes and atomic operations that were done; not those that were injected.
+    pub requests_done: u64,
+    /// Those that failed.
+    pub requests_failed: u64,
     /// Messages delivered to their receives.
     pub received_messages: u64,
     /// Messages for views that were lent.

@@ -11,7 +11,7 @@ use super::rendezvous::Role;
 use crate::Address;
 use crate::atomics::AtomicOp;
 use crate::buffer::Buffer;
-use crate::completion::{Level, OperationError};
+use crate::completion::{Completion, Level, OperationError};
 use crate::config::MAX_PAYLOAD;
 use crate::one_sided::{Read, Remote, RequestError, Write};
 use crate::operations::{Rejected, SendError};
@@ -110,6 +110,9 @@ impl<B: PciFunction> Endpoint<B> {
 
     /// Sends a write or an update of one packet that nobody waits for.
     pub(super) fn inject_put(&mut self, to: Remote, atomic: WireAtomic, data: &[u8]) -> Result<(), RequestError> {
+        if !self.process.is_here() {
+            return Err(SendError::Forked.into());
+        }
         if data.len() > INJECT_MAX_BYTES {
             return Err(SendError::TooLong(data.len()).into());
         }
@@ -138,12 +141,21 @@ impl<B: PciFunction> Endpoint<B> {
     /// Takes a request: sends its first packet, or puts it in line.
     pub(super) fn request(&mut self, request: Request) -> Result<(), Rejected<RequestError>> {
         let (to, len) = (request.remote.peer, request.len);
+        let refused = match (self.process.is_here(), self.has_completion_room()) {
+            (true, true) => None,
+            (true, false) => Some(SendError::Again(to)),
+            (false, _) => Some(SendError::Forked),
+        };
+        if let Some(error) = refused {
+            return Err(Rejected { error: error.into(), buffer: request.into_buffer() });
+        }
         if let Err(error) = within_memory(&request.remote, len) {
             return Err(Rejected { error, buffer: request.into_buffer() });
         }
         if len == 0 && !matches!(request.what, What::WriteWithData { .. }) {
             // There is no packet without data. (OPX sends none either and never completes it.)
             self.counters.requests += 1;
+            self.counters.requests_done += 1;
             self.completions.extend(request.completion());
             return Ok(());
         }
@@ -253,6 +265,7 @@ impl<B: PciFunction> Endpoint<B> {
             return;
         }
         if let Some(request) = self.take_request(handle) {
+            self.counters.requests_done += 1;
             self.completions.extend(request.completion());
         }
     }
@@ -276,7 +289,9 @@ impl<B: PciFunction> Endpoint<B> {
 
     pub(super) fn fail_request(&mut self, handle: Handle, error: OperationError) {
         if let Some(request) = self.take_request(handle) {
-            self.fail(request.context, error, request.into_buffer());
+            self.counters.requests_failed += 1;
+            let (context, buffer) = (request.context, request.into_buffer());
+            self.completions.push_back(Completion::Failed { context, error, buffer });
         }
     }
 

@@ -3,7 +3,7 @@
 use super::driven::Driven;
 use super::{EndpointFailed, EndpointId};
 use crate::completion::Completion;
-use opx_bus::{Irq, PciFunction};
+use opx_bus::{Irq, PciFunction, ProcessMark};
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,6 +34,9 @@ pub enum WaitError {
     /// An endpoint can't go on. It is told once; all completions of the endpoint's have been given before.
     #[error(transparent)]
     EndpointFailed(#[from] EndpointFailed),
+    /// The queue belongs to the process that this one was forked from.
+    #[error("the queue belongs to the process that this one was forked from; use it there, or open one after forking")]
+    Forked,
     /// There is no endpoint that could complete something.
     #[error("no endpoint that can complete anything is bound to the queue; open one first")]
     NoEndpoint,
@@ -61,6 +64,8 @@ struct Shared {
     readable: OnceLock<Irq>,
     /// Wakes the domain's thread.
     wake: Irq,
+    /// A forked child may find the queue locked for ever.
+    process: ProcessMark,
 }
 
 #[derive(Debug, Default)]
@@ -78,8 +83,8 @@ struct Queue {
 impl CompletionQueue {
     pub(crate) fn new(size: usize, wake: Irq) -> Self {
         let (queue, arrived, len) = (Mutex::default(), Condvar::new(), AtomicUsize::new(0));
-        let size = size.max(1);
-        Self { shared: Arc::new(Shared { size, queue, arrived, len, readable: OnceLock::new(), wake }) }
+        let (size, process) = (size.max(1), ProcessMark::here());
+        Self { shared: Arc::new(Shared { size, queue, arrived, len, readable: OnceLock::new(), wake, process }) }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -93,7 +98,7 @@ impl CompletionQueue {
 
     /// Takes the next completion, if there is one.
     pub fn read(&self) -> Option<Completed> {
-        if self.shared.len.load(Ordering::Acquire) == 0 {
+        if self.shared.len.load(Ordering::Acquire) == 0 || !self.shared.process.is_here() {
             return None;
         }
         self.take(&mut self.queue())
@@ -101,7 +106,7 @@ impl CompletionQueue {
 
     /// Takes up to `most` completions and puts them behind those in `to`; gives how many.
     pub fn read_many(&self, to: &mut Vec<Completed>, most: usize) -> usize {
-        if self.shared.len.load(Ordering::Acquire) == 0 {
+        if self.shared.len.load(Ordering::Acquire) == 0 || !self.shared.process.is_here() {
             return 0;
         }
         let mut queue = self.queue();
@@ -115,6 +120,9 @@ impl CompletionQueue {
     /// # Errors
     /// When time is up, [`CompletionQueue::signal`] was called, or nothing can come any more.
     pub fn wait(&self, limit: Option<Duration>) -> Result<Completed, WaitError> {
+        if !self.shared.process.is_here() {
+            return Err(WaitError::Forked);
+        }
         let end = limit.and_then(|limit| Instant::now().checked_add(limit));
         let mut queue = self.queue();
         loop {

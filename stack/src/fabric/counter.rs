@@ -148,6 +148,8 @@ pub struct Counting {
     pub sends: Option<Counter>,
     /// Messages that were received (FI_RECV).
     pub receives: Option<Counter>,
+    /// Reads, writes and atomic operations that were done (FI_READ, FI_WRITE); injected ones aren't told of and don't count.
+    pub requests: Option<Counter>,
 }
 
 impl Counting {
@@ -166,9 +168,14 @@ impl Counting {
         Self { receives: Some(counter.clone()), ..self }
     }
 
+    /// The same, and reads, writes and atomic operations into `counter`.
+    pub fn and_requests(self, counter: &Counter) -> Self {
+        Self { requests: Some(counter.clone()), ..self }
+    }
+
     /// No operation of the endpoint will complete any more.
     pub(crate) fn fail(&self) {
-        [&self.sends, &self.receives].into_iter().flatten().for_each(Counter::fail);
+        [&self.sends, &self.receives, &self.requests].into_iter().flatten().for_each(Counter::fail);
     }
 }
 

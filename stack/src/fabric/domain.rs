@@ -128,7 +128,11 @@ impl<B: PciFunction> Domain<B> {
     /// As [`Endpoint::open`], and when the thread can't be started.
     pub fn endpoint(&self, config: Config, queue: &CompletionQueue) -> Result<SharedEndpoint<B>, OpenError> {
         let completions = queue.size().min(config.completions);
-        let engine = Endpoint::open(self.hfi(), Config { interrupts: true, completions, ..config })?;
+        let engine = Endpoint::open_with(
+            self.hfi(),
+            Config { interrupts: true, completions, ..config },
+            self.regions().clone(),
+        )?;
         let (id, address) = (self.next_id(), engine.address());
         let driven = Driven::new(id, engine, Reporter::new(id, self.events().clone()));
         let wake = self.inner.progress.wake().clone();

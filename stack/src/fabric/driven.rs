@@ -61,18 +61,16 @@ impl<B: PciFunction> Driven<B> {
     /// Lets its counters show what has happened.
     #[inline]
     pub(crate) fn publish(&mut self) {
-        if self.counting.sends.is_none() && self.counting.receives.is_none() {
+        let Counting { sends, receives, requests } = &self.counting;
+        if sends.is_none() && receives.is_none() && requests.is_none() {
             return;
         }
         let now = self.engine.counters();
         let was = std::mem::replace(&mut self.counted, now);
         for (counter, done, failed) in [
-            (&self.counting.sends, now.sends_done - was.sends_done, now.sends_failed - was.sends_failed),
-            (
-                &self.counting.receives,
-                now.received_messages - was.received_messages,
-                now.receives_failed - was.receives_failed,
-            ),
+            (sends, now.sends_done - was.sends_done, now.sends_failed - was.sends_failed),
+            (receives, now.received_messages - was.received_messages, now.receives_failed - was.receives_failed),
+            (requests, now.requests_done - was.requests_done, now.requests_failed - was.requests_failed),
         ] {
             let Some(counter) = counter else { continue };
             if done > 0 {

@@ -3,6 +3,7 @@
 use super::counter::Counting;
 use super::progress::{Member, State};
 use super::{Completed, CompletionQueue, Domain, EndpointFailed, EndpointId};
+use crate::error::EndpointError;
 use crate::{Address, Endpoint};
 use opx_bus::PciFunction;
 use std::ops::{Deref, DerefMut};
@@ -50,8 +51,12 @@ impl<B: PciFunction> SharedEndpoint<B> {
     /// come from the queue, not from [`Endpoint::poll_completion`].
     ///
     /// # Errors
-    /// When it can't go on.
+    /// When it can't go on, or belongs to the process that this one was forked from.
     pub fn lock(&self) -> Result<EndpointGuard<'_, B>, EndpointFailed> {
+        // A forked child may find the lock taken for ever.
+        if !self.domain.progress().is_here() {
+            return Err(EndpointFailed { endpoint: self.id, why: Arc::new(EndpointError::Forked) });
+        }
         let state = self.member.lock();
         match &state.driven {
             Some(driven) => match &driven.failed {
@@ -64,7 +69,9 @@ impl<B: PciFunction> SharedEndpoint<B> {
 
     /// Lets it count what completes from now on.
     pub fn count(&self, counting: Counting) {
-        if let Some(driven) = &mut self.member.lock().driven {
+        if self.domain.progress().is_here()
+            && let Some(driven) = &mut self.member.lock().driven
+        {
             driven.count(counting);
         }
     }
@@ -76,6 +83,9 @@ impl<B: PciFunction> SharedEndpoint<B> {
     }
 
     fn take_away(&self) -> Vec<Completed> {
+        if !self.domain.progress().is_here() {
+            return Vec::new();
+        }
         self.domain.progress().remove(&self.member);
         let Some(mut driven) = self.member.close() else { return Vec::new() };
         driven.engine.cancel_all();

@@ -94,7 +94,11 @@ impl<B: PciFunction> PollSet<B> {
     /// As [`Endpoint::open`].
     pub fn open(&mut self, config: Config) -> Result<EndpointId, OpenError> {
         let id = self.domain.next_id();
-        let engine = Endpoint::open(self.domain.hfi(), Config { interrupts: true, ..config })?;
+        let engine = Endpoint::open_with(
+            self.domain.hfi(),
+            Config { interrupts: true, ..config },
+            self.domain.regions().clone(),
+        )?;
         self.members.push(Driven::new(id, engine, Reporter::new(id, self.domain.events().clone())));
         self.sleeper.forget();
         Ok(id)
