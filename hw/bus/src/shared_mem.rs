@@ -185,6 +185,11 @@ impl SharedMem {
         self.inner.file.as_ref().map(|(fd, offset)| (fd.as_fd(), *offset))
     }
 
+    /// How many handles to it there are, this one included. Another thread may change that at any time.
+    pub fn holders(&self) -> usize {
+        Arc::strong_count(&self.inner)
+    }
+
     /// Where this process sees it: for the kernel, that maps it for a device by this address.
     pub fn address(&self) -> u64 {
         self.inner.base as u64

@@ -25,6 +25,7 @@
 //! ```
 
 mod eager;
+mod expected;
 mod generation;
 mod model;
 mod multi_packet;

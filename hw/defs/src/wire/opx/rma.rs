@@ -160,7 +160,7 @@ impl Dput {
             return Err(Malformed::Opcode(header.opcode().byte()));
         }
         let payload = header.payload_in(generation, payload)?;
-        let (op, h4, h6) = (Self::op(generation, header)?, header.word::<4>(), header.word::<6>());
+        let (op, h4) = (Self::op(generation, header)?, header.word::<4>());
         let ack_req = header.ack_req();
         let len = match op {
             // Of expected packets the length in LRH is the true one.
@@ -170,10 +170,15 @@ impl Dput {
         if len == 0 || len > MAX_PAYLOAD_BYTES {
             return Err(Malformed::Field { name: "data length", value: len as u64 });
         }
-        let data = first(payload, len)?;
+        Ok((Self::of_words(op, header, len), first(payload, len)?))
+    }
+
+    /// What the header says of `len` bytes of data.
+    pub(super) fn of_words(op: DputOp, header: &Header, len: usize) -> Self {
+        let (h4, h6) = (header.word::<4>(), header.word::<6>());
         let place = u64::from((h6 as u32).swap_bytes()) << 32 | h6 >> 32;
         let atomic = Atomic::of(h4 >> 16);
-        Ok((Self { op, atomic, name: header.word::<5>(), place, len: len as u16, ack_req }, data))
+        Self { op, atomic, name: header.word::<5>(), place, len: len as u16, ack_req: header.ack_req() }
     }
 }
 
