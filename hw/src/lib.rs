@@ -68,7 +68,7 @@ pub use moderation::Moderation;
 pub use options::{MAX_MTU, Options};
 pub use pool::PioRoom;
 pub use qsfp::Module;
-pub use recv::{ExpectedBuffer, Flow, Memory, Received, RecvConfig, RecvContext, RecvCounts};
+pub use recv::{ExpectedBuffer, Flow, Memory, Received, RecvConfig, RecvContext, RecvCounts, TransferBuffer};
 pub use sdma_engine::{RingWriter, SdmaEngine};
 pub use send_context::{SendConfig, SendContext, SendKind, Threshold};
 pub use steer::Steering;

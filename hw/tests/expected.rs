@@ -411,3 +411,68 @@ proptest! {
         let _ = receive(&mut ends.recv);
     }
 }
+
+fn for_transfers(entries: u32) -> Ends {
+    Ends::new(RecvConfig { expected_entries: 0, transfer_entries: entries, flows: false, ..config() })
+}
+
+#[test]
+fn a_transfers_entries_are_gone_when_it_ends() {
+    let mut ends = for_transfers(16);
+    let memory = ends.hfi.memory(64 << 10).unwrap();
+    let mut buffer = ends.recv.expect_transfer(&memory, 4096 + 64..20_000).unwrap();
+    assert_eq!((buffer.offset(), buffer.len()), (64, 20_000 - 4096 - 64));
+    let packet = Packet::new(&ends.recv, buffer.tids()[0], 4096);
+    assert_eq!(buffer.place(packet.kdeth), Some(4096 - 64));
+    assert!(buffer.has_pair(0) && !buffer.has_pair(1));
+    ends.send(packet, &data(4096, 1));
+    assert_eq!(ends.take(), Some((PacketKind::Expected, 0)));
+    assert_eq!(read(&memory, 8192, 4096), data(4096, 1));
+    buffer.end(Duration::ZERO);
+    ends.send(packet, &data(4096, 2));
+    assert!(ends.take().is_some_and(|(_, errors)| errors != 0));
+    assert_eq!(read(&memory, 8192, 4096), data(4096, 1));
+    // Dropping it does the same.
+    let buffer = ends.recv.expect_transfer(&memory, 0..4096).unwrap();
+    let packet = Packet::new(&ends.recv, buffer.tids()[0], 0);
+    drop(buffer);
+    ends.send(packet, &data(4096, 3));
+    assert!(ends.take().is_some_and(|(_, errors)| errors != 0));
+    assert_eq!(read(&memory, 0, 4096), [0; 4096]);
+}
+
+#[test]
+fn entries_rest_and_a_transfer_gets_as_much_as_there_are() {
+    let ends = for_transfers(8);
+    let memory = ends.hfi.memory(1 << 20).unwrap();
+    let rest = Duration::from_millis(5);
+    let mut pairs = Vec::new();
+    for _ in 0..6 {
+        let mut buffer = ends.recv.expect_transfer(&memory, 0..4096).unwrap();
+        pairs.push(buffer.tids()[0].pair());
+        buffer.end(if pairs.len() == 2 { rest } else { Duration::ZERO });
+        buffer.end(Duration::ZERO);
+    }
+    assert_eq!(pairs, [0, 1, 2, 3, 0, 2], "the second rests");
+    // 127 pages are seven entries, and three pairs are left.
+    let buffer = ends.recv.expect_transfer(&memory, 0..127 * 4096).unwrap();
+    assert_eq!(buffer.len(), (127 - 1) * 4096, "all but the seventh piece");
+    assert!(matches!(ends.recv.expect_transfer(&memory, 0..4096), Err(ContextError::NoEntries { .. })));
+    ends.hfi.bus().pause(rest);
+    assert_eq!(ends.recv.expect_transfer(&memory, 0..4096).unwrap().tids()[0].pair(), 1);
+    let range = |start: usize, end| ends.recv.expect_transfer(&memory, start..end).map(|buffer| buffer.len());
+    assert!(matches!(range(0, (1 << 20) + 1), Err(ContextError::BadParameter { .. })));
+    drop(buffer);
+    assert!(matches!(range(0, 4096), Err(ContextError::NoEntries { .. })), "what was dropped rests, too");
+}
+
+#[test]
+fn transfers_and_kept_buffers_have_entries_of_their_own() {
+    let ends = Ends::new(RecvConfig { expected_entries: 16, transfer_entries: 16, ..config() });
+    let memory = ends.hfi.memory(64 << 10).unwrap();
+    let kept = ends.recv.expect(&memory, 0..8192).unwrap();
+    let once = ends.recv.expect_transfer(&memory, 0..8192).unwrap();
+    assert_eq!((kept.tids()[0].pair(), once.tids()[0].pair()), (0, 8));
+    drop(ends.recv);
+    drop(once);
+}

@@ -73,6 +73,9 @@ pub struct RecvConfig {
     pub expected_entries: u32,
     /// Most bytes that stay behind those entries, those in use and those kept for the next time.
     pub expected_bytes: u64,
+    /// RcvArray entries for transfers of expected packets that don't count in flows ([`crate::RecvContext::expect_transfer`]): a
+    /// multiple of 8, with `expected_entries` at most 2048; 0 for none.
+    pub transfer_entries: u32,
     /// Whether expected packets go through the table of flows.
     pub flows: bool,
     /// Packets must carry this job key.
@@ -96,6 +99,7 @@ impl Default for RecvConfig {
             wait_when_full: false,
             expected_entries: 0,
             expected_bytes: 64 << 20,
+            transfer_entries: 0,
             flows: false,
             job_key: JobKey(1),
             interrupts: false,
@@ -112,6 +116,11 @@ impl RecvConfig {
         let largest = mtu.saturating_add(64);
         let in_buffer = if self.one_packet_per_buffer { 1 } else { (self.eager_buffer_size / largest).max(1) };
         self.head_batch.min(self.eager_buffers / 2 * in_buffer)
+    }
+
+    /// RcvArray entries that TIDs name.
+    pub(super) fn tid_entries(&self) -> u32 {
+        self.expected_entries + self.transfer_entries
     }
 
     pub(crate) fn check<B: PciFunction>(&self, inner: &Inner<B>) -> Result<(), ContextError> {
@@ -150,6 +159,14 @@ impl RecvConfig {
         if u64::from(self.expected_entries) > 2 * chip::MAX_TID_PAIR_ENTRIES || !self.expected_entries.is_multiple_of(8)
         {
             return bad("expected_entries", self.expected_entries.into(), "a multiple of 8 up to 2048");
+        }
+        let all = u64::from(self.expected_entries) + u64::from(self.transfer_entries);
+        if all > 2 * chip::MAX_TID_PAIR_ENTRIES || !self.transfer_entries.is_multiple_of(8) {
+            return bad(
+                "transfer_entries",
+                self.transfer_entries.into(),
+                "a multiple of 8 up to 2048, expected ones included",
+            );
         }
         if self.head_batch == 0 || self.head_batch > self.header_entries / 2 {
             return bad("head_batch", self.head_batch.into(), "from 1 to half of header_entries");

@@ -75,6 +75,12 @@ impl Memory {
         self.mapping().block.memory()
     }
 
+    /// Where the adapter sees the byte at `offset`; one beyond the end gives the end.
+    pub fn iova(&self, offset: usize) -> Iova {
+        let block = &self.mapping().block;
+        block.iova(offset.min(block.len()))
+    }
+
     /// Bytes.
     pub fn len(&self) -> usize {
         self.mapping().block.len()

@@ -16,7 +16,7 @@ mod sleep;
 pub use config::{Detect, EntrySize, RecvConfig};
 pub use counts::{ErrorCounts, RecvCounts};
 pub use entry::{BadEntry, Layout, PacketKind, Parsed, parse};
-pub use expected::{ExpectedBuffer, ExpectedCounts};
+pub use expected::{ExpectedBuffer, ExpectedCounts, TransferBuffer};
 pub use flow::Flow;
 pub use lending::{Lent, NotLent};
 pub use memory::Memory;
@@ -26,7 +26,7 @@ use crate::error::{ContextError, Gone, Stuck};
 use crate::hfi::{Inner, lock};
 use crate::moderation::{Moderation, Moderator};
 use entry::Usual;
-use expected::Expected;
+use expected::{Expected, Transfers};
 use flow::FlowTable;
 use header_queue::HeaderQueue;
 use lending::EagerBuffers;
@@ -91,6 +91,7 @@ pub struct RecvContext<B: PciFunction> {
     /// Packets taken when the interrupt was last armed.
     armed_at: u64,
     expected: Arc<Expected<B>>,
+    transfers: Arc<Transfers<B>>,
     flows: Arc<FlowTable<B>>,
 }
 
@@ -111,7 +112,7 @@ impl<B: PciFunction> RecvContext<B> {
         let (buffers, spare, size) = (config.eager_buffers, config.spare_buffers, config.eager_buffer_size);
         let eager = bus.dma_alloc((buffers + spare) as usize * size as usize)?;
         let eager = EagerBuffers::new(eager, size, buffers, spare);
-        let entries = config.eager_buffers + config.expected_entries;
+        let entries = config.eager_buffers + config.tid_entries();
         let (number, first_entry) = lock(&inner.pool).take_recv(entries)?;
         let first_expected = first_entry + config.eager_buffers;
         let number = RcvCtxt(number);
@@ -137,6 +138,7 @@ impl<B: PciFunction> RecvContext<B> {
             moderator: Moderator::new(Moderation::default()),
             armed_at: 0,
             expected: Expected::new(inner, number, first_expected, &config),
+            transfers: Transfers::new(inner, number, first_expected, config.expected_entries, config.transfer_entries),
             flows: FlowTable::new(inner, number, config.flows),
             inner: Arc::clone(inner),
         };
@@ -197,9 +199,9 @@ impl<B: PciFunction> RecvContext<B> {
             | egr::EGR_BASE_INDEX.put((self.first_entry / 8).into());
         regs.write_at(&csr::RCV_EGR_CTRL, n, eager);
         // The count is in pairs of entries, in units of four.
-        let expected = tid::TID_PAIR_CNT.put((config.expected_entries / 8).into())
+        let expected = tid::TID_PAIR_CNT.put((config.tid_entries() / 8).into())
             | tid::TID_BASE_INDEX.put(((self.first_entry + config.eager_buffers) / 8).into());
-        regs.write_at(&csr::RCV_TID_CTRL, n, if config.expected_entries == 0 { 0 } else { expected });
+        regs.write_at(&csr::RCV_TID_CTRL, n, if config.tid_entries() == 0 { 0 } else { expected });
         let cleared = ctrl::EGR_BUF_SIZE.mask()
             | ctrl::ONE_PACKET_PER_EGR_BUFFER.mask()
             | ctrl::DONT_DROP_EGR_FULL.mask()
@@ -541,6 +543,7 @@ impl<B: PciFunction> Drop for RecvContext<B> {
             regs.write_at(&csr::RCV_TID_CTRL, n, 0);
         }
         self.expected.close();
+        self.transfers.close();
         self.flows.close();
         // An adapter that is gone leads nothing anywhere.
         let _ = inner.lead_nothing_to(self.number);

@@ -299,7 +299,7 @@ impl<M: Clone> Cache<M> {
 }
 
 /// Cuts whole pages into pieces of a power of two, the largest first (`user_exp_rcv.c:find_phys_blocks`).
-fn pieces_of(range: Range<u64>) -> impl Iterator<Item = (u64, u32)> {
+pub(super) fn pieces_of(range: Range<u64>) -> impl Iterator<Item = (u64, u32)> {
     let mut at = range.start;
     std::iter::from_fn(move || {
         let left = range.end.saturating_sub(at);

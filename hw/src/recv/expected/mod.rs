@@ -2,8 +2,11 @@
 
 mod cache;
 mod groups;
+mod transfer;
 
 pub use cache::ExpectedCounts;
+pub use transfer::TransferBuffer;
+pub(super) use transfer::Transfers;
 
 use super::{Memory, RecvConfig, RecvContext};
 use crate::error::ContextError;
