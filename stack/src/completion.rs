@@ -134,6 +134,10 @@ pub enum OperationError {
     /// The peer hasn't answered for too long.
     #[error("{0} doesn't answer; check its process and the link")]
     Unreachable(Address),
+    /// Part of the message came in a way that may have spoilt it: a packet of a transfer that had ended long before was written
+    /// into the buffer.
+    #[error("a late packet of another message was written into the receive buffer; have the message sent again")]
+    Overwritten,
     /// The endpoint was closed first.
     #[error("the endpoint was closed")]
     Closed,

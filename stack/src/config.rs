@@ -18,6 +18,17 @@ pub struct Config {
     pub vl: Vl,
     /// The sizes at which a message goes another way.
     pub thresholds: Thresholds,
+    /// RcvArray entries for data that is asked for in expected packets: a multiple of 8, at most 2048. Each leads to at most
+    /// 2 MiB.
+    pub tid_entries: u32,
+    /// A sender can only write to whole pages of a buffer: what shares its pages with something else is copied. Otherwise, as in
+    /// OPX, a sender that misbehaves can write to what lies around the buffer in its first and last page.
+    pub tid_whole_pages: bool,
+    /// For how long entries rest after a transfer whose packets may still be under way, because some were sent again or it
+    /// ended early; after others they only wait for their turn.
+    pub tid_rest: Duration,
+    /// Most bytes of the application's memory that stay mapped for the adapter after use. What is in use isn't bounded by it.
+    pub mapped_bytes: usize,
     /// Packet slots: packets that may be unacknowledged at a time.
     pub slots: usize,
     /// Send operations that may be under way at a time, and receives likewise.
@@ -74,6 +85,10 @@ impl Default for Config {
             sc: Sc(0),
             vl: Vl(0),
             thresholds: Thresholds::default(),
+            tid_entries: 256,
+            tid_whole_pages: true,
+            tid_rest: TID_REST,
+            mapped_bytes: 1 << 30,
             slots: 1024,
             operations: 4096,
             answers: 64,
@@ -97,6 +112,9 @@ impl Default for Config {
         }
     }
 }
+
+/// See `opx_hw::TransferBuffer::REST`.
+const TID_REST: Duration = Duration::from_millis(200);
 
 impl Config {
     /// The defaults, with what the environment sets under the names of libfabric's OPX provider (see

@@ -40,6 +40,7 @@ mod config;
 mod endpoint;
 mod error;
 pub mod fabric;
+mod mappings;
 pub mod matching;
 mod one_sided;
 mod operations;
@@ -58,12 +59,13 @@ pub use address::Address;
 pub use buffer::{Buffer, SharedRange};
 pub use completion::{Completion, Level, OperationError};
 pub use config::{Config, MAX_PAYLOAD, job_key_of_this_process, job_key_of_user};
-pub use endpoint::{Counters, Endpoint};
+pub use endpoint::{Counters, Endpoint, ExpectedReceive};
 pub use error::{EndpointError, OpenError};
 pub use fabric::{
     AddressVector, Completed, CompletionQueue, Counter, CounterError, Counting, Domain, EndpointFailed, EndpointId,
     Event, EventQueue, Fabric, FiAddr, InsertError, PollSet, Reported, SharedEndpoint, WaitError,
 };
+pub use mappings::MappingCounts;
 pub use matching::Pattern;
 pub use one_sided::{Asked, Atomic, Read, Refusal, Remote, RequestError, Write};
 pub use operations::{Outgoing, ReceiveError, Rejected, SendError};

@@ -1,10 +1,13 @@
 //! Sends and receives that are under way.
 
 use crate::buffer::{Buffer, SharedRange};
-use crate::completion::Level;
+use crate::completion::{Level, OperationError};
 use crate::table::Handle;
 use crate::{Address, Pattern};
+use opx_defs::tid::Tid;
 use opx_defs::units::Psn;
+use opx_defs::wire::opx::RzvTidCts;
+use opx_hw::Memory;
 use std::collections::VecDeque;
 
 /// A message to be sent. The shorthands of the endpoint ([`crate::Endpoint::send`], [`crate::Endpoint::tag_send`]) make one
@@ -52,6 +55,10 @@ pub(crate) struct Send {
     pub(crate) silent: bool,
     /// Packets handed to the reliability protocol and not acknowledged yet.
     pub(crate) unacknowledged: u64,
+    /// Of its packets, those that the engine may be taking from the buffer.
+    pub(crate) reading: u32,
+    /// It has failed; its buffer comes back when the engine is done with it.
+    pub(crate) failed: Option<OperationError>,
     pub(crate) kind: SendKind,
 }
 
@@ -73,13 +80,86 @@ pub(crate) enum SendKind {
         grants: VecDeque<Grant>,
         /// Bytes that haven't been asked for.
         ungranted: u64,
+        /// What went with the offer.
+        along: Along,
+        /// The memory behind the buffer, when the engine can take the data from there.
+        source: Source,
         /// The receiver has ended it: its buffer is too small.
         truncated: bool,
     },
 }
 
-/// A piece that a receiver has asked for.
+/// What of a message goes with its offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Along {
+    /// Bytes from its start.
+    pub(crate) bytes: usize,
+    /// Also the last 7, so that up to as many needn't be asked for.
+    pub(crate) tail: bool,
+}
+
+/// Where the data of a send is taken from.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    /// That wasn't looked at yet.
+    Unknown,
+    /// It is copied.
+    Copied,
+    /// From this memory, where the buffer begins at so many bytes.
+    Mapped(Memory, usize),
+}
+
+/// The expected buffers of a piece, and how far they are filled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tids {
+    pub(crate) tids: Vec<Tid>,
+    /// The one that the next byte goes to, and where in it.
+    pub(crate) index: usize,
+    pub(crate) offset: u32,
+}
+
+impl Tids {
+    /// Those that an answer names; `None` when they can't hold exactly what it asks for in packets that can be sent: all of them
+    /// are needed, packets begin at multiples of 64 bytes and consist of whole qwords.
+    pub(crate) fn of(cts: &RzvTidCts<'_>) -> Option<Self> {
+        let tids: Vec<Tid> = cts.pairs.iter().map(|pair| Tid::decode(pair.get())).collect::<Option<_>>()?;
+        let bytes = |tids: &[Tid]| tids.iter().map(|tid| u64::from(tid.bytes())).sum::<u64>();
+        let (last, before) = tids.split_last()?;
+        let end = u64::from(cts.offset).checked_add(cts.iov.bytes)?;
+        let begins = tids.first().is_some_and(|first| cts.offset < first.bytes());
+        let ends = bytes(before) < end && end <= bytes(before) + u64::from(last.bytes());
+        let cut = cts.offset.is_multiple_of(64) && cts.iov.bytes.is_multiple_of(8);
+        (begins && ends && cut).then_some(Self { tids, index: 0, offset: cts.offset })
+    }
+
+    /// Where the next byte goes, and how many bytes may follow.
+    pub(crate) fn room(&self) -> Option<(Tid, u32, usize)> {
+        let tid = *self.tids.get(self.index)?;
+        Some((tid, self.offset, tid.bytes().checked_sub(self.offset)? as usize))
+    }
+
+    fn advance(&mut self, len: usize) {
+        self.offset += len as u32;
+        if self.tids.get(self.index).is_some_and(|tid| self.offset >= tid.bytes()) {
+            (self.index, self.offset) = (self.index + 1, 0);
+        }
+    }
+}
+
+impl Grant {
+    /// The next `len` bytes are sent.
+    pub(crate) fn advance(&mut self, len: usize) {
+        self.rbuf = self.rbuf.wrapping_add(len as u64);
+        self.from += len;
+        self.left = self.left.saturating_sub(len);
+        if let Some(tids) = &mut self.expected {
+            tids.advance(len);
+        }
+    }
+}
+
+/// A piece that a receiver has asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Grant {
     /// The receiver's name for the transfer.
     pub(crate) cookie: u64,
@@ -89,13 +169,15 @@ pub(crate) struct Grant {
     pub(crate) from: usize,
     /// Bytes left.
     pub(crate) left: usize,
+    /// Where the receiver's adapter puts them, if it does.
+    pub(crate) expected: Option<Tids>,
 }
 
 impl Send {
     /// A message of which one packet goes out now.
     pub(crate) fn new(message: Outgoing, kind: SendKind) -> Self {
         let Outgoing { to, buffer, context, silent, .. } = message;
-        Self { context, to, buffer, silent, unacknowledged: 1, kind }
+        Self { context, to, buffer, silent, unacknowledged: 1, reading: 0, failed: None, kind }
     }
 
     /// Whether it goes in several eager packets.
@@ -108,9 +190,13 @@ impl Send {
         let all_sent = match &self.kind {
             SendKind::Eager => true,
             SendKind::MultiPacket { sent, .. } => *sent == self.buffer.len(),
-            SendKind::Rendezvous { grants, ungranted, truncated } => *truncated || grants.is_empty() && *ungranted == 0,
+            SendKind::Rendezvous { grants, ungranted, along, truncated, .. } => {
+                // A receiver that has the tail already may leave it out without saying so.
+                let unasked = if along.tail { 7 } else { 0 };
+                *truncated || grants.is_empty() && *ungranted <= unasked
+            }
         };
-        all_sent && self.unacknowledged == 0
+        all_sent && self.unacknowledged == 0 && self.reading == 0 && self.failed.is_none()
     }
 }
 
@@ -270,6 +356,8 @@ pub(crate) struct Offer {
     pub(crate) src_iface: u64,
     /// The first bytes of the message, sent along.
     pub(crate) immediate: Vec<u8>,
+    /// The last 7, when they were sent along too.
+    pub(crate) tail: Option<[u8; 7]>,
 }
 
 /// The receives and messages of an endpoint.

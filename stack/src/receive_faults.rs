@@ -63,6 +63,15 @@ impl ReceiveFaults {
         1 + u32::from(fate.doubled)
     }
 
+    /// As [`ReceiveFaults::deal`], for a packet whose payload is where it belongs already: it can't come later than that.
+    pub(crate) fn deal_placed(&mut self) -> u32 {
+        if self.none {
+            return 1;
+        }
+        let fate = self.faults.deal(&mut self.chance, &mut self.counts);
+        if fate.lost || fate.flipped.is_some() { 0 } else { 1 + u32::from(fate.doubled) }
+    }
+
     /// A packet has passed; gives one that was overtaken often enough.
     pub(crate) fn passed(&mut self) {
         for delayed in &mut self.delayed {

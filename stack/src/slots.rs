@@ -1,7 +1,8 @@
 //! Packet slots: a fixed pool in DMA memory that holds each sent packet until its receiver has acknowledged it.
 //!
 //! A slot holds PBC, header and payload one after the other, so that the first send and every replay take exactly the
-//! same bytes, by PIO or as one SDMA descriptor.
+//! same bytes, by PIO or as one SDMA descriptor. The payload may also lie in the application's memory, from which the engine
+//! then takes it each time: what isn't acknowledged is still the operation's.
 
 use crate::Address;
 use crate::table::Handle;
@@ -10,7 +11,8 @@ use opx_defs::units::{Dwords, Iova, Lid};
 use opx_defs::wire::OPX_HEADER_BYTES;
 use opx_defs::wire::opx::{Block, Header};
 use opx_defs::wire::pbc::Pbc;
-use opx_hw::SdmaEngine;
+use opx_hw::{Memory, SdmaEngine};
+use opx_sdma::Fragment;
 
 const PBC_BYTES: usize = 8;
 /// Where the payload begins in a slot.
@@ -29,6 +31,10 @@ struct State {
     operation: Option<Handle>,
     /// Bytes of payload on the wire.
     payload: u32,
+    /// Its payload goes where a TID says, as long as it wasn't sent again.
+    expected: bool,
+    /// Its payload isn't in the slot.
+    outside: bool,
     /// Descriptors that the engine hasn't done.
     in_engine: u16,
     /// Waits to be written to the adapter.
@@ -42,7 +48,36 @@ struct State {
 impl State {
     #[inline]
     fn new(to: Address, taken: bool) -> Self {
-        Self { to, operation: None, payload: 0, in_engine: 0, queued: taken, retained: taken, by_engine: false }
+        Self {
+            to,
+            operation: None,
+            payload: 0,
+            expected: false,
+            outside: false,
+            in_engine: 0,
+            queued: taken,
+            retained: taken,
+            by_engine: false,
+        }
+    }
+}
+
+/// Payload that lies elsewhere: all of a packet's but what is left over of whole qwords, which is in the slot.
+#[derive(Debug)]
+struct Outside {
+    memory: Memory,
+    at: usize,
+    len: u32,
+    /// The operation whose memory it is.
+    reader: Handle,
+}
+
+/// Where the engine finds a packet: one fragment, or up to three.
+pub(crate) struct Fragments([Fragment; 3], usize);
+
+impl Fragments {
+    pub(crate) fn as_slice(&self) -> &[Fragment] {
+        self.0.get(..self.1).unwrap_or_default()
     }
 }
 
@@ -55,6 +90,8 @@ pub(crate) struct Slots {
     size: usize,
     free: Vec<SlotId>,
     states: Vec<State>,
+    /// By slot.
+    outside: Vec<Option<Outside>>,
 }
 
 impl Slots {
@@ -71,7 +108,8 @@ impl Slots {
         let nobody = Address { lid: Lid(0), rx: 0 };
         let unused = State::new(nobody, false);
         let free = (0..count as u32).rev().map(SlotId).collect();
-        Ok(Self { memory, start, size, free, states: vec![unused; count] })
+        let outside = (0..count).map(|_| None).collect();
+        Ok(Self { memory, start, size, free, states: vec![unused; count], outside })
     }
 
     /// Slots that are free.
@@ -106,7 +144,7 @@ impl Slots {
     pub(crate) fn untake(&mut self, id: SlotId) {
         let state = &mut self.states[id.0 as usize];
         (state.queued, state.retained) = (false, false);
-        self.free.push(id);
+        self.free_if_unused(id);
     }
 
     /// Writes bytes of the payload, `offset` bytes from its start.
@@ -127,6 +165,64 @@ impl Slots {
         self.memory.write(self.at(id), &pbc.0.to_le_bytes());
         self.memory.write(self.at(id) + PBC_BYTES, header);
         self.states[id.0 as usize].payload = payload;
+    }
+
+    /// The first `len` bytes of the payload, whole qwords, are those at `at` in `memory`, which is `reader`'s. The rest of the
+    /// payload, if there is any, is written to the start of the slot's.
+    pub(crate) fn take_from(&mut self, id: SlotId, memory: Memory, at: usize, len: usize, reader: Handle) {
+        debug_assert!(at + len <= memory.len() && len.is_multiple_of(8));
+        if let Some(place) = self.outside.get_mut(id.0 as usize) {
+            *place = Some(Outside { memory, at, len: len as u32, reader });
+            self.states[id.0 as usize].outside = true;
+        }
+    }
+
+    /// The operation whose memory a packet's payload is in, if it isn't in the slot.
+    #[inline]
+    pub(crate) fn reader(&self, id: SlotId) -> Option<Handle> {
+        if !self.states[id.0 as usize].outside {
+            return None;
+        }
+        self.outside.get(id.0 as usize)?.as_ref().map(|outside| outside.reader)
+    }
+
+    /// Copies a packet's payload into its slot, so that the memory it was in isn't needed any more; not while the engine reads
+    /// it.
+    pub(crate) fn bring_in(&mut self, id: SlotId) {
+        if self.states[id.0 as usize].in_engine > 0 {
+            return;
+        }
+        let Some(outside) = self.outside.get_mut(id.0 as usize).and_then(Option::take) else { return };
+        self.states[id.0 as usize].outside = false;
+        let start = self.at(id) + PAYLOAD;
+        let mut rest = [0; 8];
+        self.memory.read(start, &mut rest);
+        let mut bytes = vec![0; outside.len as usize];
+        outside.memory.memory().read(outside.at, &mut bytes);
+        self.memory.write(start, &bytes);
+        if self.states[id.0 as usize].payload > outside.len {
+            self.memory.write(start + bytes.len(), &rest);
+        }
+    }
+
+    /// Slots whose payload is in the memory of `reader`.
+    pub(crate) fn read_for(&self, reader: Handle) -> Vec<SlotId> {
+        let ids = (0..self.outside.len() as u32).map(SlotId);
+        ids.filter(|id| self.reader(*id) == Some(reader)).collect()
+    }
+
+    /// The payload of a packet that isn't sealed yet goes where a TID says.
+    pub(crate) fn set_expected(&mut self, id: SlotId) {
+        self.states[id.0 as usize].expected = true;
+    }
+
+    /// The packet is sent again: its payload goes to software now.
+    pub(crate) fn make_eager(&mut self, id: SlotId) {
+        if std::mem::replace(&mut self.states[id.0 as usize].expected, false) {
+            // One store: the engine may still have to fetch what was sent before, and gets the one or the other.
+            let h2 = self.at(id) + PBC_BYTES + 16;
+            self.memory.write_u64(h2, Header::eager_h2(self.memory.read_u64(h2)));
+        }
     }
 
     /// As [`Slots::seal`], for a packet without payload that is one block.
@@ -152,9 +248,17 @@ impl Slots {
         (&self.memory, self.at(id), self.payload(id))
     }
 
-    /// Where the engine finds a sealed packet, and its bytes with the PBC.
-    pub(crate) fn fragment(&self, id: SlotId) -> (Iova, u32) {
-        (self.start.plus(self.at(id) as u64), PAYLOAD as u32 + self.states[id.0 as usize].payload)
+    /// Where the engine finds a sealed packet, its PBC first.
+    pub(crate) fn fragments(&self, id: SlotId) -> Fragments {
+        let (start, payload) = (self.start.plus(self.at(id) as u64), self.states[id.0 as usize].payload);
+        let Some(outside) = self.outside.get(id.0 as usize).and_then(Option::as_ref) else {
+            return Fragments([Fragment::raw(start, PAYLOAD as u32 + payload); 3], 1);
+        };
+        let head = Fragment::raw(start, PAYLOAD as u32);
+        let body = Fragment::raw(outside.memory.iova(outside.at), outside.len);
+        let rest = payload.saturating_sub(outside.len);
+        let tail = Fragment::raw(start.plus(PAYLOAD as u64), rest);
+        Fragments([head, body, tail], if rest == 0 { 2 } else { 3 })
     }
 
     /// The engine is to fetch the packet, this time and whenever it is sent again.
@@ -191,11 +295,13 @@ impl Slots {
         self.free_if_unused(id);
     }
 
-    /// The engine is done with the slot once.
-    pub(crate) fn engine_done(&mut self, id: SlotId) {
+    /// The engine is done with the slot once. Gives the operation whose memory it has read for that.
+    pub(crate) fn engine_done(&mut self, id: SlotId) -> Option<Handle> {
+        let reader = self.reader(id);
         let state = &mut self.states[id.0 as usize];
         state.in_engine = state.in_engine.saturating_sub(1);
         self.free_if_unused(id);
+        reader
     }
 
     /// The receiver has the packet: no replay any more. Gives the operation that it was part of.
@@ -216,6 +322,9 @@ impl Slots {
         let state = self.states[id.0 as usize];
         // An early acknowledgement can come while the engine still reads the slot, or even before a replay was written.
         if !state.retained && !state.queued && state.in_engine == 0 {
+            if state.outside {
+                self.outside[id.0 as usize] = None;
+            }
             self.free.push(id);
         }
     }

@@ -29,6 +29,15 @@ pub struct Thresholds {
     pub sdma_min: usize,
     /// The processor writes all packets (`FI_OPX_SDMA_DISABLE`), but those that don't fit the send context.
     pub no_sdma: bool,
+    /// Shortest message whose data isn't copied on its way out when it goes by rendezvous and SDMA
+    /// (`FI_OPX_SDMA_BOUNCE_BUF_THRESHOLD`). Only memory that a device can reach ([`crate::Buffer::Shared`]) can do without.
+    pub sdma_bounce_max: usize,
+    /// No data is asked for in expected packets, and no message is offered so that it could be (`FI_OPX_TID_DISABLE`).
+    pub no_tid: bool,
+    /// Shortest message whose data is asked for in expected packets (`FI_OPX_TID_MIN_PAYLOAD_BYTES`), which the adapter puts into
+    /// the buffer by itself. Only memory that a device can reach ([`crate::Buffer::Shared`]) can be asked for so, and
+    /// [`Thresholds::sdma_min`] holds as well. At least 64.
+    pub tid_min: usize,
     /// Most payload bytes in a packet (`FI_OPX_MAX_PKT_SIZE`): 2048, 4096 or 8192.
     pub packet_max: usize,
     /// The buffer of a multi-receive is used up when less is left of it (`FI_OPT_MIN_MULTI_RECV`). For those posted later.
@@ -44,6 +53,9 @@ impl Default for Thresholds {
             pio_max: 512,
             sdma_min: 16385,
             no_sdma: false,
+            sdma_bounce_max: 16385,
+            no_tid: false,
+            tid_min: 4096,
             packet_max: MAX_PAYLOAD,
             // fi_opx_msg.c: what the payload of a packet can hold.
             min_multi_receive: 10240,
@@ -92,6 +104,7 @@ impl Thresholds {
         check(rendezvous.contains(&self.rendezvous_min), "rendezvous_min", self.rendezvous_min, "64 to 65536")?;
         let sdma = 64..=(1 << 31) - 2;
         check(sdma.contains(&self.sdma_min), "sdma_min", self.sdma_min, "64 to 2147483646")?;
+        check(self.tid_min >= 64, "tid_min", self.tid_min, "at least 64")?;
         let packets = [2048, 4096, 8192];
         check(packets.contains(&self.packet_max), "packet_max", self.packet_max, "2048, 4096 or 8192")
     }
@@ -116,6 +129,12 @@ impl Thresholds {
     /// Longest payload of a packet of its own that the processor writes.
     pub(crate) fn written_by_processor(&self) -> usize {
         if self.no_sdma { usize::MAX } else { self.pio_max }
+    }
+
+    /// Whether a message of `len` bytes is offered so that its receiver may ask for it in expected packets, and whether one of
+    /// which so much is left is asked for so (`fi_opx_hfi1.c:opx_hfi1_tx_send_rzv`, `opx_hfi1_rx_rzv_rts_tid_eligible`).
+    pub(crate) fn by_tids(&self, len: u64) -> bool {
+        !self.no_tid && !self.no_sdma && len >= self.tid_min as u64 && len >= self.sdma_min as u64
     }
 
     /// Whether the bytes of a message of `len` go by SDMA once its receiver has asked for them
@@ -148,6 +167,7 @@ mod tests {
             (Thresholds { rendezvous_min: 63, ..good }, "rendezvous_min"),
             (Thresholds { rendezvous_min: 65_537, ..good }, "rendezvous_min"),
             (Thresholds { sdma_min: 63, ..good }, "sdma_min"),
+            (Thresholds { tid_min: 63, ..good }, "tid_min"),
             (Thresholds { packet_max: 10_240, ..good }, "packet_max"),
         ] {
             assert_eq!(bad.check().map_err(|error| error.name), Err(name));

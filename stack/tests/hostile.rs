@@ -351,8 +351,8 @@ fn data_of_a_write_with_completion_data_stays_in_its_place() {
 #[test]
 fn an_answer_that_asks_for_bytes_outside_of_the_message_gets_none() {
     const LEN: u64 = 100_000;
-    // The first bytes go with the offer, so that a multiple of 64 is left.
-    const LEFT: u64 = LEN / 64 * 64;
+    // The first bytes go with the offer, so that a multiple of 64 is left; a line more in case expected packets are wanted.
+    const LEFT: u64 = (LEN / 64 - 1) * 64;
     let mut bench = bench();
     let nobody = bench.nobody();
     bench.endpoint.tag_send(nobody, 1, vec![7; LEN as usize], 5).unwrap();
@@ -369,8 +369,15 @@ fn an_answer_that_asks_for_bytes_outside_of_the_message_gets_none() {
     };
     // The first operation of an endpoint: index 0 of the first generation.
     let handle = 1 << 32;
-    let outside =
-        [(LEN - 63, 64), (LEN, 1), (u64::MAX - 10, 64), (u64::MAX, u64::MAX), (0, LEFT + 1), (0, 0), (1 << 40, 64)];
+    let outside = [
+        (LEN - 63, 64),
+        (LEN, 1),
+        (u64::MAX - 10, 64),
+        (u64::MAX, u64::MAX),
+        (LEN - LEFT - 1, LEFT + 2),
+        (0, 0),
+        (1 << 40, 64),
+    ];
     for (n, (sbuf, bytes)) in outside.into_iter().enumerate() {
         ask(&mut bench, handle, sbuf, bytes);
         assert_eq!(bench.endpoint.counters().malformed, n as u64 + 1, "{bytes} bytes from {sbuf:#x}");

@@ -9,7 +9,7 @@ use crate::operations::{Envelope, Incoming, Kept, Matcher, Posted, Receive, Targ
 use crate::table::Handle;
 use opx_bus::PciFunction;
 use opx_defs::time::Instant;
-use opx_defs::wire::opx::{Header, Inject, Opcode, Packet, Ud};
+use opx_defs::wire::opx::{DputOp, Header, Inject, Opcode, Packet, Ud};
 use opx_hw::recv::PacketKind;
 use opx_reliability::{Arrival, Verdict};
 
@@ -39,10 +39,21 @@ impl<B: PciFunction> Endpoint<B> {
                 self.with_faults(now, &header, &scratch[..len]);
                 self.scratch = scratch;
                 self.none_spare = false;
+            } else if received.errors() == 0 && received.kind() == PacketKind::Expected && header.is_expected() {
+                self.recv.release();
+                for _ in 0..self.receive_faults.deal_placed() {
+                    self.take_packet(now, &header, &[]);
+                }
             } else {
                 self.recv.release();
                 self.counters.packets_in_error += 1;
+                if received.errors() == 0 && received.kind() == PacketKind::Expected {
+                    self.misplaced(&header);
+                }
             }
+        }
+        if self.expected.has_ending() {
+            self.finish_ended(taken < BATCH);
         }
         if taken == 0 && !self.receive_faults.is_off() {
             // Nothing overtakes any more: what is held back comes late enough now.
@@ -74,6 +85,9 @@ impl<B: PciFunction> Endpoint<B> {
         // Whoever it says that it is, an answer or a packet of a flow, it has left from there.
         let Some(arrival) = arrival.ok().filter(|arrival| lid16(arrival.origin.lid) == header.slid()) else {
             self.counters.malformed += 1;
+            if header.is_expected() {
+                self.misplaced(header);
+            }
             return;
         };
         let origin = arrival.origin;
@@ -116,6 +130,9 @@ impl<B: PciFunction> Endpoint<B> {
                 self.deliver_held();
             }
             Verdict::ApplyEarly => self.dispatch_later(arrival.opcode, header, payload, origin.into()),
+            Verdict::Held | Verdict::Duplicate | Verdict::Dropped(_) if header.is_expected() => {
+                self.placed(origin.into(), header, false);
+            }
             Verdict::Held | Verdict::Duplicate | Verdict::Dropped(_) => {}
         }
     }
@@ -175,6 +192,9 @@ impl<B: PciFunction> Endpoint<B> {
 
     #[inline(never)]
     fn dispatch_other(&mut self, header: &Header, payload: &[u8], source: Address) {
+        if header.is_expected() {
+            return self.placed(source, header, true);
+        }
         match Packet::decode_in(self.config.generation, header, payload) {
             Ok(Packet::Eager(it)) => {
                 self.message(Envelope { tag: it.tag, data: it.cq_data, source }, it.tail, it.body);
@@ -184,10 +204,14 @@ impl<B: PciFunction> Endpoint<B> {
             Ok(Packet::RzvRts(rts)) => self.offered(source, &rts),
             Ok(Packet::RzvCts(cts)) => self.clear_to_send(source, &cts),
             Ok(Packet::RzvData(data, bytes)) => self.data(source, Handle(data.target_cookie), data.rbuf, bytes),
+            Ok(Packet::RzvTidCts(cts)) => self.clear_to_send_expected(source, &cts),
+            Ok(Packet::Dput(dput, bytes)) if dput.op == DputOp::RzvTid => {
+                self.replayed(Handle(dput.name));
+                self.data(source, Handle(dput.name), dput.place, bytes);
+            }
             Ok(Packet::Dput(dput, bytes)) => self.data_of_request(source, &dput, bytes),
             Ok(Packet::RmaCts(cts)) => self.request_of_peer(source, &cts),
             Ok(Packet::RmaRts(rts)) => self.write_offered(source, &rts),
-            // Expected receive isn't built yet; nothing here sends it.
             Ok(_) | Err(_) => self.counters.malformed += 1,
         }
     }

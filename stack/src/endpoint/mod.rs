@@ -3,6 +3,7 @@
 mod arrivals;
 mod atomics;
 mod driving;
+mod expected;
 mod health;
 mod lending;
 mod multi_packet;
@@ -16,6 +17,9 @@ mod rma;
 mod send;
 mod targets;
 mod unexpected;
+mod zero_copy;
+
+pub use expected::ExpectedReceive;
 
 pub(crate) use driving::Rest;
 
@@ -25,6 +29,7 @@ use crate::completion::{Completion, OperationError};
 use crate::config::{Config, MAX_PAYLOAD};
 use crate::error::{EndpointError, OpenError};
 use crate::fabric::Reporter;
+use crate::mappings::{MappingCounts, Mappings};
 use crate::one_sided::Refusal;
 use crate::operations::{Incoming, Matcher, Send};
 use crate::posted::DroppedClaims;
@@ -39,7 +44,7 @@ use opx_bus::{PciFunction, ProcessMark};
 use opx_defs::time::Instant;
 use opx_defs::units::{Blocks, Lid, Psn, SdmaEngine, SendCtxt};
 use opx_defs::wire::opx::{Header, Model, Origin, Route};
-use opx_hw::{Hfi, RecvConfig, RecvContext};
+use opx_hw::{ContextError, Hfi, RecvConfig, RecvContext};
 use opx_pio::{PioCounters, PioSender};
 use opx_reliability::Reliability;
 use opx_sdma::{SdmaCounters, SdmaQueue};
@@ -112,6 +117,11 @@ pub struct Counters {
     pub service_dropped: u64,
     /// Freezes of the chip, and links that went down, after which context and engine were put in order again.
     pub recoveries: u64,
+    /// Bytes that the processor copied of data that was asked for in a rendezvous, on their way out and in. What goes with
+    /// offers isn't counted.
+    pub rendezvous_bytes_copied: u64,
+    /// Expected packets, and what was asked for in them.
+    pub expected: ExpectedReceive,
 }
 
 /// A packet held until the ones before it have come.
@@ -173,6 +183,10 @@ pub struct Endpoint<B: PciFunction> {
     /// Rendezvous under way, messages that aren't whole and requests, which wait for their peer while nothing is outstanding.
     by_peer: BTreeSet<(Address, rendezvous::Role, u64)>,
     queues: queues::Queues,
+    /// Of the incoming, those in expected packets.
+    expected: expected::Transfers<B>,
+    /// The application's memory that the adapter reaches.
+    mappings: Mappings,
     tagged: Matcher,
     untagged: Matcher,
     unexpected_bytes: usize,
@@ -246,15 +260,23 @@ impl<B: PciFunction> Endpoint<B> {
         let bus = hfi.bus();
         // Before anything is set up: what freezes from here on has to be recovered from.
         let freezes = hfi.freezes();
-        let recv = hfi.recv_context(RecvConfig {
+        let recv_config = RecvConfig {
             header_entries: config.header_entries,
             eager_buffers: config.eager_buffers,
             eager_buffer_size: config.eager_buffer_size,
             spare_buffers: config.lent_buffers,
+            transfer_entries: config.tid_entries,
             job_key: hfi.options().job_key,
             interrupts: config.interrupts,
             ..RecvConfig::default()
-        })?;
+        };
+        let recv = match hfi.recv_context(recv_config) {
+            Err(ContextError::NoRoom { .. }) => {
+                log::warn!("{}: no RcvArray entries are left for expected packets", bus.name());
+                hfi.recv_context(RecvConfig { transfer_entries: 0, ..recv_config })
+            }
+            other => other,
+        }?;
         let rx = u8::try_from(recv.number().0).map_err(|_| OpenError::RcvCtxt(recv.number()))?;
         let address = Address { lid: hfi.lid(), rx };
         let pio = PioSender::new(hfi.send_context(Blocks(config.pio_blocks))?);
@@ -310,6 +332,8 @@ impl<B: PciFunction> Endpoint<B> {
             dropped_claims: DroppedClaims::default(),
             by_peer: BTreeSet::new(),
             queues: queues::Queues::default(),
+            expected: expected::Transfers::new(),
+            mappings: Mappings::new(config.mapped_bytes),
             tagged: Matcher::new(),
             untagged: Matcher::new(),
             unexpected_bytes: 0,
@@ -433,6 +457,11 @@ impl<B: PciFunction> Endpoint<B> {
         self.counters
     }
 
+    /// What became of the application's memory that the adapter was to reach.
+    pub fn mapping_counts(&self) -> MappingCounts {
+        self.mappings.counts()
+    }
+
     /// What the reliability protocol counted so far.
     pub fn reliability_counters(&self) -> &opx_reliability::Counters {
         self.reliability.counters()
@@ -463,7 +492,8 @@ impl<B: PciFunction> Endpoint<B> {
         self.receive_faults.counts()
     }
 
-    /// Ends all operations: each completes as failed, and comes with its buffer.
+    /// Ends all operations: each completes as failed, and comes with its buffer. Sends whose buffers the adapter is reading do
+    /// so when it is done, by [`Endpoint::progress`].
     pub fn cancel_all(&mut self) {
         self.fail_all(OperationError::Closed);
     }

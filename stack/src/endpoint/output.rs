@@ -13,7 +13,7 @@ use opx_defs::units::Psn;
 use opx_defs::wire::opx::{Header, Origin};
 use opx_pio::PioError;
 use opx_reliability::{Reliability, SendError as Refused};
-use opx_sdma::{Fragment, Outcome, SdmaError};
+use opx_sdma::{Outcome, SdmaError};
 
 /// A packet's slot and its number.
 pub(super) type Slot = (SlotId, Psn);
@@ -159,16 +159,24 @@ impl<B: PciFunction> Endpoint<B> {
         }
     }
 
-    /// Writes packets to the adapter, in order, as far as it has room; takes back what it is done with.
-    pub(super) fn flush(&mut self) -> Result<bool, EndpointError> {
+    /// Takes back slots that the engine is done with; `true` when there was one.
+    pub(super) fn take_back_slots(&mut self) -> bool {
         let mut busy = false;
         while let Some((slot, outcome)) = self.sdma.poll() {
             // Sent or failed is the same to the slot: only an acknowledgement says that the packet arrived.
-            self.slots.engine_done(slot);
+            if let Some(reader) = self.slots.engine_done(slot) {
+                self.read_once(reader);
+            }
             // Packets that ended because the engine halted don't show that it works.
             self.sdma_done.0 += u64::from(outcome == Outcome::Sent);
             busy = true;
         }
+        busy
+    }
+
+    /// Writes packets to the adapter, in order, as far as it has room; takes back what it is done with.
+    pub(super) fn flush(&mut self) -> Result<bool, EndpointError> {
+        let mut busy = self.take_back_slots();
         // What is written to a chip that has to be recovered from a freeze is lost.
         while let Some(&slot) = self.outbox.front().filter(|_| self.hfi.freezes() == self.freezes) {
             if !self.slots.is_retained(slot) {
@@ -176,6 +184,11 @@ impl<B: PciFunction> Endpoint<B> {
                 self.outbox.pop_front();
                 self.slots.written(slot, false);
                 continue;
+            }
+            if let Some(reader) = self.slots.reader(slot)
+                && self.sends.get_mut(reader).is_none_or(|send| send.failed.is_some())
+            {
+                self.slots.bring_in(slot);
             }
             // Behind packets that the engine still has, a short one goes by the engine too: it would overtake them, and a
             // receiver that sees a gap asks for what is only late.
@@ -192,10 +205,12 @@ impl<B: PciFunction> Endpoint<B> {
     }
 
     fn send_by_sdma(&mut self, slot: SlotId) -> bool {
-        let (iova, len) = self.slots.fragment(slot);
-        match self.sdma.submit(&[Fragment::raw(iova, len)], slot) {
+        match self.sdma.submit(self.slots.fragments(slot).as_slice(), slot) {
             Ok(()) => {
                 self.slots.written(slot, true);
+                if let Some(send) = self.slots.reader(slot).and_then(|reader| self.sends.get_mut(reader)) {
+                    send.reading += 1;
+                }
                 true
             }
             Err((SdmaError::RingFull { .. }, _)) => {

@@ -29,6 +29,7 @@ impl<B: PciFunction> Endpoint<B> {
                     // A packet that hasn't left yet needs no second place in line.
                     if !self.slots.is_queued(slot) {
                         self.slots.queue(slot);
+                        self.slots.make_eager(slot);
                         self.outbox.push_back(slot);
                         self.counters.retransmits += 1;
                         match self.slots.header(slot).opcode_in(self.config.generation) {
@@ -109,7 +110,10 @@ impl<B: PciFunction> Endpoint<B> {
         match lost {
             Lost::Nobody => {}
             Lost::Some(peers) => peers.into_iter().for_each(|peer| self.give_up(peer)),
-            Lost::All => self.give_up_all(),
+            Lost::All => {
+                self.give_up_all();
+                self.stop_reading();
+            }
         }
         busy
     }
@@ -127,13 +131,13 @@ impl<B: PciFunction> Endpoint<B> {
     }
 
     pub(super) fn fail_send(&mut self, handle: Handle, error: OperationError) {
-        if let Some(send) = self.take_send(handle) {
+        if let Some(send) = self.take_send_unless_read(handle, error) {
             self.counters.sends_failed += 1;
             self.completions.push_back(Completion::Failed { context: send.context, error, buffer: send.buffer });
         }
     }
 
-    fn take_send(&mut self, handle: Handle) -> Option<Send> {
+    pub(super) fn take_send(&mut self, handle: Handle) -> Option<Send> {
         let send = self.sends.remove(handle)?;
         if let SendKind::Rendezvous { .. } = send.kind {
             self.by_peer.remove(&(send.to, Role::Sender, handle.0));
@@ -155,6 +159,8 @@ impl<B: PciFunction> Endpoint<B> {
         self.unasked -= usize::from(incoming.into.is_unasked());
         self.parts -= usize::from(incoming.into.is_part());
         self.by_peer.remove(&(incoming.envelope.source, Role::Receiver, handle.0));
+        // Nothing is written to its buffer any more when that goes back.
+        self.expected.forget(handle, self.config.tid_rest);
         Some(incoming)
     }
 

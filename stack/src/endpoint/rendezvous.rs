@@ -6,31 +6,44 @@ use super::queues::{Progress, Work};
 use crate::Address;
 use crate::buffer::Buffer;
 use crate::completion::OperationError;
-use crate::operations::{Envelope, Grant, Incoming, Kept, Offer, Posted, SendKind, Target, Unexpected};
+use crate::operations::{Along, Envelope, Grant, Incoming, Kept, Offer, Posted, SendKind, Target, Tids, Unexpected};
 use crate::table::Handle;
+use crate::thresholds::Thresholds;
 use opx_bus::PciFunction;
 use opx_defs::time::Instant;
-use opx_defs::wire::opx::{Answer, Immediate, Iov, Padding, Route, RzvCts, RzvData, RzvOp, RzvRts};
+use opx_defs::wire::opx::{
+    Answer, Atomic, Dput, DputOp, Immediate, Iov, Padding, Route, RzvCts, RzvOp, RzvRts, RzvTidCts,
+};
 
 /// Pieces that a receiver may have asked for and not got yet.
 const MOST_GRANTS: usize = 128;
-/// Most bytes that go with an offer when nothing is asked for in expected buffers.
-const MOST_IMMEDIATE: usize = 63;
+/// Most bytes that go with an offer: 7, 7 qwords and a block.
+const MOST_IMMEDIATE: usize = 127;
 
 /// The answer to a rendezvous offer, until there is room to send it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Answering(RzvCts);
+pub(super) enum Answering {
+    /// All that it says.
+    Plain(RzvCts),
+    /// That of a part of a transfer in expected packets.
+    Expected {
+        /// The transfer.
+        handle: Handle,
+        /// Which part.
+        part: u16,
+    },
+}
 
 impl Answering {
-    /// Asks for `bytes` from `sbuf` on, to be put at `rbuf`.
-    fn send(origin_counter: u64, cookie: Handle, iov: Iov) -> Self {
-        let answer = Answer::Send { op: RzvOp::Rzv, target_cookie: cookie.0, iov, second: None };
-        Self(RzvCts { origin_counter, answer })
+    /// Asks for one piece of a message, or two.
+    pub(super) fn send(origin_counter: u64, cookie: Handle, iov: Iov, second: Option<Iov>) -> Self {
+        let answer = Answer::Send { op: RzvOp::Rzv, target_cookie: cookie.0, iov, second };
+        Self::Plain(RzvCts { origin_counter, answer })
     }
 
     /// Tells that the receive buffer is too small.
     fn truncated(origin_counter: u64) -> Self {
-        Self(RzvCts { origin_counter, answer: Answer::Truncated })
+        Self::Plain(RzvCts { origin_counter, answer: Answer::Truncated })
     }
 }
 
@@ -39,22 +52,29 @@ pub(super) fn offer(
     route: &Route,
     envelope: (Option<u64>, Option<u32>),
     buffer: &Buffer,
+    along: Along,
     handle: Handle,
     scratch: &mut [u8],
 ) -> Option<(opx_defs::wire::opx::Header, usize)> {
-    let mut start = [0; MOST_IMMEDIATE];
+    let (mut start, mut tail) = ([0; MOST_IMMEDIATE], [0; 7]);
     let len = buffer.len();
-    let along = len % (MOST_IMMEDIATE + 1);
-    let start = &mut start[..along];
+    let start = start.get_mut(..along.bytes)?;
     buffer.read(0, start);
-    let (bytes, qwords) = start.split_at(along % 8);
-    let immediate = Immediate { bytes, qwords, block: None, tail: None };
+    let (small, block) = match along.tail.then(|| start.split_last_chunk()).flatten() {
+        Some((small, block)) => (small, Some(block)),
+        None => (&*start, None),
+    };
+    if along.tail {
+        buffer.read(len - tail.len(), &mut tail);
+    }
+    let (bytes, qwords) = small.split_at(small.len() % 8);
+    let immediate = Immediate { bytes, qwords, block, tail: along.tail.then_some(tail) };
     let (tag, cq_data) = envelope;
     let rts = RzvRts {
         tag,
         cq_data,
         len: len as u64,
-        src_vaddr: along as u64,
+        src_vaddr: along.bytes as u64,
         src_device: 0,
         src_iface: 0,
         origin_counter: handle.0,
@@ -63,9 +83,11 @@ pub(super) fn offer(
     rts.encode(route, scratch).ok()
 }
 
-/// Bytes of a message of `len` that go with its offer.
-pub(super) fn sent_along(len: usize) -> usize {
-    len % (MOST_IMMEDIATE + 1)
+/// What of a message of `len` bytes goes with its offer: so much that whole lines are left, and a line more where the receiver
+/// may want to begin at one of its own (`fi_opx_hfi1.c:opx_hfi1_tx_send_rzv`).
+pub(super) fn sent_along(thresholds: &Thresholds, len: usize) -> Along {
+    let tail = thresholds.by_tids(len as u64) && len >= MOST_IMMEDIATE;
+    Along { bytes: len % 64 + if tail { 64 } else { 0 }, tail }
 }
 
 impl<B: PciFunction> Endpoint<B> {
@@ -81,6 +103,7 @@ impl<B: PciFunction> Endpoint<B> {
             src_device: rts.src_device,
             src_iface: rts.src_iface,
             immediate: [immediate.bytes, immediate.qwords, block].concat(),
+            tail: immediate.tail,
         };
         let envelope = Envelope { tag: rts.tag, data: rts.cq_data, source };
         match self.find_receive(&envelope, offer.len) {
@@ -112,19 +135,22 @@ impl<B: PciFunction> Endpoint<B> {
         into.write(0, &offer.immediate);
         match self.add_incoming(Incoming { into, envelope, len: offer.len as usize, missing, uid: None }) {
             Ok(handle) if missing > 0 => {
-                let iov = Iov {
-                    rbuf: along as u64,
-                    sbuf: offer.src_vaddr,
-                    bytes: missing,
-                    sbuf_device: offer.src_device,
-                    sbuf_iface: offer.src_iface as u32,
-                };
                 self.by_peer.insert((envelope.source, Role::Receiver, handle.0));
-                self.queues.push(envelope.source, Work::Answer(Answering::send(offer.origin_counter, handle, iov)));
+                self.ask(handle, &envelope, offer);
             }
             Ok(handle) => self.finish_receive(handle),
             // There is a place for every posted receive, see `Endpoint::post_receive`.
             Err(incoming) => self.fail_incoming(incoming, OperationError::Closed),
+        }
+    }
+
+    /// Asks for the data of an offer that was accepted.
+    fn ask(&mut self, handle: Handle, envelope: &Envelope, offer: &Offer) {
+        let into = self.incoming.get_mut(handle).map(|it| std::mem::replace(&mut it.into, Target::Nowhere));
+        let Some(mut into) = into else { return };
+        let missing = self.ask_for_data(handle, envelope, &mut into, offer);
+        if let Some(incoming) = self.incoming.get_mut(handle) {
+            (incoming.into, incoming.missing) = (into, missing);
         }
     }
 
@@ -137,93 +163,151 @@ impl<B: PciFunction> Endpoint<B> {
     }
 
     pub(super) fn send_answer(&mut self, now: Instant, to: Address, answer: Answering) -> Progress {
-        match answer.0.encode(&self.route(to), &mut self.scratch[..]) {
-            Ok((header, payload)) => self.post_work(now, to, header, payload),
-            Err(_) => Progress::Done,
+        let route = self.route(to);
+        let encoded = match answer {
+            Answering::Plain(cts) => Some(cts.encode(&route, &mut self.scratch[..])),
+            Answering::Expected { handle, part } => self.expected_answer(&route, handle, part),
+        };
+        match encoded {
+            Some(Ok((header, payload))) => self.post_work(now, to, header, payload),
+            Some(Err(_)) | None => Progress::Done,
         }
     }
 
     /// The receiver's answer to an offer of ours.
     pub(super) fn clear_to_send(&mut self, source: Address, cts: &RzvCts) {
-        let handle = Handle(cts.origin_counter);
-        let Some(send) = self.sends.get_mut(handle).filter(|send| send.to == source) else {
-            self.counters.stale += 1;
-            return;
-        };
-        let buffer = send.buffer.len() as u64;
-        let SendKind::Rendezvous { grants, ungranted, truncated } = &mut send.kind else {
-            self.counters.stale += 1;
-            return;
-        };
         match cts.answer {
             Answer::Truncated => {
-                grants.clear();
-                *truncated = true;
-                self.finish_send(handle);
+                let handle = Handle(cts.origin_counter);
+                if let Some(SendKind::Rendezvous { grants, truncated, .. }) = self.offered_by_us(source, handle) {
+                    grants.clear();
+                    *truncated = true;
+                    self.finish_send(handle);
+                }
             }
             Answer::Send { target_cookie, iov, second, .. } => {
-                let was_idle = grants.is_empty();
                 for piece in [Some(iov), second].into_iter().flatten() {
-                    let inside = piece.sbuf.checked_add(piece.bytes).is_some_and(|end| end <= buffer);
-                    if !inside || piece.bytes == 0 || piece.bytes > *ungranted || grants.len() >= MOST_GRANTS {
-                        self.counters.malformed += 1;
-                        continue;
-                    }
-                    *ungranted -= piece.bytes;
-                    grants.push_back(Grant {
-                        cookie: target_cookie,
-                        rbuf: piece.rbuf,
-                        from: piece.sbuf as usize,
-                        left: piece.bytes as usize,
-                    });
-                }
-                if was_idle && !grants.is_empty() {
-                    self.queues.push(source, Work::Transfer(handle));
+                    self.grant(source, Handle(cts.origin_counter), target_cookie, &piece, None);
                 }
             }
         }
     }
 
+    /// The receiver's answer to an offer of ours, with expected buffers.
+    pub(super) fn clear_to_send_expected(&mut self, source: Address, cts: &RzvTidCts<'_>) {
+        let Some(tids) = Tids::of(cts) else {
+            self.counters.malformed += 1;
+            return;
+        };
+        self.grant(source, Handle(cts.origin_counter), cts.target_cookie, &cts.iov, Some((tids, cts.adjust)));
+    }
+
+    fn offered_by_us(&mut self, source: Address, handle: Handle) -> Option<&mut SendKind> {
+        let send = self.sends.get_mut(handle).filter(|send| send.to == source && send.failed.is_none());
+        match send.map(|send| &mut send.kind) {
+            Some(kind @ SendKind::Rendezvous { .. }) => Some(kind),
+            _ => {
+                self.counters.stale += 1;
+                None
+            }
+        }
+    }
+
+    /// A piece that is asked for; with `expected`, where it goes, and how many bytes more are asked for than weren't sent along.
+    fn grant(&mut self, source: Address, handle: Handle, cookie: u64, piece: &Iov, expected: Option<(Tids, i32)>) {
+        let Some(buffer) = self.sends.get_mut(handle).map(|send| send.buffer.len() as u64) else {
+            self.counters.stale += 1;
+            return;
+        };
+        let Some(SendKind::Rendezvous { grants, ungranted, along, .. }) = self.offered_by_us(source, handle) else {
+            return;
+        };
+        // What came along may be asked for again. A receiver that wanted expected buffers and got none says so of plain pieces
+        // only by where they begin.
+        let again = (along.bytes as u64).saturating_sub(piece.sbuf);
+        let left = match &expected {
+            Some((_, adjust)) => ungranted.checked_add_signed(i64::from(*adjust)).filter(|left| *left <= buffer),
+            None => Some(*ungranted + again),
+        };
+        let left = left.and_then(|left| left.checked_sub(piece.bytes));
+        let inside = piece.sbuf.checked_add(piece.bytes).is_some_and(|end| end <= buffer);
+        let Some(left) = left.filter(|_| inside && piece.bytes > 0 && grants.len() < MOST_GRANTS) else {
+            self.counters.malformed += 1;
+            return;
+        };
+        *ungranted = left;
+        let was_idle = grants.is_empty();
+        grants.push_back(Grant {
+            cookie,
+            rbuf: piece.rbuf,
+            from: piece.sbuf as usize,
+            left: piece.bytes as usize,
+            expected: expected.map(|(tids, _)| tids),
+        });
+        if was_idle {
+            self.queues.push(source, Work::Transfer(handle));
+        }
+    }
+
     /// Sends the next packet of a rendezvous.
     pub(super) fn send_piece(&mut self, now: Instant, to: Address, handle: Handle) -> Progress {
-        let Some(send) = self.sends.get_mut(handle) else { return Progress::Done };
+        let (route, from_memory) = (self.route(to), self.mapped_source(handle));
+        let Some(send) = self.sends.get_mut(handle).filter(|send| send.failed.is_none()) else { return Progress::Done };
         let SendKind::Rendezvous { grants, .. } = &send.kind else { return Progress::Done };
-        let Some(&grant) = grants.front() else { return Progress::Done };
-        let by_sdma = self.config.thresholds.by_sdma(send.buffer.len());
-        let (most, padding) =
-            if by_sdma { (self.limits.sdma_data, Padding::Qword) } else { (self.limits.pio_data, Padding::Block) };
+        let Some(grant) = grants.front() else { return Progress::Done };
+        let by_sdma = self.config.thresholds.by_sdma(send.buffer.len()) || from_memory.is_some();
+        let most = if by_sdma { self.limits.sdma_data } else { self.limits.pio_data };
+        let (most, place) = match grant.expected.as_ref().map(|tids| tids.room()) {
+            Some(Some((tid, offset, room))) => (most.min(room), Some((tid, offset))),
+            // That there is room for all of a piece was looked at when it was asked for.
+            Some(None) => return Progress::Done,
+            None => (most, None),
+        };
         let len = grant.left.min(most);
+        // Of expected packets only the length in LRH counts.
+        let padding = if by_sdma || place.is_some() { Padding::Qword } else { Padding::Block };
         let padded = padding.pad(len);
-        let data = RzvData {
-            op: RzvOp::Rzv,
-            target_cookie: grant.cookie,
-            rbuf: grant.rbuf,
+        let op = if grant.expected.is_some() { DputOp::RzvTid } else { DputOp::Rzv };
+        let data = Dput {
+            op,
+            atomic: Atomic::RENDEZVOUS,
+            name: grant.cookie,
+            place: grant.rbuf,
             len: len as u16,
             ack_req: len == grant.left,
         };
-        let Ok(header) = data.encode(&self.route(to), padding) else { return Progress::Done };
+        let Ok(mut header) = data.encode(&route, padding) else { return Progress::Done };
+        if let Some((tid, offset)) = place
+            && header.expect(tid, offset).is_none()
+        {
+            return Progress::Done;
+        }
+        let from = grant.from;
         let slot = match self.reserve_work(now, to, Some(handle), padded) {
             Ok(slot) => slot,
             Err(progress) => return progress,
         };
+        if place.is_some() {
+            self.slots.set_expected(slot.0);
+            self.counters.expected.tid_sent_pkts += 1;
+        }
         let mut more = false;
         // The table entry was there a moment ago and nothing in between removes any.
         if let Some(send) = self.sends.get_mut(handle) {
-            let bytes = send.buffer.gather(grant.from, len, &mut self.gathered);
+            // Whole qwords can be left where they are.
+            let whole = if from_memory.is_some() { len / 8 * 8 } else { 0 };
+            let bytes = send.buffer.gather(from + whole, len - whole, &mut self.gathered);
+            self.counters.rendezvous_bytes_copied += bytes.len() as u64;
             self.slots.write_payload(slot.0, 0, bytes);
-            self.slots.pad_payload(slot.0, len, padded - len);
+            self.slots.pad_payload(slot.0, len - whole, padded - len);
+            if let Some((memory, start)) = from_memory.filter(|_| whole > 0) {
+                self.slots.take_from(slot.0, memory, start + from, whole, handle);
+            }
             send.unacknowledged += 1;
             if let SendKind::Rendezvous { grants, .. } = &mut send.kind {
-                match grants.front_mut() {
-                    Some(front) if front.left > len => {
-                        *front = Grant {
-                            rbuf: front.rbuf.wrapping_add(len as u64),
-                            from: front.from + len,
-                            left: front.left - len,
-                            ..*front
-                        };
-                    }
-                    _ => {
+                if let Some(front) = grants.front_mut() {
+                    front.advance(len);
+                    if front.left == 0 {
                         grants.pop_front();
                     }
                 }
@@ -244,8 +328,11 @@ impl<B: PciFunction> Endpoint<B> {
         };
         if !incoming.take(at, bytes) {
             self.counters.malformed += 1;
-        } else if incoming.missing == 0 {
-            self.finish_receive(handle);
+            return;
+        }
+        self.counters.rendezvous_bytes_copied += bytes.len() as u64;
+        if incoming.missing == 0 {
+            self.finish_rendezvous(handle);
         }
     }
 }

@@ -7,7 +7,7 @@ use super::rendezvous::{self, Role};
 use crate::Address;
 use crate::buffer::Buffer;
 use crate::completion::{Completion, Level};
-use crate::operations::{Outgoing, Rejected, Send, SendError, SendKind};
+use crate::operations::{Outgoing, Rejected, Send, SendError, SendKind, Source};
 use opx_bus::PciFunction;
 use opx_defs::wire::opx::{Eager, MpFirst};
 use std::collections::VecDeque;
@@ -162,15 +162,18 @@ impl<B: PciFunction> Endpoint<B> {
     /// The offer of a message that goes by rendezvous.
     fn send_offer(&mut self, message: Outgoing) -> Result<(), Rejected<SendError>> {
         let (to, tag, data) = (message.to, message.tag, message.data);
-        let ungranted = (message.buffer.len() - rendezvous::sent_along(message.buffer.len())) as u64;
-        let kind = SendKind::Rendezvous { grants: VecDeque::new(), ungranted, truncated: false };
+        let along = rendezvous::sent_along(&self.config.thresholds, message.buffer.len());
+        let ungranted = (message.buffer.len() - along.bytes) as u64;
+        let (grants, source) = (VecDeque::new(), Source::Unknown);
+        let kind = SendKind::Rendezvous { grants, ungranted, along, source, truncated: false };
         let handle = match self.sends.insert(Send::new(message, kind)) {
             Ok(handle) => handle,
             Err(send) => return Err(Rejected { error: SendError::Again(to), buffer: send.buffer }),
         };
         let route = self.route(to);
         let buffer = self.sends.get_mut(handle).map(|send| &send.buffer);
-        let offer = buffer.and_then(|it| rendezvous::offer(&route, (tag, data), it, handle, &mut self.scratch[..]));
+        let offer =
+            buffer.and_then(|it| rendezvous::offer(&route, (tag, data), it, along, handle, &mut self.scratch[..]));
         let posted = match offer {
             Some((header, payload)) => self.reserve(to, payload).map(|slot| {
                 self.slots.write_payload(slot.0, 0, &self.scratch[..payload]);

@@ -1,6 +1,8 @@
 //! Two endpoints on one emulated adapter in simulated time.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod memory;
+
 use opx_bus::{Chance, PciFunction};
 use opx_emu::{Adapter, Config as Chip, EmuBus, Icode, Lab, Pacing};
 use opx_hw::{Hfi, LinkMode, Options};

@@ -141,6 +141,10 @@ impl<B: PciFunction> TransferBuffer<B> {
     /// them come with an error meanwhile. A second call does nothing.
     pub fn end(&mut self, rest: Duration) {
         let transfers = &self.transfers;
+        // A child that was forked leaves alone what is its parent's.
+        if !transfers.inner.regs.is_ours() {
+            return;
+        }
         let mut state = lock(&transfers.state);
         if std::mem::replace(&mut self.ended, true) || state.closed {
             return;

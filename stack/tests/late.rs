@@ -1,0 +1,321 @@
+//! Expected packets that come late, twice or to the wrong place: written by hand, in the name of a sender that isn't there.
+
+mod common;
+
+use common::memory::Guarded;
+use opx_bus::PciFunction;
+use opx_defs::tid::Tid;
+use opx_defs::units::{Blocks, Psn, Vl};
+use opx_defs::wire::opx::{Atomic, Dput, DputOp, Header, Immediate, Iov, Padding, Route, RzvRts, RzvTidCts};
+use opx_emu::{Config as Chip, EmuBus, Icode, Lab, Pacing};
+use opx_hw::{Hfi, LinkMode, Options};
+use opx_pio::{Head, PioSender};
+use opx_stack::{Address, Completion, Config, Endpoint, OperationError, Pattern};
+use std::time::Duration;
+use zerocopy::little_endian::U32;
+
+const NOBODY: u8 = 77;
+const LEN: usize = 5 * 4096;
+const REST: Duration = Duration::from_millis(200);
+
+struct Bench {
+    hfi: Hfi<EmuBus>,
+    endpoint: Endpoint<EmuBus>,
+    forger: PioSender<EmuBus>,
+    psn: Psn,
+    /// Receives so far: each is the next one in the endpoint's table of one place.
+    receives: u64,
+}
+
+impl Bench {
+    fn new(config: Config) -> Self {
+        let adapter = Lab::new(Pacing::Virtual).add(Chip { icode: Icode::FunctionalSimulator, ..Chip::default() });
+        let hfi = Hfi::open(adapter.bus(), Options::default()).unwrap();
+        hfi.link_up(LinkMode::Loopback).unwrap();
+        let endpoint = Endpoint::open(&hfi, config).unwrap();
+        let forger = PioSender::new(hfi.send_context(Blocks(256)).unwrap());
+        Self { hfi, endpoint, forger, psn: Psn::new(0), receives: 0 }
+    }
+
+    fn route(&self) -> Route {
+        let to = self.endpoint.address();
+        self.hfi.route(NOBODY, to.lid, to.rx)
+    }
+
+    fn forge(&mut self, header: &Header, payload: &[u8]) {
+        let before = self.endpoint.counters();
+        self.forger.send(&Head::new(header.pbc(Vl(0)), header), payload).unwrap();
+        let limit = self.hfi.bus().now() + Duration::from_secs(1);
+        let came = |now: opx_stack::Counters| now.packets_in != before.packets_in;
+        while !came(self.endpoint.counters()) {
+            assert!(self.hfi.bus().now() < limit, "it didn't arrive");
+            if !self.endpoint.progress().unwrap() {
+                self.hfi.bus().relax();
+            }
+        }
+        self.endpoint.progress().unwrap();
+    }
+
+    /// Offers a message of [`LEN`] bytes to a new receive into `target`; gives the receive's name.
+    fn offer(&mut self, target: &Guarded) -> u64 {
+        self.endpoint.tag_receive(Pattern::exact(1), target.buffer(), 9).unwrap();
+        let message = [0x11; LEN];
+        let immediate = Immediate::of(&message, true);
+        let rts = RzvRts {
+            tag: Some(1),
+            cq_data: None,
+            len: LEN as u64,
+            src_vaddr: 0x1_0000 + immediate.message_bytes() as u64,
+            src_device: 0,
+            src_iface: 0,
+            origin_counter: 7,
+            immediate,
+        };
+        let mut payload = [0; 256];
+        let (mut header, len) = rts.encode(&self.route(), &mut payload).unwrap();
+        header.set_psn(self.psn);
+        self.psn = self.psn.next();
+        self.forge(&header, &payload[..len]);
+        self.receives += 1;
+        self.receives << 32
+    }
+
+    fn packet(&self, name: u64, place: usize, len: usize) -> Header {
+        let (op, atomic) = (DputOp::RzvTid, Atomic::RENDEZVOUS);
+        let dput = Dput { op, atomic, name, place: place as u64, len: len as u16, ack_req: false };
+        let mut header = dput.encode(&self.route(), Padding::Qword).unwrap();
+        header.set_psn(self.psn);
+        header
+    }
+
+    /// Sends a page of `byte` to `tid`, `offset` bytes into it, as part of a receive.
+    fn put(&mut self, name: u64, place: usize, tid: Tid, offset: u32, byte: u8) -> Header {
+        let mut header = self.packet(name, place, 4096);
+        header.expect(tid, offset).unwrap();
+        self.psn = self.psn.next();
+        self.forge(&header, &[byte; 4096]);
+        header
+    }
+
+    /// The same, as a packet that the endpoint doesn't take for the next one.
+    fn late(&mut self, name: u64, place: usize, tid: Tid, offset: u32) {
+        let psn = self.psn;
+        self.put(name, place, tid, offset, 0x22);
+        self.psn = psn;
+    }
+
+    fn completion(&mut self) -> Option<Completion> {
+        self.endpoint.poll_completion()
+    }
+}
+
+/// The first two entries of a context: four pages and one, for five.
+fn tids(pair: u16) -> Tid {
+    Tid::of_entry(2 * pair, 4).unwrap().merge(Tid::of_entry(2 * pair + 1, 1).unwrap()).unwrap()
+}
+
+/// A whole message in the memory behind a pair.
+fn fill(bench: &mut Bench, name: u64, pair: u16) {
+    for page in 0..5 {
+        bench.put(name, page * 4096, tids(pair), page as u32 * 4096, 0x11);
+    }
+}
+
+fn is_whole(completion: Option<Completion>) -> bool {
+    matches!(completion, Some(Completion::Received { context: 9, len: LEN, .. }))
+}
+
+#[test]
+fn a_late_packet_finds_no_way_to_memory_that_was_given_back() {
+    let mut bench = Bench::new(Config::default());
+    let target = Guarded::new(4096, LEN);
+    let first = bench.offer(&target);
+    fill(&mut bench, first, 0);
+    assert!(is_whole(bench.completion()));
+    assert!(target.bytes(LEN) == [0x11; LEN]);
+    target.fill(0x3c);
+    let errors = bench.endpoint.counters().packets_in_error;
+    bench.late(first, 0, tids(0), 0);
+    assert_eq!(bench.endpoint.counters().packets_in_error, errors + 1, "the chip tells of it");
+    assert!(target.bytes(LEN) == [0x3c; LEN] && target.is_unharmed());
+    // The next transfer has other entries, so that it isn't touched either.
+    let second = bench.offer(&target);
+    assert_ne!(second, first);
+    bench.late(first, 0, tids(0), 4096);
+    assert_eq!(bench.endpoint.counters().packets_in_error, errors + 2);
+    assert!(target.bytes(LEN)[64..] == [0x3c; LEN - 64], "but for what came with the offer");
+    assert_eq!(bench.endpoint.counters().expected.tid_misplaced, 0);
+}
+
+#[test]
+fn a_packet_that_is_there_twice_changes_nothing() {
+    let mut bench = Bench::new(Config::default());
+    let target = Guarded::new(4096, LEN);
+    let name = bench.offer(&target);
+    let header = bench.put(name, 0, tids(0), 0, 0x11);
+    bench.forge(&header, &[0x11; 4096]);
+    for page in 1..5 {
+        bench.put(name, page * 4096, tids(0), page as u32 * 4096, 0x11);
+    }
+    assert!(is_whole(bench.completion()));
+    assert_eq!(bench.endpoint.counters().expected.tid_misplaced, 0);
+}
+
+#[test]
+fn packets_come_in_any_order_and_some_by_software() {
+    let mut bench = Bench::new(Config::default());
+    let target = Guarded::new(4096, LEN);
+    let name = bench.offer(&target);
+    let first = bench.psn;
+    for (n, page) in [4, 0, 3, 1].into_iter().enumerate() {
+        bench.psn = Psn::new(first.get() + [4, 0, 3, 1][n]);
+        bench.put(name, page * 4096, tids(0), page as u32 * 4096, 0x11);
+    }
+    assert_eq!(bench.completion(), None);
+    bench.psn = Psn::new(first.get() + 2);
+    let header = bench.packet(name, 2 * 4096, 4096);
+    bench.forge(&header, &[0x11; 4096]);
+    assert!(is_whole(bench.completion()));
+    assert!(target.bytes(LEN) == [0x11; LEN] && target.is_unharmed());
+    let counts = bench.endpoint.counters();
+    assert_eq!((counts.expected.tid_rcv_pkts, counts.expected.tid_rcv_pkts_replays), (4, 1));
+    assert_eq!(counts.rendezvous_bytes_copied, 4096);
+}
+
+#[test]
+fn entries_of_a_transfer_that_was_disturbed_rest_and_others_wait_for_their_turn() {
+    // Four pairs.
+    let mut bench = Bench::new(Config { tid_entries: 8, ..Config::default() });
+    let target = Guarded::new(4096, LEN);
+    // Each entry is used once, then the first again.
+    for pair in [0, 1, 2, 3, 0] {
+        let name = bench.offer(&target);
+        fill(&mut bench, name, pair);
+        assert!(is_whole(bench.completion()), "pair {pair}");
+    }
+    // One page of this one is sent again.
+    let name = bench.offer(&target);
+    let again = bench.packet(name, 0, 4096);
+    bench.psn = bench.psn.next();
+    bench.forge(&again, &[0x11; 4096]);
+    for page in 1..5 {
+        bench.put(name, page * 4096, tids(1), page as u32 * 4096, 0x11);
+    }
+    assert!(is_whole(bench.completion()));
+    for pair in [2, 3, 0, 2, 3, 0] {
+        let name = bench.offer(&target);
+        fill(&mut bench, name, pair);
+        assert!(is_whole(bench.completion()), "pair {pair}, not 1");
+    }
+    bench.hfi.bus().pause(REST);
+    for pair in [2, 3, 0, 1] {
+        let name = bench.offer(&target);
+        fill(&mut bench, name, pair);
+        assert!(is_whole(bench.completion()), "pair {pair}, with 1 again");
+    }
+}
+
+#[test]
+fn a_packet_of_another_message_in_the_memory_of_this_one_fails_it() {
+    let mut bench = Bench::new(Config::default());
+    let target = Guarded::new(4096, LEN);
+    let name = bench.offer(&target);
+    bench.put(name, 0, tids(0), 0, 0x11);
+    // As if the entry had been another transfer's a moment ago.
+    bench.put(0xdead << 32, 0, tids(0), 0, 0x22);
+    assert_eq!(bench.endpoint.counters().expected.tid_misplaced, 1);
+    for page in 1..5 {
+        bench.put(name, page * 4096, tids(0), page as u32 * 4096, 0x11);
+    }
+    let Some(Completion::Failed { context: 9, error, .. }) = bench.completion() else { panic!() };
+    assert_eq!(error, OperationError::Overwritten);
+    assert!(target.is_unharmed());
+    // Nor may a packet say another place than where it was put.
+    let name = bench.offer(&target);
+    bench.put(name, 4096, tids(1), 0, 0x11);
+    for page in 0..5 {
+        bench.put(name, page * 4096, tids(1), page as u32 * 4096, 0x11);
+    }
+    assert!(matches!(bench.completion(), Some(Completion::Failed { error: OperationError::Overwritten, .. })));
+    assert_eq!(bench.endpoint.counters().expected.overwritten, 2);
+}
+
+#[test]
+fn with_whole_pages_no_sender_reaches_what_lies_around_the_buffer() {
+    let mut bench = Bench::new(Config::default());
+    // 100 bytes into a page: what is expected begins with the next one.
+    let target = Guarded::new(4096 + 100, LEN);
+    let name = bench.offer(&target);
+    let tid = Tid::of_entry(0, 4).unwrap();
+    for page in 0..4 {
+        bench.put(name, page * 4096, tid, page as u32 * 4096, 0x22);
+    }
+    let errors = bench.endpoint.counters().packets_in_error;
+    for entry in 1..16 {
+        bench.late(name, 0, Tid::of_entry(entry, 1).unwrap(), 0);
+    }
+    assert_eq!(bench.endpoint.counters().packets_in_error, errors + 15, "there are no other entries");
+    assert!(target.is_unharmed());
+}
+
+#[test]
+fn an_answer_with_impossible_buffers_gets_nothing() {
+    let mut bench = Bench::new(Config::default());
+    let source = Guarded::with(0, &[7; LEN]);
+    let nobody = Address { rx: NOBODY, ..bench.endpoint.address() };
+    bench.endpoint.tag_send(nobody, 1, source.buffer(), 5).unwrap();
+    let sent = bench.endpoint.counters().expected.tid_sent_pkts;
+    let one = Tid::of_entry(0, 4).unwrap().encode();
+    let bad: [(u64, u64, u32, i32, &[u32]); 12] = [
+        (0, 16384, 0, 0, &[]),
+        (0, 16384, 0, 0, &[0]),
+        (0, 16384, 0, 0, &[one, one]),
+        (0, 16448, 0, 0, &[one]),
+        (0, 16380, 0, 0, &[one]),
+        (0, 8192, 16384, 0, &[one]),
+        (0, 8192, 100, 0, &[one]),
+        (0, 16384, 64, 0, &[one]),
+        (u64::MAX - 63, 16384, 0, 0, &[one]),
+        (LEN as u64 - 8192, 16384, 0, 0, &[one]),
+        (0, 16384, 0, i32::MIN, &[one]),
+        (0, 16384, 0, i32::MAX, &[one]),
+    ];
+    for (n, (sbuf, bytes, offset, adjust, pairs)) in bad.into_iter().enumerate() {
+        let pairs: Vec<U32> = pairs.iter().map(|pair| (*pair).into()).collect();
+        let iov = Iov { rbuf: 0, sbuf, bytes, sbuf_device: 0, sbuf_iface: 0 };
+        let cts = RzvTidCts { origin_counter: 1 << 32, target_cookie: 1, iov, offset, adjust, pairs: &pairs };
+        let mut payload = [0; 256];
+        let (mut header, len) = cts.encode(&bench.route(), &mut payload).unwrap();
+        header.set_psn(bench.psn);
+        bench.psn = bench.psn.next();
+        bench.forge(&header, &payload[..len]);
+        assert_eq!(bench.endpoint.counters().malformed, n as u64 + 1, "answer {n}");
+    }
+    assert_eq!(bench.endpoint.counters().expected.tid_sent_pkts, sent);
+}
+
+#[test]
+fn a_sender_that_ends_in_the_middle_leaves_nothing_that_can_be_written_to() {
+    let give_up_after = Duration::from_millis(500);
+    let reliability = opx_reliability::Config { give_up_after, ..opx_reliability::Config::default() };
+    let mut bench = Bench::new(Config { reliability, ..Config::default() });
+    let target = Guarded::new(4096, LEN);
+    let name = bench.offer(&target);
+    bench.put(name, 0, tids(0), 0, 0x11);
+    let limit = bench.hfi.bus().now() + Duration::from_secs(5);
+    let failed = loop {
+        assert!(bench.hfi.bus().now() < limit);
+        if !bench.endpoint.progress().unwrap() {
+            bench.hfi.bus().relax();
+        }
+        if let Some(completion) = bench.completion() {
+            break completion;
+        }
+    };
+    assert!(matches!(failed, Completion::Failed { error: OperationError::Unreachable(_), .. }), "{failed:?}");
+    target.fill(0x3c);
+    let errors = bench.endpoint.counters().packets_in_error;
+    bench.late(name, 4096, tids(0), 4096);
+    assert_eq!(bench.endpoint.counters().packets_in_error, errors + 1);
+    assert!(target.bytes(LEN) == [0x3c; LEN]);
+}
