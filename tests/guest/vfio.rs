@@ -19,7 +19,7 @@ const ADAPTER: &str = "0000:01:00.0";
 /// Functions of the contract suite.
 const CONTRACTS: u32 = 15;
 /// What opx-loopback has to pass, in order.
-const RUNGS: [&str; 13] = [
+const RUNGS: [&str; 14] = [
     "registers",
     "interrupts",
     "pio",
@@ -32,6 +32,7 @@ const RUNGS: [&str; 13] = [
     "steering",
     "messages",
     "rendezvous",
+    "zero copy",
     "reliability",
 ];
 

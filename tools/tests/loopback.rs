@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use tempfile::TempDir;
 
-const RUNGS: [&str; 13] = [
+const RUNGS: [&str; 14] = [
     "registers",
     "interrupts",
     "pio",
@@ -26,6 +26,7 @@ const RUNGS: [&str; 13] = [
     "steering",
     "messages",
     "rendezvous",
+    "zero copy",
     "reliability",
 ];
 const FAULTS: [&str; 8] = ["--loss", "5", "--dup", "2", "--reorder", "5", "--corrupt", "1"];

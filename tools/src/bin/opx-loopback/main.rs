@@ -118,6 +118,7 @@ fn climb(
             ("steering", rungs::steering),
             ("messages", rungs::messages),
             ("rendezvous", rungs::rendezvous),
+            ("zero copy", rungs::zero_copy),
             ("reliability", rungs::reliability),
         ],
     };

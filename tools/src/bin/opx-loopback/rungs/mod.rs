@@ -13,6 +13,7 @@ mod sdma;
 mod sdma_errors;
 mod sdma_runs;
 mod steering;
+mod zero_copy;
 
 pub use eager_receive::eager_receive;
 pub use expected_receive::expected_receive;
@@ -26,3 +27,4 @@ pub use sdma::sdma;
 pub use sdma_errors::sdma_errors;
 pub use sdma_runs::sdma_runs;
 pub use steering::steering;
+pub use zero_copy::zero_copy;
