@@ -1,10 +1,10 @@
 //! A cable that is pulled and not put back: sends wait for it for as long as is set, then fail, and the endpoint can be closed.
 
-use opx_bus::{PciFunction, poll};
+use opx_bus::{PciFunction, SharedMem, poll};
 use opx_defs::units::Guid;
 use opx_emu::{Config as Chip, EmuBus, Icode, Lab, Pacing};
 use opx_hw::{Hfi, LinkMode, LinkState, Options};
-use opx_stack::{Completion, Config, Endpoint, OperationError, Pattern, SendError};
+use opx_stack::{Buffer, Completion, Config, Endpoint, OperationError, Pattern, SendError};
 use std::time::Duration;
 
 const CABLE: LinkMode = LinkMode::Cable { timeout: Duration::from_secs(5) };
@@ -12,6 +12,19 @@ const WAIT: Duration = Duration::from_secs(3);
 
 #[test]
 fn sends_fail_when_the_link_stays_down_and_the_endpoint_can_be_closed() {
+    fail_when_the_link_stays_down(|byte, len| vec![byte; len].into());
+}
+
+#[test]
+fn sends_of_memory_that_the_engine_reads_fail_when_the_link_stays_down() {
+    fail_when_the_link_stays_down(|byte, len| {
+        let memory = SharedMem::new(len).unwrap();
+        memory.write(0, &vec![byte; len]);
+        memory.into()
+    });
+}
+
+fn fail_when_the_link_stays_down(buffer: impl Fn(u8, usize) -> Buffer) {
     let lab = Lab::new(Pacing::Virtual);
     let adapters = [1, 2].map(|n| {
         let link_time = Duration::from_millis(2);
@@ -44,7 +57,7 @@ fn sends_fail_when_the_link_stays_down_and_the_endpoint_can_be_closed() {
     };
 
     // One message is offered to somebody who doesn't want it yet: nothing of it is outstanding, and it must fail all the same.
-    a.tag_send(c.address(), 9, vec![9; 1 << 20], 9).unwrap();
+    a.tag_send(c.address(), 9, buffer(9, 1 << 20), 9).unwrap();
     while a.reliability_counters().acks_received == 0 {
         turn(&mut a, &mut c);
     }
@@ -52,12 +65,12 @@ fn sends_fail_when_the_link_stays_down_and_the_endpoint_can_be_closed() {
 
     // One message gets through, then the cable is pulled in the middle of a long one.
     b.tag_receive(Pattern::exact(1), vec![0; 100], 1).unwrap();
-    b.tag_receive(Pattern::exact(2), vec![0; 4 << 20], 2).unwrap();
+    b.tag_receive(Pattern::exact(2), buffer(0, 4 << 20), 2).unwrap();
     a.tag_send(to, 1, vec![1; 100], 1).unwrap();
     while a.poll_completion().is_none() {
         turn(&mut a, &mut b);
     }
-    a.tag_send(to, 2, vec![2; 4 << 20], 2).unwrap();
+    a.tag_send(to, 2, buffer(2, 4 << 20), 2).unwrap();
     let packets = b.counters().packets_in;
     while b.counters().packets_in < packets + 20 {
         turn(&mut a, &mut b);
