@@ -4,6 +4,7 @@
 //! its memory. Memory that the application wants to look at meanwhile, or that a device reaches by itself, is [`SharedMem`],
 //! which has no references into it.
 
+use crate::memory_kind::{DeviceRange, MemoryKind};
 use crate::raw::RawBuffer;
 use crate::view::View;
 use opx_bus::SharedMem;
@@ -24,6 +25,8 @@ pub enum Buffer {
     Bytes(Vec<u8>),
     /// Memory that others may touch at any time.
     Shared(SharedRange),
+    /// Memory that isn't the machine's own, or not only.
+    Device(DeviceRange),
     /// Several buffers one after the other.
     Vector(Vec<Buffer>),
     /// Room for a message that is lent if that can be, or such a message.
@@ -105,6 +108,7 @@ impl Buffer {
             Self::Bytes(bytes) => bytes.len(),
             Self::Shared(range) => range.len,
             Self::Raw(raw) => raw.len(),
+            Self::Device(range) => range.len(),
             Self::Vector(parts) => parts.iter().map(Self::len).sum(),
             Self::View(view) => view.len(),
         }
@@ -122,6 +126,30 @@ impl Buffer {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whose memory it is; of several, the first that isn't the host's.
+    pub fn kind(&self) -> MemoryKind {
+        match self {
+            Self::Bytes(_) | Self::Raw(_) | Self::Shared(_) | Self::View(_) => MemoryKind::Host,
+            Self::Device(range) => range.memory().kind(),
+            Self::Vector(parts) => {
+                parts.iter().map(Self::kind).find(|kind| *kind != MemoryKind::Host).unwrap_or(MemoryKind::Host)
+            }
+        }
+    }
+
+    /// The memory that an adapter reaches it by, and where it begins there; `None` when it doesn't or mustn't.
+    pub(crate) fn reachable(&self) -> Option<(&SharedMem, usize)> {
+        match self {
+            Self::Shared(range) => Some((&range.memory, range.start)),
+            Self::Device(range) if range.memory().kind() != MemoryKind::Managed => {
+                let memory = range.memory().reachable()?;
+                let inside = range.start().checked_add(range.len()).is_some_and(|end| end <= memory.len());
+                inside.then_some((memory, range.start()))
+            }
+            Self::Bytes(_) | Self::Raw(_) | Self::Device(_) | Self::Vector(_) | Self::View(_) => None,
+        }
     }
 
     /// Its bytes; copied unless they are the process' own.
@@ -160,6 +188,7 @@ impl Buffer {
                 to[..len].copy_from_slice(&from[..len]);
             }
             Self::Shared(range) => range.read(at, to),
+            Self::Device(range) => range.read(at, to),
             Self::Vector(parts) => {
                 let (mut skip, mut to) = (at, to);
                 for part in parts {
@@ -195,6 +224,7 @@ impl Buffer {
             Self::Bytes(_) => {}
             Self::Raw(raw) => raw.write(at, from),
             Self::Shared(range) => range.write(at, from),
+            Self::Device(range) => range.write(at, from),
             Self::Vector(parts) => {
                 let (mut skip, mut from) = (at, from);
                 for part in parts {
@@ -254,6 +284,7 @@ impl Clone for Buffer {
         match self {
             Self::Bytes(bytes) => Self::Bytes(bytes.clone()),
             Self::Shared(range) => Self::Shared(range.clone()),
+            Self::Device(range) => Self::Device(range.clone()),
             Self::Vector(parts) => Self::Vector(parts.clone()),
             Self::View(view) => Self::View(view.clone()),
             Self::Raw(raw) => Self::Bytes(raw.bytes().to_vec()),
@@ -270,6 +301,12 @@ impl From<RawBuffer> for Buffer {
 impl From<SharedRange> for Buffer {
     fn from(range: SharedRange) -> Self {
         Self::Shared(range)
+    }
+}
+
+impl From<DeviceRange> for Buffer {
+    fn from(range: DeviceRange) -> Self {
+        Self::Device(range)
     }
 }
 

@@ -42,6 +42,7 @@ mod error;
 pub mod fabric;
 mod mappings;
 pub mod matching;
+mod memory_kind;
 mod one_sided;
 mod operations;
 mod posted;
@@ -67,6 +68,7 @@ pub use fabric::{
 };
 pub use mappings::MappingCounts;
 pub use matching::Pattern;
+pub use memory_kind::{DeviceMemory, DeviceRange, MemoryKind};
 pub use one_sided::{Asked, Atomic, Read, Refusal, Remote, RequestError, Write};
 pub use operations::{Outgoing, ReceiveError, Rejected, SendError};
 pub use posted::{Claimed, Peeked, ReceiveId, RejectedClaim};

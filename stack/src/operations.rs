@@ -4,6 +4,7 @@ use crate::buffer::{Buffer, SharedRange};
 use crate::completion::{Level, OperationError};
 use crate::table::Handle;
 use crate::{Address, Pattern};
+use opx_bus::SharedMem;
 use opx_defs::tid::Tid;
 use opx_defs::units::Psn;
 use opx_defs::wire::opx::RzvTidCts;
@@ -270,6 +271,18 @@ impl Target {
     /// Whether it goes into the buffer of a multi-receive.
     pub(crate) fn is_part(&self) -> bool {
         matches!(self, Self::Part(..))
+    }
+
+    /// The memory that an adapter reaches it by, where it begins there, and its bytes; `None` when it doesn't or mustn't.
+    pub(crate) fn reachable(&self) -> Option<(&SharedMem, usize, usize)> {
+        match self {
+            Self::Receive(posted) => {
+                let (memory, start) = posted.buffer.reachable()?;
+                Some((memory, start, posted.buffer.len()))
+            }
+            Self::Part(place, _) => Some((place.memory(), place.start(), place.len())),
+            Self::Early(_) | Self::Nowhere => None,
+        }
     }
 
     /// Writes bytes of the message that belong at `at`. What doesn't fit is dropped.

@@ -16,9 +16,8 @@ use super::Endpoint;
 use super::queues::Work;
 use super::rendezvous::Answering;
 use crate::Address;
-use crate::buffer::Buffer;
 use crate::completion::OperationError;
-use crate::operations::{Envelope, Offer, Posted, Target};
+use crate::operations::{Envelope, Offer, Target};
 use crate::table::Handle;
 use opx_bus::PciFunction;
 use opx_defs::tid::Tid;
@@ -211,11 +210,11 @@ impl<B: PciFunction> Endpoint<B> {
     /// back so far, and otherwise behind it. It consists of whole qwords; the rest is part of the offer, or comes as ever.
     fn plan(&mut self, into: &Target, offer: &Offer) -> Option<Plan<B>> {
         let (along, len) = (offer.immediate.len(), offer.len as usize);
-        let (Target::Receive(Posted { buffer: Buffer::Shared(range), .. }) | Target::Part(range, _)) = into else {
+        let Some((reachable, base, room)) = into.reachable() else {
             self.counters.expected.rts_tid_ineligible += 1;
             return None;
         };
-        let (base, room_end) = (range.start(), range.start() + range.len());
+        let room_end = base + room;
         let align = if self.config.tid_whole_pages { Tid::PAGE as usize } else { LINE };
         // From here on in bytes of the memory.
         let (first, end) = (base + along, base + len);
@@ -231,7 +230,7 @@ impl<B: PciFunction> Endpoint<B> {
             return None;
         }
         self.counters.expected.rts_tid_eligible += 1;
-        let memory = self.mappings.get(&self.hfi, range.memory());
+        let memory = self.mappings.get(&self.hfi, reachable);
         let (mut parts, mut at) = (Vec::new(), from);
         if let Some(memory) = memory {
             while at < to {

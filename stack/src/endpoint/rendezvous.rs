@@ -70,22 +70,27 @@ pub(super) fn offer(
     let (bytes, qwords) = small.split_at(small.len() % 8);
     let immediate = Immediate { bytes, qwords, block, tail: along.tail.then_some(tail) };
     let (tag, cq_data) = envelope;
+    let (src_device, src_iface) = buffer.kind().on_wire();
     let rts = RzvRts {
         tag,
         cq_data,
         len: len as u64,
         src_vaddr: along.bytes as u64,
-        src_device: 0,
-        src_iface: 0,
+        src_device,
+        src_iface,
         origin_counter: handle.0,
         immediate,
     };
     rts.encode(route, scratch).ok()
 }
 
-/// What of a message of `len` bytes goes with its offer: so much that whole lines are left, and a line more where the receiver
+/// What of a message goes with its offer: so much that whole lines are left, and a line more where the receiver
 /// may want to begin at one of its own (`fi_opx_hfi1.c:opx_hfi1_tx_send_rzv`).
-pub(super) fn sent_along(thresholds: &Thresholds, len: usize) -> Along {
+pub(super) fn sent_along(thresholds: &Thresholds, buffer: &Buffer) -> Along {
+    let len = buffer.len();
+    if !buffer.kind().goes_along() {
+        return Along { bytes: 0, tail: false };
+    }
     let tail = thresholds.by_tids(len as u64) && len >= MOST_IMMEDIATE;
     Along { bytes: len % 64 + if tail { 64 } else { 0 }, tail }
 }

@@ -162,7 +162,7 @@ impl<B: PciFunction> Endpoint<B> {
     /// The offer of a message that goes by rendezvous.
     fn send_offer(&mut self, message: Outgoing) -> Result<(), Rejected<SendError>> {
         let (to, tag, data) = (message.to, message.tag, message.data);
-        let along = rendezvous::sent_along(&self.config.thresholds, message.buffer.len());
+        let along = rendezvous::sent_along(&self.config.thresholds, &message.buffer);
         let ungranted = (message.buffer.len() - along.bytes) as u64;
         let (grants, source) = (VecDeque::new(), Source::Unknown);
         let kind = SendKind::Rendezvous { grants, ungranted, along, source, truncated: false };

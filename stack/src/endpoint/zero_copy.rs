@@ -1,7 +1,6 @@
 //! Data that the engine takes from the application's memory: when it can, and when the memory may go back to its owner.
 
 use super::Endpoint;
-use crate::buffer::Buffer;
 use crate::completion::OperationError;
 use crate::operations::{Send, SendKind, Source};
 use crate::table::Handle;
@@ -18,13 +17,9 @@ impl<B: PciFunction> Endpoint<B> {
         if let Source::Unknown = source {
             let thresholds = &self.config.thresholds;
             let long = thresholds.by_sdma(len) && len >= thresholds.sdma_bounce_max;
-            *source = match &send.buffer {
-                Buffer::Shared(range) if long => match self.mappings.get(&self.hfi, range.memory()) {
-                    Some(memory) => Source::Mapped(memory, range.start()),
-                    None => Source::Copied,
-                },
-                _ => Source::Copied,
-            };
+            let reachable = send.buffer.reachable().filter(|_| long);
+            let mapped = reachable.and_then(|(memory, start)| Some((self.mappings.get(&self.hfi, memory)?, start)));
+            *source = mapped.map_or(Source::Copied, |(memory, start)| Source::Mapped(memory, start));
         }
         match source {
             Source::Mapped(memory, start) => Some((memory.clone(), *start)),

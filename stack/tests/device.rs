@@ -1,0 +1,143 @@
+//! Memory of devices, faked: who copies it, what goes with an offer, and what is left to the adapter.
+
+mod common;
+
+use common::{Bench, bench, data};
+use opx_bus::SharedMem;
+use opx_stack::{Buffer, Completion, Config, DeviceMemory, DeviceRange, MemoryKind, Pattern, Thresholds};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const GPU: MemoryKind = MemoryKind::Device { interface: 1, device: 3 };
+
+/// Memory that counts each byte that the processor has copied.
+#[derive(Debug)]
+struct Fake {
+    memory: SharedMem,
+    kind: MemoryKind,
+    reachable: bool,
+    copied: AtomicU64,
+}
+
+impl Fake {
+    fn new(kind: MemoryKind, reachable: bool) -> Arc<Self> {
+        let memory = SharedMem::new(1 << 20).unwrap();
+        Arc::new(Self { memory, kind, reachable, copied: AtomicU64::new(0) })
+    }
+
+    fn range(self: &Arc<Self>, start: usize, len: usize) -> Buffer {
+        DeviceRange::new(Arc::clone(self) as Arc<dyn DeviceMemory>, start, len).unwrap().into()
+    }
+
+    fn copied(&self) -> u64 {
+        self.copied.load(Ordering::Relaxed)
+    }
+
+    /// As the device sees it.
+    fn bytes(&self, start: usize, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        self.memory.read(start, &mut bytes);
+        bytes
+    }
+}
+
+impl DeviceMemory for Fake {
+    fn kind(&self) -> MemoryKind {
+        self.kind
+    }
+
+    fn len(&self) -> usize {
+        self.memory.len()
+    }
+
+    fn copy_out(&self, at: usize, to: &mut [u8]) {
+        self.copied.fetch_add(to.len() as u64, Ordering::Relaxed);
+        self.memory.read(at, to);
+    }
+
+    fn copy_in(&self, at: usize, from: &[u8]) {
+        self.copied.fetch_add(from.len() as u64, Ordering::Relaxed);
+        self.memory.write(at, from);
+    }
+
+    fn reachable(&self) -> Option<&SharedMem> {
+        self.reachable.then_some(&self.memory)
+    }
+}
+
+/// A message from one to the other, `len` bytes at `from` to `to`; gives what the processor copied on each side.
+fn pass(bench: &mut Bench, ends: [&Arc<Fake>; 2], from: usize, to: usize, len: usize) -> [u64; 2] {
+    let before = ends.map(|end| end.copied());
+    let bytes = data(len as u64, len);
+    ends[0].memory.write(from, &bytes);
+    bench.b.tag_receive(Pattern::exact(1), ends[1].range(to, len), 1).unwrap();
+    bench.a.tag_send(bench.b.address(), 1, ends[0].range(from, len), 2).unwrap();
+    assert!(matches!(bench.next_at_b(), Completion::Received { len: got, .. } if got == len));
+    assert!(matches!(bench.next_at_a(), Completion::Sent { .. }));
+    assert!(ends[1].bytes(to, len) == bytes, "{len} bytes from {from} to {to}");
+    [ends[0].copied() - before[0], ends[1].copied() - before[1]]
+}
+
+#[test]
+fn between_devices_that_the_adapter_reaches_no_processor_copies() {
+    let mut bench = bench(Config::default());
+    let (a, b) = (Fake::new(GPU, true), Fake::new(GPU, true));
+    for len in [64 << 10, 256 << 10] {
+        assert_eq!(pass(&mut bench, [&a, &b], 4096, 8192, len), [0, 0], "{len}");
+    }
+    assert_eq!(bench.b.counters().expected.rts_tid_setup_success, 2);
+    // Nothing goes along, so an odd end is fetched by itself; and so are ends that share a page with something else.
+    let [out, into] = pass(&mut bench, [&a, &b], 4096, 8192, (64 << 10) + 13);
+    assert_eq!((out, into), (5, 13), "from the source all but whole qwords");
+    let [_, into] = pass(&mut bench, [&a, &b], 1, 100, 100_001);
+    assert!(into < 8192, "{into}");
+    bench.quiet();
+}
+
+#[test]
+fn from_a_device_nothing_goes_along_with_an_offer() {
+    // Data is counted, what goes along isn't.
+    let copied = |kind, len: usize| {
+        let mut bench =
+            bench(Config { thresholds: Thresholds { no_tid: true, ..Thresholds::default() }, ..Config::default() });
+        let (a, b) = (Fake::new(kind, false), Fake::new(MemoryKind::Managed, false));
+        let both = pass(&mut bench, [&a, &b], 0, 0, len);
+        assert_eq!(both, [len as u64; 2], "all of it by the processor");
+        bench.a.counters().rendezvous_bytes_copied
+    };
+    for len in [20_000, 20_013, 65_536 + 63] {
+        assert_eq!(copied(GPU, len), len as u64);
+        assert_eq!(copied(MemoryKind::Managed, len), (len / 64 * 64) as u64, "as from the host");
+    }
+}
+
+#[test]
+fn managed_memory_is_copied_and_never_expected() {
+    let mut bench = bench(Config::default());
+    let (a, b) = (Fake::new(MemoryKind::Managed, true), Fake::new(MemoryKind::Managed, true));
+    assert_eq!(pass(&mut bench, [&a, &b], 4096, 4096, 64 << 10), [(64 << 10) + 7, 64 << 10], "the tail goes twice");
+    let counts = bench.b.counters().expected;
+    assert_eq!((counts.rts_tid_eligible, counts.rts_tid_ineligible), (0, 1));
+    assert_eq!((bench.a.mapping_counts().tid_cache_miss, bench.b.mapping_counts().tid_cache_miss), (0, 0));
+}
+
+#[test]
+fn short_messages_are_copied_from_and_to_devices() {
+    let mut bench = bench(Config::default());
+    let (a, b) = (Fake::new(GPU, true), Fake::new(GPU, true));
+    for len in [1, 16, 100, 8192, 12_000] {
+        let [_, into] = pass(&mut bench, [&a, &b], 7, 9, len);
+        assert_eq!(into, len as u64);
+    }
+}
+
+#[test]
+fn buffers_know_whose_they_are() {
+    let fake = Fake::new(GPU, true);
+    assert_eq!(Buffer::from(vec![1, 2]).kind(), MemoryKind::Host);
+    assert_eq!(fake.range(0, 5).kind(), GPU);
+    let both = Buffer::Vector(vec![vec![1].into(), fake.range(0, 5)]);
+    assert_eq!((both.kind(), both.len()), (GPU, 6));
+    assert!(DeviceRange::new(fake.clone(), 1 << 20, 0).is_some());
+    assert!(DeviceRange::new(fake.clone(), 1 << 20, 1).is_none() && DeviceRange::new(fake, usize::MAX, 2).is_none());
+}
