@@ -1,19 +1,23 @@
 //! Any packets from other nodes at an endpoint that sends and receives: never a panic, every operation ends at most once with its
-//! own buffer, what waits is bounded, and an honest peer still gets its messages across.
+//! own buffer, what waits is bounded, nothing is written but what was registered for writing, and an honest peer still gets its
+//! messages across.
 #![no_main]
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use opx_bus::PciFunction;
+use opx_bus::{PciFunction, SharedMem};
 use opx_defs::units::{Lid, Psn, Vl};
 use opx_defs::wire::opx::{
-    Answer, Eager, FlowKey, Header, Immediate, Inject, Iov, MpFirst, MpNth, Opcode, Padding, Route, RzvCts, RzvData,
-    RzvOp, RzvRts, Ud, UdOp,
+    Answer, Atomic as WireAtomic, Dput, DputOp, Eager, Fetch, FlowKey, Header, Immediate, Inject, Iov, MpFirst, MpNth,
+    Opcode, Padding, RmaCts, RmaOp, RmaRts, Route, RzvCts, RzvData, RzvOp, RzvRts, Ud, UdOp,
 };
 use opx_emu::{Adapter, EmuBus, Packet};
 use opx_hw::Hfi;
-use opx_stack::{Address, Completion, Config, Endpoint, Pattern};
+use opx_stack::atomics::{AtomicOp, Datatype, Op};
+use opx_stack::regions::{Access, KeyChoice, MemoryRegion, Regions, RegionsConfig, Registration};
+use opx_stack::{Address, Atomic, Completion, Config, Endpoint, Pattern, Remote, Write};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::time::Duration;
 
 const MOST_STEPS: usize = 100;
@@ -21,6 +25,15 @@ const MOST_STEPS: usize = 100;
 const STRANGERS: u32 = 0x50;
 const UNEXPECTED: usize = 32 << 10;
 const OPERATIONS: usize = 24;
+const ANSWERS: usize = 6;
+/// What of the memory is registered, from key 1 on, and for what.
+const REGIONS: [(Range<usize>, Access); 4] = [
+    (8192..12_288, Access::ATOMIC),
+    (12_288..20_000, Access::REMOTE_READ),
+    (20_000..30_001, Access::REMOTE_WRITE),
+    (30_001..32_000, Access::LOCAL_READ.union(Access::LOCAL_WRITE)),
+];
+const MEMORY: usize = 40_960;
 /// What a buffer holds before something is received into it.
 const UNTOUCHED: u8 = 0xee;
 /// Tags of the honest peer's messages; nobody else has them.
@@ -63,10 +76,28 @@ enum Step {
         tag: u8,
         len: u8,
     },
+    /// What is asked of a stranger's memory.
+    Request {
+        to: u8,
+        place: Number,
+        len: u16,
+        what: Asked,
+    },
+    Close {
+        region: u8,
+    },
     Progress,
     Pass {
         micros: u16,
     },
+}
+
+#[derive(Debug, Clone, Copy, Arbitrary)]
+enum Asked {
+    Write,
+    WriteWithData,
+    Read,
+    Atomic { op: u8, datatype: u8 },
 }
 
 /// The sender of a packet, and whether it is the packet's turn.
@@ -85,7 +116,36 @@ enum Kind {
     Rts { tag: Option<u8>, len: Number, along: u16, counter: Number },
     Cts { counter: Number, cookie: Number, pieces: [Piece; 2], second: bool, truncated: bool },
     Data { cookie: Number, at: Number, len: u16, last: bool },
+    Dput { op: Form, atomic: Option<(u8, u8)>, name: Name, place: Number, len: u16, request: Number },
+    RmaCts { grant: bool, atomic: Option<(u8, u8)>, request: Number, name: Name, iov: Piece },
+    RmaRts { atomic: Option<(u8, u8)>, name: Name, request: Number, iov: Piece },
     Ud { op: u8, ours: bool, start: u32, count: u32 },
+}
+
+/// Kinds of data.
+#[derive(Debug, Clone, Copy, Arbitrary)]
+enum Form {
+    Put,
+    PutCq,
+    Get,
+    Fetch,
+    Compare,
+}
+
+/// A region's key, or a transfer.
+#[derive(Debug, Clone, Copy, Arbitrary)]
+enum Name {
+    Key(u8),
+    Number(Number),
+}
+
+impl Name {
+    fn value(self) -> u64 {
+        match self {
+            Self::Key(key) => u64::from(key) % (REGIONS.len() as u64 + 1),
+            Self::Number(number) => number.value(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Arbitrary)]
@@ -93,6 +153,13 @@ struct Piece {
     to: Number,
     from: Number,
     len: Number,
+}
+
+impl Piece {
+    fn iov(self) -> Iov {
+        let Self { to, from, len } = self;
+        Iov { rbuf: to.value(), sbuf: from.value(), bytes: len.value(), ..Iov::default() }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Arbitrary)]
@@ -103,6 +170,7 @@ enum Number {
     Operation {
         index: u8,
         generation: u8,
+        kind: u8,
     },
 }
 
@@ -111,7 +179,9 @@ impl Number {
         match self {
             Self::Any(value) => value,
             Self::Small(value) => value.into(),
-            Self::Operation { index, generation } => u64::from(generation % 4 + 1) << 32 | u64::from(index % 4),
+            Self::Operation { index, generation, kind } => {
+                u64::from(generation % 4 + 1) << 32 | u64::from(kind % 4) << 30 | u64::from(index % 4)
+            }
         }
     }
 }
@@ -121,6 +191,8 @@ struct Rig {
     hfi: Hfi<EmuBus>,
     victim: Endpoint<EmuBus>,
     honest: Endpoint<EmuBus>,
+    memory: SharedMem,
+    regions: Vec<Option<MemoryRegion>>,
     /// PSN of each stranger's next packet.
     turns: [u32; 4],
     /// Operations under way: context and bytes of the buffer.
@@ -141,6 +213,8 @@ impl Rig {
         let config = Config {
             slots: 32,
             operations: OPERATIONS,
+            answers: ANSWERS,
+            answer_wait: Duration::from_millis(20),
             unexpected_bytes: UNEXPECTED,
             header_entries: 256,
             eager_buffers: 8,
@@ -149,9 +223,20 @@ impl Rig {
             reliability,
             ..Config::default()
         };
-        let victim = Endpoint::open(&hfi, config.clone()).expect("an endpoint");
+        let memory = SharedMem::new(MEMORY).expect("memory");
+        memory.write(0, &[UNTOUCHED; MEMORY]);
+        let keys = Regions::new(RegionsConfig { limit: 8, chosen_keys: true });
+        let register = |(key, (range, access)): (u64, (Range<usize>, Access))| {
+            let key = KeyChoice::Chosen(key);
+            Some(
+                keys.register(Registration { range, key, ..Registration::of(memory.clone(), access) })
+                    .expect("a region"),
+            )
+        };
+        let regions = (1..).zip(REGIONS).map(register).collect();
+        let victim = Endpoint::open_with(&hfi, config.clone(), keys).expect("an endpoint");
         let honest = Endpoint::open(&hfi, config).expect("another endpoint");
-        Self { adapter, hfi, victim, honest, turns: [0; 4], under_way: HashMap::new(), contexts: 0 }
+        Self { adapter, hfi, victim, honest, memory, regions, turns: [0; 4], under_way: HashMap::new(), contexts: 0 }
     }
 
     fn step(&mut self, step: &Step) {
@@ -192,11 +277,53 @@ impl Rig {
             Step::Inject { to, tag, len } => {
                 let _ = self.victim.tag_inject(stranger(*to), u64::from(*tag % 4), &vec![2; usize::from(*len % 20)]);
             }
+            Step::Request { to, place, len, what } => self.request(*to, *place, (*len).into(), *what),
+            Step::Close { region } => {
+                if let Some(region) = self.regions.get_mut(usize::from(*region % 4)).and_then(Option::take) {
+                    assert!(region.close().is_ok(), "nothing holds it between packets");
+                }
+            }
             Step::Progress => self.progress(),
             Step::Pass { micros } => {
                 self.hfi.bus().pause(Duration::from_micros((*micros).into()));
                 self.progress();
             }
+        }
+    }
+
+    fn request(&mut self, to: u8, place: Number, len: usize, what: Asked) {
+        let remote = Remote { peer: stranger(to), key: 77, place: place.value() };
+        let buffer = || vec![UNTOUCHED; len];
+        let (context, _) = self.begin(len);
+        let done = match what {
+            Asked::Write => self.victim.write(remote, buffer(), context),
+            Asked::WriteWithData => {
+                self.victim.write_with(Write { data: Some(1), ..Write::new(remote, buffer(), context) })
+            }
+            Asked::Read => self.victim.read(remote, buffer(), context),
+            Asked::Atomic { op, datatype } => {
+                let op = Op::from_code(op % 19).zip(Datatype::from_code(datatype % 14));
+                let Some(Ok(op)) = op.map(|(op, datatype)| AtomicOp::new(op, datatype)) else {
+                    self.under_way.remove(&context);
+                    return;
+                };
+                let whole = len.next_multiple_of(op.datatype().size());
+                let (buffer, total) = (|| vec![UNTOUCHED; whole], |count| whole * count);
+                let (atomic, total) = if op.op().compares() {
+                    (Atomic::compare(remote, op, buffer(), buffer(), buffer(), context), total(3))
+                } else if op.op() == Op::Read {
+                    (Atomic::fetch(remote, op, vec![], buffer(), context), total(1))
+                } else if context % 2 == 0 {
+                    (Atomic::fetch(remote, op, buffer(), buffer(), context), total(2))
+                } else {
+                    (Atomic::update(remote, op, buffer(), context), total(1))
+                };
+                self.under_way.insert(context, total);
+                self.victim.atomic(atomic)
+            }
+        };
+        if let Err(rejected) = done {
+            assert_eq!(self.under_way.remove(&context), Some(rejected.buffer.len()));
         }
     }
 
@@ -251,13 +378,7 @@ impl Rig {
                 rts.encode(&route, &mut out)
             }
             Kind::Cts { counter, cookie, pieces, second, truncated } => {
-                let [one, two] = pieces.map(|piece| Iov {
-                    rbuf: piece.to.value(),
-                    sbuf: piece.from.value(),
-                    bytes: piece.len.value(),
-                    sbuf_device: 0,
-                    sbuf_iface: 0,
-                });
+                let [one, two] = pieces.map(Piece::iov);
                 let answer = if truncated {
                     Answer::Truncated
                 } else {
@@ -277,6 +398,37 @@ impl Rig {
                     ack_req: last,
                 };
                 packet.encode(&route, Padding::Qword).map(|header| (header, Padding::Qword.pad(len)))
+            }
+            Kind::Dput { op, atomic, name, place, len, request } => {
+                let (name, place) = (name.value(), place.value());
+                let operand = &data[..usize::from(len % 4000)];
+                let compare = matches!(op, Form::Compare).then_some(operand);
+                let op = match op {
+                    Form::Put => DputOp::Put,
+                    Form::PutCq => DputOp::PutCq,
+                    _ => DputOp::Get,
+                };
+                let packet = if compare.is_some() || matches!(kind, Kind::Dput { op: Form::Fetch, .. }) {
+                    let fetch = Fetch { rbuf: place, request: request.value(), operand, compare };
+                    fetch.encode(wire(atomic), name, place, &mut out)
+                } else {
+                    let len = len % 8193;
+                    out[..usize::from(len)].copy_from_slice(&data[..usize::from(len)]);
+                    Ok(Dput { op, atomic: wire(atomic), name, place, len, ack_req: len % 2 == 0 })
+                };
+                packet.and_then(|packet| {
+                    let header = packet.encode(&route, Padding::Qword)?;
+                    Ok((header, Padding::Qword.pad(packet.len.into())))
+                })
+            }
+            Kind::RmaCts { grant, atomic, request, name, iov } => {
+                let op = if grant { RmaOp::PutCq } else { RmaOp::Get };
+                let (request, target) = (request.value(), name.value());
+                RmaCts { op, atomic: wire(atomic), request, target, iov: iov.iov() }.encode(&route, &mut out)
+            }
+            Kind::RmaRts { atomic, name, request, iov } => {
+                let (key, request) = (name.value(), request.value());
+                RmaRts { cq_data: 3, atomic: wire(atomic), key, request, iov: iov.iov() }.encode(&route, &mut out)
             }
             Kind::Ud { op, ours, start, count } => {
                 let (there, here) = (stranger(from.who), self.victim.address());
@@ -325,7 +477,14 @@ impl Rig {
                 );
                 (context, buffer)
             }
-            Completion::Sent { context, buffer } | Completion::Failed { context, buffer, .. } => (context, buffer),
+            Completion::Sent { context, buffer }
+            | Completion::Written { context, buffer }
+            | Completion::Read { context, buffer }
+            | Completion::Failed { context, buffer, .. } => (context, buffer),
+            Completion::Fetched { context, operands, result } => {
+                (context, &[operands.clone(), result.clone()].into_iter().collect())
+            }
+            Completion::RemoteWrite { .. } => return,
             other => panic!("nobody asked for {other:?}"),
         };
         assert_eq!(
@@ -333,6 +492,17 @@ impl Rig {
             Some(buffer.len()),
             "{context} ended twice, or with another's buffer"
         );
+    }
+
+    /// What nobody may write is as it was.
+    fn check_memory(&self) {
+        let mut bytes = [0; MEMORY];
+        self.memory.read(0, &mut bytes);
+        let may_change = |at: &usize| {
+            REGIONS.iter().any(|(range, access)| access.contains(Access::REMOTE_WRITE) && range.contains(at))
+        };
+        let changed = bytes.iter().enumerate().position(|(at, byte)| *byte != UNTOUCHED && !may_change(&at));
+        assert_eq!(changed, None, "written there");
     }
 
     /// Messages of the honest peer, eager and rendezvous, both ways.
@@ -380,6 +550,10 @@ impl Rig {
     }
 }
 
+fn wire(atomic: Option<(u8, u8)>) -> WireAtomic {
+    atomic.map_or(WireAtomic::NONE, |(datatype, op)| WireAtomic { datatype: datatype % 16, op: op % 20 })
+}
+
 fn message(seed: u64, len: usize) -> Vec<u8> {
     (0..len).map(|i| (i as u64 * 7 + seed) as u8).collect()
 }
@@ -396,5 +570,7 @@ fuzz_target!(|steps: Vec<Step>| {
         rig.step(step);
     }
     rig.progress();
+    rig.check_memory();
     rig.honest_traffic();
+    rig.check_memory();
 });
