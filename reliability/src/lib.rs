@@ -66,6 +66,7 @@
 
 mod config;
 mod counters;
+mod flows;
 mod peers;
 mod receiver;
 mod replay;
@@ -77,6 +78,7 @@ mod variables;
 
 pub use config::{Config, ConfigError};
 pub use counters::Counters;
+pub use flows::{RxFlowState, TxFlowState};
 pub use variables::{BadValue, Variable};
 
 use opx_defs::time::Instant;

@@ -1,7 +1,7 @@
 //! The receiving half: what is expected, what is kept out of order, and what peers are told about it.
 
 use crate::peers::{FlowId, Peers};
-use crate::{Arrival, Config, Counters, DropReason, Event, Verdict};
+use crate::{Arrival, Config, Counters, DropReason, Event, RxFlowState, Verdict};
 use opx_defs::time::Instant;
 use opx_defs::units::Psn;
 use opx_defs::wire::opx::{FlowKey, Origin, Ud, UdOp};
@@ -128,6 +128,14 @@ impl<Q> Receiver<Q> {
 
     pub(crate) fn flow_count(&self) -> usize {
         self.flows.len()
+    }
+
+    pub(crate) fn flow_states(&self) -> impl Iterator<Item = RxFlowState> + '_ {
+        self.flows.iter().map(|flow| {
+            let span = flow.held.first_key_value().zip(flow.held.last_key_value());
+            let span = span.map(|((first, _), (last, _))| (*first, *last));
+            RxFlowState { peer: flow.peer, next: flow.next, early: flow.held.len(), span }
+        })
     }
 
     pub(crate) fn held(&self) -> usize {

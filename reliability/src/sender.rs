@@ -4,7 +4,7 @@ use crate::peers::{FlowId, Peers};
 use crate::replay::ReplayPool;
 use crate::timers::Timers;
 use crate::tx_flow::{Closed, Losses, Ping, Span, TxFlow};
-use crate::{Config, Counters, Event, SendError};
+use crate::{Config, Counters, Event, SendError, TxFlowState};
 use opx_defs::time::Instant;
 use opx_defs::units::Psn;
 use opx_defs::wire::OPX_HEADER_BYTES;
@@ -95,6 +95,10 @@ impl<P> Sender<P> {
 
     pub(crate) fn flow_count(&self) -> usize {
         self.flows.len()
+    }
+
+    pub(crate) fn flow_states(&self) -> impl Iterator<Item = TxFlowState> + '_ {
+        self.flows.iter().map(TxFlow::state)
     }
 
     #[inline(always)]

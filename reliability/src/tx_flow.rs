@@ -1,6 +1,7 @@
 //! The sending side of one flow: which PSNs are outstanding, and what is known of the way to the peer. It is kept for every
 //! peer for ever, so it is small; the packets are in the replay pool.
 
+use crate::TxFlowState;
 use crate::peers::FlowId;
 use crate::replay::ReplayPool;
 use crate::rtt::Rtt;
@@ -168,6 +169,21 @@ impl TxFlow {
             self.heard(now);
         }
         now.since(self.heard_at)
+    }
+
+    /// As it looks from outside. What is too many bytes, the caller knows.
+    pub(crate) fn state(&self) -> TxFlowState {
+        let span = self.span();
+        TxFlowState {
+            peer: self.peer,
+            next: self.next,
+            throttled: false,
+            nacked: self.closed == Closed::Throttled,
+            dead: self.closed == Closed::Dead,
+            bytes: self.bytes,
+            replays: span.saturating_sub(self.acked_ahead.into()),
+            outstanding: (span > 0).then(|| (self.base, self.base.plus(span - 1))),
+        }
     }
 
     pub(crate) fn closed(&self) -> Closed {

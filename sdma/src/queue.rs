@@ -131,6 +131,11 @@ impl<B: PciFunction, T> SdmaQueue<B, T> {
         self.counters.packets.wrapping_sub(self.done) as usize
     }
 
+    /// The ring's slots that are filled and taken back next: its tail and its head, as far as that is known.
+    pub fn positions(&self) -> (u32, u32) {
+        (self.ring.slot(self.ring.tail()), self.ring.slot(self.ring.head()))
+    }
+
     /// The engine.
     pub fn engine(&self) -> &SdmaEngine<B> {
         &self.engine

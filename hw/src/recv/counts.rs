@@ -49,6 +49,8 @@ pub struct ErrorCounts {
     /// Broken packets by the check that they failed: opcode, too short for KDETH, header checksum, KDETH version, context,
     /// TID (`common.h RHF_RTE_ERROR_*`, 1 to 6); others first.
     pub broken: [u64; 7],
+    /// How many of all these were expected packets, eager packets, others.
+    pub of_kind: [u64; 3],
 }
 
 impl ErrorCounts {
@@ -65,6 +67,12 @@ impl ErrorCounts {
         ] {
             *count += u64::from(rhf.0 & flag != 0);
         }
+        let kind = match rhf.kind() {
+            RcvType::Expected => 0,
+            RcvType::Eager => 1,
+            _ => 2,
+        };
+        self.of_kind[kind] += 1;
         match rhf.kind() {
             RcvType::Expected => {
                 self.flow_sequence += u64::from(rhf.is_flow_seq_err());
