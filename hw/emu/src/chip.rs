@@ -17,6 +17,7 @@ use crate::pci_config::{Effects, PciConfig};
 use crate::qsfp::QsfpModule;
 use crate::rxe::Rxe;
 use crate::stats::{Counts, DropReason};
+use crate::tap::Tap;
 use crate::txe::Txe;
 use crate::unmodelled::UnmodelledMap;
 use crate::wire::{Doorbell, Item, Lane, Pace};
@@ -48,6 +49,7 @@ pub struct Chip {
     txe: Txe,
     forger: Forger,
     faults: WireFaults,
+    tap: Tap,
     pub(crate) unmodelled: UnmodelledMap,
 }
 
@@ -67,6 +69,7 @@ impl Chip {
             dc8051: Dc8051::default(),
             forger: Forger::default(),
             faults: WireFaults::default(),
+            tap: Tap::default(),
             unmodelled: UnmodelledMap::default(),
         }
     }
@@ -308,6 +311,11 @@ impl Chip {
         self.faults.set(faults, seed);
     }
 
+    /// Somebody looks on at the wire from now on.
+    pub fn set_tap(&mut self, tap: Tap) {
+        self.tap = tap;
+    }
+
     /// Puts a packet on the lane to this chip; `false` when that is full.
     pub fn arrive(&mut self, packet: Packet) -> bool {
         let wires = &self.board.wires;
@@ -453,6 +461,7 @@ impl Chip {
             board.drop_packet(DropReason::LinkDown);
             return;
         }
+        self.tap.packet(board.now, &packet.bytes);
         board.counts.packets_received += 1;
         board.counts.bytes_received += packet.bytes.len() as u64;
         if self.dcc.accept(board, &packet) {

@@ -11,6 +11,7 @@ use crate::msix::VECTORS;
 use crate::packet::Packet;
 use crate::qsfp::QsfpModule;
 use crate::stats::Counts;
+use crate::tap::Tap;
 use crate::unmodelled::Unmodelled;
 use crate::wire::{Doorbell, Lane, Pace};
 use opx_bus::chance::FaultCounts;
@@ -401,6 +402,25 @@ impl Adapter {
     /// through the cable, or through the port's own loop where no cable is plugged in.
     pub fn arrive(&self, packet: Packet) -> bool {
         self.with(|chip| chip.arrive(packet))
+    }
+
+    /// Lets somebody look on at the wire: `see` is called with each packet that comes off it to this adapter, from LRH to ICRC,
+    /// after the wire's faults and before the port's checks. It is called by whoever moves the chip on, so it must neither wait
+    /// nor use the adapter.
+    ///
+    /// ```
+    /// # use opx_emu::{Config, Lab, Pacing};
+    /// let adapter = Lab::new(Pacing::Virtual).add(Config::default());
+    /// adapter.set_tap(|now, bytes| println!("{now:?}: {} bytes", bytes.len()));
+    /// adapter.clear_tap();
+    /// ```
+    pub fn set_tap(&self, see: impl Fn(Instant, &[u8]) + Send + Sync + 'static) {
+        self.with(|chip| chip.set_tap(Tap::new(see)));
+    }
+
+    /// Nobody looks on at the wire any longer.
+    pub fn clear_tap(&self) {
+        self.with(|chip| chip.set_tap(Tap::default()));
     }
 
     /// How many of the injected faults haven't happened yet.

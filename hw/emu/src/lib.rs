@@ -41,6 +41,7 @@ mod sdma_assembly;
 pub mod server;
 mod stats;
 mod sync;
+mod tap;
 #[cfg(feature = "tcp")]
 pub mod tcp_wire;
 #[cfg(test)]
