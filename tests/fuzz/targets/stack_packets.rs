@@ -86,6 +86,15 @@ enum Step {
     Close {
         region: u8,
     },
+    /// A packet whose turn it is and that may well be allowed what it asks for.
+    Memory {
+        who: u8,
+        op: Form,
+        atomic: Option<(u8, u8)>,
+        key: u8,
+        place: u16,
+        len: u8,
+    },
     Progress,
     Pass {
         micros: u16,
@@ -282,6 +291,13 @@ impl Rig {
                 if let Some(region) = self.regions.get_mut(usize::from(*region % 4)).and_then(Option::take) {
                     assert!(region.close().is_ok(), "nothing holds it between packets");
                 }
+            }
+            Step::Memory { who, op, atomic, key, place, len } => {
+                let (place, request) = (Number::Small(*place % 4200), Number::Small(1));
+                let (name, len) = (Name::Key(*key), u16::from(*len) * 8);
+                let from = From { who: *who, psn: None };
+                self.packet(from, &Kind::Dput { op: *op, atomic: *atomic, name, place, len, request });
+                self.progress();
             }
             Step::Progress => self.progress(),
             Step::Pass { micros } => {
