@@ -139,7 +139,7 @@ impl<B: PciFunction> Endpoint<B> {
 
     pub(super) fn take_send(&mut self, handle: Handle) -> Option<Send> {
         let send = self.sends.remove(handle)?;
-        if let SendKind::Rendezvous { .. } = send.kind {
+        if !matches!(send.kind, SendKind::Eager) {
             self.by_peer.remove(&(send.to, Role::Sender, handle.0));
         }
         Some(send)

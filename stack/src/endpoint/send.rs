@@ -154,6 +154,8 @@ impl<B: PciFunction> Endpoint<B> {
         self.follow(slot, message, SendKind::MultiPacket { uid: slot.1, sent });
         if let Some(handle) = self.slots.operation(slot.0) {
             self.queues.push(to, Work::Transfer(handle));
+            // What has left of it may be acknowledged while the rest waits, so it doesn't always fail with a packet.
+            self.by_peer.insert((to, Role::Sender, handle.0));
         }
         self.commit(slot, header, payload);
         Ok(())
