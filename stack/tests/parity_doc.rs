@@ -1,0 +1,43 @@
+//! docs/opx-parity.md names tests that exist.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The functions of all source files below a folder.
+fn functions(folder: &Path, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() && name != "target" && !name.starts_with('.') {
+            functions(&path, found);
+        } else if name.ends_with(".rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            let names = text.split("fn ").skip(1);
+            found.extend(names.map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()));
+        }
+    }
+}
+
+/// The names in back quotes in the last column of the tables.
+fn named(text: &str) -> Vec<&str> {
+    let rows = text.lines().filter(|line| line.starts_with('|') && !line.starts_with("|--"));
+    let last = rows.filter_map(|line| line.trim_end_matches('|').rsplit('|').next());
+    last.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect()
+}
+
+#[test]
+fn every_test_that_the_document_names_exists() {
+    let text = fs::read_to_string(repository().join("docs/opx-parity.md")).unwrap();
+    let mut found = BTreeSet::new();
+    functions(&repository(), &mut found);
+    // Programs have their snapshots, which carry their names.
+    let tests: Vec<&str> = named(&text).into_iter().filter(|name| name.contains('_')).collect();
+    assert!(tests.len() > 50, "only {} names were found", tests.len());
+    let missing: Vec<&str> = tests.into_iter().filter(|name| !found.contains(*name)).collect();
+    assert_eq!(missing, Vec::<&str>::new());
+}
