@@ -283,7 +283,8 @@ fn transfers_survive_freezes_and_links_that_go_down() {
             }
         });
         assert!(bench.hfi.freezes() >= 4, "{}", bench.hfi.freezes());
-        assert!(expected(&bench).tid_rcv_pkts > 300 && expected(&bench).tid_rcv_pkts_replays > 0);
+        let seen = expected(&bench);
+        assert!(seen.tid_rcv_pkts > 100 && seen.tid_rcv_pkts_replays > 0, "{fault:?}: {seen:?}");
         assert_eq!((expected(&bench).overwritten, bench.adapter.counts().dma_faults), (0, 0));
     }
 }

@@ -5,7 +5,7 @@ use crate::data;
 use crate::report::Tally;
 use crate::rig::{Failure, Outcome, Pair, Rig};
 use opx_bus::{PciFunction, SharedMem};
-use opx_stack::{Completion, Pattern, SharedRange};
+use opx_stack::{Completion, Pattern, SendError, SharedRange};
 
 /// Messages under way at a time, each with memory of its own on both sides.
 const WINDOW: usize = 4;
@@ -30,21 +30,27 @@ pub fn zero_copy<B: PciFunction>(rig: &Rig<B>) -> Outcome {
     let (sources, targets) = (memories()?, memories()?);
     let mut pair = rig.pair(rig.faults.unwrap_or_default())?;
     let mut tally = Tally::default();
-    let (mut started, mut sent, mut received) = (0, [false; COUNT], [false; COUNT]);
+    let (mut posted, mut started, mut sent, mut received) = (0, 0, [false; COUNT], [false; COUNT]);
     let done = |sent: &[bool; COUNT], received: &[bool; COUNT], n: usize| sent[n] && received[n];
     while !(0..COUNT).all(|n| done(&sent, &received, n)) {
         while started < COUNT && (started < WINDOW || done(&sent, &received, started - WINDOW)) {
             let ((start, len), slot) = (place(started), started % WINDOW);
-            targets[slot].write(0, &vec![CANARY; targets[slot].len()]);
-            sources[slot].write(start, &data::make(rig.seed ^ started as u64, len));
             let range = |memory: &SharedMem| {
                 SharedRange::new(memory.clone(), start, len).ok_or_else(|| Failure::wrong("a message is too long"))
             };
             let (Pair { a, b, .. }, n) = (&mut pair, started as u64);
-            let wrong = |error: String| Failure::wrong(error);
-            b.tag_receive(Pattern::exact(n), range(&targets[slot])?, n).map_err(|no| wrong(no.error.to_string()))?;
-            a.tag_send(b.address(), n, range(&sources[slot])?, n).map_err(|no| wrong(no.error.to_string()))?;
-            started += 1;
+            if posted == started {
+                targets[slot].write(0, &vec![CANARY; targets[slot].len()]);
+                sources[slot].write(start, &data::make(rig.seed ^ n, len));
+                let post = b.tag_receive(Pattern::exact(n), range(&targets[slot])?, n);
+                post.map_err(|no| Failure::wrong(no.error.to_string()))?;
+                posted += 1;
+            }
+            match a.tag_send(b.address(), n, range(&sources[slot])?, n) {
+                Ok(()) => started += 1,
+                Err(no) if matches!(no.error, SendError::Again(_)) => break,
+                Err(no) => return Err(Failure::wrong(no.error.to_string())),
+            }
         }
         pair.step()?;
         while let Some(completion) = pair.a.poll_completion() {
