@@ -14,6 +14,7 @@ use opx_defs::wire::pbc::Pbc;
 use opx_defs::wire::rhf::{RcvType, Rhf};
 use opx_emu::{Config as Chip, EmuBus, Icode, Lab, Pacing};
 use opx_hw::{Hfi, LinkMode, Options};
+use opx_stack::observe::Recording;
 use opx_stack::{Address, Completion, Config, Endpoint, Pattern};
 
 #[global_allocator]
@@ -50,12 +51,19 @@ impl Drop for Rig {
 
 impl Rig {
     fn new() -> anyhow::Result<Self> {
+        Self::with(Config::default())
+    }
+
+    fn recorded() -> anyhow::Result<Self> {
+        Self::with(Config { recorder: Recording::Memory, ..Config::default() })
+    }
+
+    fn with(config: Config) -> anyhow::Result<Self> {
         let lab = Lab::new(Pacing::Virtual);
         let adapter = lab.add(Chip { icode: Icode::FunctionalSimulator, ..Chip::default() });
         let bus = PlainBus::new(adapter.bus(), BlockStore::best())?;
         let hfi = Hfi::open(bus.clone(), Options::default())?;
         hfi.link_up(LinkMode::Loopback)?;
-        let config = Config::default();
         anyhow::ensure!(config.header_entries as usize == ENTRIES, "the header queue has another size");
         let depth = usize::from(config.pio_blocks);
         let end = Endpoint::open(&hfi, config)?;
@@ -160,6 +168,26 @@ fn main() -> anyhow::Result<()> {
         |rig: &mut Rig| assert!(rig.poll()),
     );
     cases.add_with("an empty poll", Rig::new()?, Rig::settle, |rig: &mut Rig| assert!(!rig.poll()));
+    cases.add_with(
+        "sending 8 bytes injected, with the flight recorder",
+        Rig::recorded()?,
+        |rig: &mut Rig| {
+            rig.settle();
+            rig.post();
+        },
+        Rig::inject,
+    );
+    cases.add_with(
+        "the poll that delivers it, with the flight recorder",
+        Rig::recorded()?,
+        |rig: &mut Rig| {
+            rig.settle();
+            rig.post();
+            rig.inject();
+            rig.mirror();
+        },
+        |rig: &mut Rig| assert!(rig.poll()),
+    );
     let goals = [119.0, 240.0, 400.0, 60.0];
     let counted = cases.count()?;
     let mut table = Table::new("messages");

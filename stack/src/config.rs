@@ -1,6 +1,7 @@
 //! What an endpoint is made with.
 
 use crate::Thresholds;
+use crate::observe::{Path, Recording};
 use opx_bus::PacketFaults;
 use opx_defs::units::{JobKey, Sc, Sl, Vl};
 use opx_defs::wire::opx::Generation;
@@ -65,7 +66,8 @@ pub struct Config {
     pub receive_faults: PacketFaults,
     /// Seed of those faults.
     pub seed: u64,
-    /// How long the adapter may be silent before it is looked at.
+    /// How often the adapter and its link are looked at, and whether a state dump was asked for; the first time is at once. The link may
+    /// be down for as long as `reliability.link_down_wait` (`FI_OPX_LINK_DOWN_WAIT_TIME_MAX_SEC`) says.
     pub health_interval: Duration,
     /// Completions that may wait to be taken; while there are as many, no operation is accepted that would have one. Those that
     /// are under way are not lost: at most as many more are kept.
@@ -73,6 +75,10 @@ pub struct Config {
     /// Whether packets raise an interrupt, so that one can sleep until they come. Takes one of the adapter's vectors
     /// ([`opx_hw::Options::vectors`]). [`crate::PollSet`] and [`crate::Domain`] see to it by themselves.
     pub interrupts: bool,
+    /// Whether there is a flight recorder, and where.
+    pub recorder: Recording,
+    /// The slowest way that messages may go; what would go a slower one is refused ([`crate::SendError::Slower`]).
+    pub expect: Option<Path>,
 }
 
 /// Most payload bytes in a packet.
@@ -106,9 +112,12 @@ impl Default for Config {
             reliability: opx_reliability::Config::default(),
             receive_faults: PacketFaults::default(),
             seed: 1,
-            health_interval: Duration::from_millis(100),
             completions: 1 << 16,
             interrupts: false,
+            // fi_opx_hfi1.h:OPX_CONTEXT_STATUS_CHECK_INTERVAL_USEC.
+            health_interval: Duration::from_millis(250),
+            recorder: Recording::Off,
+            expect: None,
         }
     }
 }

@@ -35,6 +35,9 @@ pub enum OpenError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The flight recorder's memory or file can't be made.
+    #[error("can't make the flight recorder: {0}; check the directory of Config::recorder")]
+    Recorder(#[source] std::io::Error),
     /// A setting makes no sense.
     #[error("endpoint setting {name} is {value}, it must be {must}")]
     Setting {

@@ -43,6 +43,7 @@ pub mod fabric;
 mod mappings;
 pub mod matching;
 mod memory_kind;
+pub mod observe;
 mod one_sided;
 mod operations;
 mod posted;

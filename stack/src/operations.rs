@@ -2,6 +2,8 @@
 
 use crate::buffer::{Buffer, SharedRange};
 use crate::completion::{Level, OperationError};
+use crate::observe::Path;
+use crate::observe::explain::Slower;
 use crate::table::Handle;
 use crate::{Address, Pattern};
 use opx_bus::SharedMem;
@@ -37,13 +39,15 @@ pub struct Outgoing {
     pub level: Level,
     /// No completion unless it fails (FI_SELECTIVE_COMPLETION without FI_COMPLETION). The buffer is dropped then.
     pub silent: bool,
+    /// The slowest way that it may go; otherwise what [`crate::Config::expect`] says counts.
+    pub expect: Option<Path>,
 }
 
 impl Outgoing {
     /// An untagged message with nothing special.
     pub fn new(to: Address, buffer: impl Into<Buffer>, context: u64) -> Self {
         let buffer = buffer.into();
-        Self { to, tag: None, data: None, buffer, context, level: Level::default(), silent: false }
+        Self { to, tag: None, data: None, buffer, context, level: Level::default(), silent: false, expect: None }
     }
 }
 
@@ -406,6 +410,9 @@ pub enum SendError {
         "a message can't be sent at the level Delivery, which only writes and atomic operations have; use Transmit"
     )]
     Delivery,
+    /// It would go a slower way than was asked for.
+    #[error(transparent)]
+    Slower(Slower),
     /// One peer more than is set.
     #[error("there are {0} peers already, the limit; raise reliability.max_flows")]
     TooManyPeers(u32),

@@ -243,6 +243,19 @@ impl Slots {
         self.states[id.0 as usize].payload as usize
     }
 
+    /// Copies a sealed packet's payload, wherever it lies.
+    pub(crate) fn copy_payload(&self, id: SlotId, to: &mut [u8]) {
+        let start = self.at(id) + PAYLOAD;
+        match self.outside.get(id.0 as usize).and_then(Option::as_ref) {
+            None => self.memory.read(start, to),
+            Some(outside) => {
+                let (body, rest) = to.split_at_mut(to.len().min(outside.len as usize));
+                outside.memory.memory().read(outside.at, body);
+                self.memory.read(start, rest);
+            }
+        }
+    }
+
     /// Where a sealed packet lies, for PIO: memory, offset of its PBC, and its payload's length. Slots are whole blocks.
     pub(crate) fn stored(&self, id: SlotId) -> (&SharedMem, usize, usize) {
         (&self.memory, self.at(id), self.payload(id))

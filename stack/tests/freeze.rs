@@ -314,6 +314,8 @@ fn a_link_that_goes_down_while_a_context_is_restarted_is_no_error() {
     .unwrap();
     let config = Config { health_interval: Duration::from_millis(1), ..Config::default() };
     let mut a = Endpoint::open(&hfi, config).unwrap();
+    // The first look at the adapter, which comes at once.
+    a.progress().unwrap();
     while hfi.service_interrupts().unwrap().any {}
     let context = a.send_context();
     assert!(adapters[0].inject(Fault::Pio(PioFault::WriteOverflow), context.0, 0));

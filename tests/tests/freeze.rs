@@ -205,7 +205,13 @@ fn threads_go_on_while_another_one_deals_with_freezes() {
     let config = opx_stack::Config { health_interval: Duration::from_secs(3600), ..opx_stack::Config::default() };
     let faults = [ChipFault::EgressConfigParity, ChipFault::PioStateMachine, ChipFault::SdmaCsrParity];
     // All are open before the first freeze, during which none can be.
-    let ends: Vec<_> = (0..THREADS).map(|_| [(); 2].map(|()| Endpoint::open(&hfi, config.clone()).unwrap())).collect();
+    let open = |()| {
+        let mut end = Endpoint::open(&hfi, config.clone()).unwrap();
+        // Its first look at the adapter, which comes at once.
+        end.progress().unwrap();
+        end
+    };
+    let ends: Vec<_> = (0..THREADS).map(|_| [(); 2].map(open)).collect();
     let working = AtomicU32::new(0);
     let recoveries = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)

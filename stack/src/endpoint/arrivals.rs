@@ -5,6 +5,7 @@ use super::{Endpoint, Held, lid16};
 use crate::Address;
 use crate::buffer::Buffer;
 use crate::completion::{Completion, OperationError};
+use crate::observe::Event;
 use crate::operations::{Envelope, Incoming, Kept, Matcher, Posted, Receive, Target, Unexpected};
 use crate::table::Handle;
 use opx_bus::PciFunction;
@@ -50,6 +51,7 @@ impl<B: PciFunction> Endpoint<B> {
                 if received.errors() == 0 && received.kind() == PacketKind::Expected {
                     self.misplaced(&header);
                 }
+                self.watch_arrival(now, Event::Broken, &header, &[]);
             }
         }
         if self.expected.has_ending() {
@@ -88,10 +90,11 @@ impl<B: PciFunction> Endpoint<B> {
             if header.is_expected() {
                 self.misplaced(header);
             }
-            return;
+            return self.watch_arrival(now, Event::Malformed, header, payload);
         };
         let origin = arrival.origin;
         if arrival.opcode == Opcode::Ud {
+            self.watch_arrival(now, Event::ServiceReceived, header, payload);
             match Ud::decode_in(generation, header, payload) {
                 Ok(ud) => self.reliability.on_ud(now, origin, &ud),
                 Err(_) => self.counters.malformed += 1,
@@ -104,13 +107,13 @@ impl<B: PciFunction> Endpoint<B> {
         if (full || crowded) && self.must_wait(full, header, payload) {
             // Not taken at all: its sender will send it again.
             self.counters.no_room += 1;
-            return;
+            return self.watch_arrival(now, Event::NoRoom, header, payload);
         }
         // Data, or what is about it: the only packets that may be used early, and that ask for answers.
         let data = matches!(arrival.opcode, Opcode::RzvData | Opcode::RzvCts | Opcode::RmaRts);
         if data && self.owes_too_much(header, origin.into()) {
             self.counters.no_room += 1;
-            return;
+            return self.watch_arrival(now, Event::NoRoom, header, payload);
         }
         let spare = &mut self.spare;
         let hold = || {
@@ -124,7 +127,9 @@ impl<B: PciFunction> Endpoint<B> {
         };
         let early = data && header.is_free_of_order(generation);
         let numbered = Arrival { origin, psn: arrival.psn, ack_req: arrival.ack_req, early };
-        match self.reliability.on_data(numbered, hold) {
+        let verdict = self.reliability.on_data(numbered, hold);
+        self.watch_arrival(now, verdict.into(), header, payload);
+        match verdict {
             Verdict::Deliver => {
                 self.dispatch(arrival.opcode, header, payload, origin.into());
                 self.deliver_held();
@@ -263,7 +268,9 @@ impl<B: PciFunction> Endpoint<B> {
     pub(super) fn keep(&mut self, envelope: &Envelope, message: Unexpected) {
         self.counters.unexpected_messages += 1;
         self.unexpected_bytes += message.footprint();
+        self.tally.offers_kept += u64::from(matches!(message.what, Kept::Offer(_)));
         self.matcher_mut(envelope.tag).keep(envelope.tag.unwrap_or(0), envelope.source, message);
+        self.tally.kept(envelope.tag.is_some(), self.matcher_of(envelope.tag).kept());
     }
 
     /// Copies a whole message into its buffer.
@@ -303,7 +310,7 @@ impl<B: PciFunction> Endpoint<B> {
     /// A message that came in pieces is whole.
     pub(super) fn finish_receive(&mut self, handle: Handle) {
         let Some(incoming) = self.take_incoming(handle) else { return };
-        let Incoming { into, envelope, len, .. } = incoming;
+        let Incoming { into, envelope, len, uid, .. } = incoming;
         let mut posted = match into {
             Target::Receive(posted) => posted,
             Target::Part(_, part) => return self.part_received(part, envelope, len),
@@ -311,6 +318,7 @@ impl<B: PciFunction> Endpoint<B> {
         };
         let room = posted.buffer.room();
         if len > room {
+            self.tally.truncated += u64::from(uid.is_some());
             let error = OperationError::Truncated { message: len as u64, buffer: room as u64 };
             return self.fail(posted.context, error, posted.buffer);
         }

@@ -2,6 +2,7 @@
 
 use super::Endpoint;
 use crate::error::EndpointError;
+use crate::observe::Event;
 use opx_bus::{ALL_ONES, PciFunction};
 use opx_defs::csr;
 use opx_defs::time::Instant;
@@ -23,6 +24,7 @@ impl<B: PciFunction> Endpoint<B> {
             Ok(()) => {
                 self.freezes = freezes;
                 self.counters.recoveries += 1;
+                self.watch_event(self.hfi.bus().now(), Event::Recovered);
                 log::info!("{}: {} recovered from a freeze", self.hfi.bus().name(), self.address);
                 Ok(true)
             }
@@ -34,6 +36,8 @@ impl<B: PciFunction> Endpoint<B> {
     /// Looks whether the adapter still answers and the engines still run; reads registers, so not often.
     pub(super) fn look_after_adapter(&mut self, now: Instant) -> Result<(), EndpointError> {
         self.next_health = next_look(now, self.config.health_interval);
+        self.counters.link_checks += 1;
+        self.dump_if_asked();
         let bus = self.hfi.bus();
         let silent = self.healthy_packets == self.counters.packets_in;
         self.healthy_packets = self.counters.packets_in;
@@ -47,6 +51,9 @@ impl<B: PciFunction> Endpoint<B> {
         let link_is_up = self.hfi.link_state().is_up();
         if let Some(reporter) = &self.reporter {
             reporter.link(link_is_up);
+        }
+        if std::mem::replace(&mut self.link_was_up, link_is_up) != link_is_up {
+            self.watch_event(now, if link_is_up { Event::LinkUp } else { Event::LinkDown });
         }
         if link_is_up {
             self.reliability.link_up(now);

@@ -81,7 +81,9 @@ impl<B: PciFunction> Endpoint<B> {
             lent.read(0, &mut copy);
             Some(Held { header: *header, payload: copy })
         };
-        if self.reliability.on_data(packet.arrival, hold) == Verdict::Deliver {
+        let verdict = self.reliability.on_data(packet.arrival, hold);
+        self.watch_lent(verdict.into(), header, &lent);
+        if verdict == Verdict::Deliver {
             lent.truncate(packet.body);
             self.deliver_lent(packet, lent);
             self.deliver_held();

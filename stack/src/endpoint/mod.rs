@@ -8,6 +8,7 @@ mod health;
 mod lending;
 mod multi_packet;
 mod multi_receive;
+mod observed;
 mod output;
 mod posting;
 mod protocol;
@@ -30,6 +31,8 @@ use crate::config::{Config, MAX_PAYLOAD};
 use crate::error::{EndpointError, OpenError};
 use crate::fabric::Reporter;
 use crate::mappings::{MappingCounts, Mappings};
+use crate::observe::Watch;
+use crate::observe::counters::Tally;
 use crate::one_sided::Refusal;
 use crate::operations::{Incoming, Matcher, Send};
 use crate::posted::DroppedClaims;
@@ -122,6 +125,8 @@ pub struct Counters {
     pub rendezvous_bytes_copied: u64,
     /// Expected packets, and what was asked for in them.
     pub expected: ExpectedReceive,
+    /// Looks at the adapter and its link.
+    pub link_checks: u64,
 }
 
 /// A packet held until the ones before it have come.
@@ -205,11 +210,19 @@ pub struct Endpoint<B: PciFunction> {
     /// The packet that is being taken would have been lent, had there been an eager buffer to spare.
     none_spare: bool,
     counters: Counters,
+    /// What is counted for OPX's names alone.
+    tally: Tally,
+    /// Who sees each packet, if anybody.
+    watch: Option<Box<Watch>>,
+    /// State dumps that had been asked for when this endpoint last looked.
+    dumps: u32,
     /// There may be something to do although nothing arrived and no timer is due.
     stirred: bool,
     /// When there is something to do at the latest, if nothing arrives and nothing is stirred.
     wake: Instant,
     next_health: Instant,
+    /// At the last look.
+    link_was_up: bool,
     /// Packets received at the last look at the adapter's health.
     healthy_packets: u64,
     /// SDMA packets that were sent, and at the last look.
@@ -346,9 +359,14 @@ impl<B: PciFunction> Endpoint<B> {
             spare: Vec::new(),
             none_spare: false,
             counters: Counters::default(),
+            tally: Tally::default(),
+            watch: observed::watch(&config, address)?,
+            dumps: crate::observe::dump::asked(),
             stirred: true,
             wake: now,
-            next_health: health::next_look(now, config.health_interval),
+            // At once.
+            next_health: now,
+            link_was_up: true,
             healthy_packets: 0,
             sdma_done: (0, 0),
             halts_in_a_row: 0,

@@ -25,8 +25,12 @@ impl<B: PciFunction> Endpoint<B> {
         let Ok((header, payload)) = nth.encode(&route, &mut self.scratch[..]) else { return Progress::Done };
         let slot = match self.reserve_work(now, to, Some(handle), payload) {
             Ok(slot) => slot,
-            Err(progress) => return progress,
+            Err(progress) => {
+                self.tally.nth_refused += 1;
+                return progress;
+            }
         };
+        self.tally.nth_sent += 1;
         self.slots.write_payload(slot.0, 0, &self.scratch[..payload]);
         let mut more = false;
         if let Some(send) = self.sends.get_mut(handle) {
@@ -40,6 +44,7 @@ impl<B: PciFunction> Endpoint<B> {
 
     /// The first packet of such a message came.
     pub(super) fn first_packet(&mut self, uid: Psn, source: Address, first: &MpFirst<'_>) {
+        self.tally.first_received += 1;
         let len = usize::from(first.message_len);
         let envelope = Envelope { tag: first.tag, data: first.cq_data, source };
         let into = match self.find_receive(&envelope, len as u64) {
@@ -63,16 +68,20 @@ impl<B: PciFunction> Endpoint<B> {
         }
         if !done {
             self.assembling.insert((source, uid), handle);
+            self.tally.most_assembling = self.tally.most_assembling.max(self.assembling.len() as u64);
             // The rest may never come: its sender may end in the middle.
             self.by_peer.insert((source, Role::Receiver, handle.0));
         } else if !unasked {
+            self.tally.whole_with_first += 1;
             self.finish_receive(handle);
         }
     }
 
     /// A later packet came.
     pub(super) fn nth_packet(&mut self, source: Address, nth: &MpNth<'_>) {
+        self.tally.nth_received += 1;
         let Some(&handle) = self.assembling.get(&(source, nth.uid)) else {
+            self.tally.nth_unknown += 1;
             self.counters.stale += 1;
             return;
         };
@@ -89,6 +98,7 @@ impl<B: PciFunction> Endpoint<B> {
             self.assembling.remove(&(source, nth.uid));
             self.by_peer.remove(&(source, Role::Receiver, handle.0));
             if !matches!(incoming.into, Target::Early(_)) {
+                self.tally.whole_with_nth += 1;
                 self.finish_receive(handle);
             }
         }
@@ -107,6 +117,7 @@ impl<B: PciFunction> Endpoint<B> {
         }
         incoming.into = into;
         if incoming.missing == 0 {
+            self.tally.whole_when_asked += 1;
             self.finish_receive(handle);
         }
     }

@@ -148,7 +148,9 @@ impl<B: PciFunction> Endpoint<B> {
             Ok(handle) => MultiReceiveId(handle),
             Err(multi) => return Err(Rejected { error: ReceiveError::Again(pattern), buffer: multi.buffer.into() }),
         };
+        self.tally.multi_receives += 1;
         if self.take_waiting(id, &pattern) {
+            self.tally.multi_posted += 1;
             let posted = self.untagged.post(pattern, Receive::Many(id));
             return Ok(ReceiveId::posted(false, posted));
         }
@@ -191,6 +193,7 @@ impl<B: PciFunction> Endpoint<B> {
 
     /// Puts a message that had come before into its place.
     fn take_part(&mut self, part: Part, source: Address, message: Unexpected) {
+        self.tally.multi_claimed += 1;
         let envelope = Envelope { tag: None, data: message.data, source };
         match message.what {
             Kept::Eager(bytes) => self.fill_part(part, envelope, &bytes, &[]),
@@ -265,6 +268,7 @@ impl<B: PciFunction> Endpoint<B> {
 
     /// Copies a whole message into its place.
     pub(super) fn fill_part(&mut self, part: Part, envelope: Envelope, head: &[u8], body: &[u8]) {
+        self.tally.multi_eager += 1;
         if let Some(multi) = self.multi_receives.get_mut(part.of.0) {
             multi.buffer.write(part.offset, head);
             multi.buffer.write(part.offset + head.len(), body);
@@ -274,6 +278,7 @@ impl<B: PciFunction> Endpoint<B> {
 
     /// Asks for the data of an offer.
     pub(super) fn accept_part(&mut self, part: Part, envelope: Envelope, offer: &Offer) {
+        self.tally.multi_offers += 1;
         let into = self.place(part, offer.len as usize);
         self.ask_for(into, envelope, offer);
     }

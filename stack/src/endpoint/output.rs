@@ -4,6 +4,7 @@ use super::Endpoint;
 use super::queues::{Progress, Work};
 use crate::Address;
 use crate::error::EndpointError;
+use crate::observe::Event;
 use crate::operations::SendError;
 use crate::slots::{SlotId, Slots};
 use crate::table::{Handle, Kind};
@@ -120,10 +121,11 @@ impl<B: PciFunction> Endpoint<B> {
             let (memory, offset, payload) = self.slots.stored(slot);
             if self.pio.send_stored(memory, offset, payload).is_ok() {
                 self.slots.sent(slot);
-                return;
+                return self.watch_slot(Event::Sent, slot);
             }
         }
         self.outbox.push_back(slot);
+        self.watch_slot(Event::Queued, slot);
     }
 
     /// Sends what waits in line.
@@ -198,6 +200,7 @@ impl<B: PciFunction> Endpoint<B> {
                 break;
             }
             self.outbox.pop_front();
+            self.watch_slot(if by_engine { Event::SentByEngine } else { Event::Sent }, slot);
             busy = true;
         }
         self.sdma.doorbell();

@@ -5,6 +5,7 @@ use super::rendezvous::Role;
 use crate::Address;
 use crate::completion::{Completion, OperationError};
 use crate::fabric::Reporter;
+use crate::observe::Event as Seen;
 use crate::operations::{Incoming, Send, SendKind, Target};
 use crate::table::{Handle, Kind};
 use opx_bus::PciFunction;
@@ -32,6 +33,8 @@ impl<B: PciFunction> Endpoint<B> {
                         self.slots.make_eager(slot);
                         self.outbox.push_back(slot);
                         self.counters.retransmits += 1;
+                        self.tally.engine_replays += u64::from(self.slots.is_by_engine(slot));
+                        self.watch_slot(Seen::Replayed, slot);
                         match self.slots.header(slot).opcode_in(self.config.generation) {
                             Opcode::RzvRts(_) => self.counters.replay_rts += 1,
                             Opcode::RzvCts => self.counters.replay_cts += 1,
@@ -42,7 +45,9 @@ impl<B: PciFunction> Endpoint<B> {
                 }
                 Transmit::Ud { peer, ud } => {
                     let header = ud.encode(&self.route(peer.into()));
-                    if self.pio.send(&Head::new(header.pbc(self.config.vl), &header), &[]).is_err() {
+                    let sent = self.pio.send(&Head::new(header.pbc(self.config.vl), &header), &[]).is_ok();
+                    self.watch_arrival(now, if sent { Seen::ServiceSent } else { Seen::ServiceDropped }, &header, &[]);
+                    if !sent {
                         self.counters.service_dropped += 1;
                         if ud.op == UdOp::Ping {
                             self.reliability.ping_lost();
@@ -60,6 +65,7 @@ impl<B: PciFunction> Endpoint<B> {
                     let peer = Address::from(peer);
                     log::warn!("{}: {peer} doesn't answer", self.hfi.bus().name());
                     self.report(|reporter| reporter.unreachable(peer));
+                    self.watch_event(now, Seen::PeerLost);
                     lost.add(peer);
                 }
                 Event::LinkLost => {

@@ -76,6 +76,11 @@ impl Queues {
         self.answers
     }
 
+    /// Transfers that wait.
+    pub(super) fn transfers(&self) -> usize {
+        self.by_peer.values().map(|queue| queue.transfers.len()).sum()
+    }
+
     /// Whether there is anybody whose turn could come.
     #[inline]
     pub(super) fn is_ready(&self) -> bool {

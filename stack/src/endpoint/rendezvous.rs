@@ -290,12 +290,16 @@ impl<B: PciFunction> Endpoint<B> {
         let from = grant.from;
         let slot = match self.reserve_work(now, to, Some(handle), padded) {
             Ok(slot) => slot,
-            Err(progress) => return progress,
+            Err(progress) => {
+                self.tally.refused(progress == Progress::NoRoom);
+                return progress;
+            }
         };
         if place.is_some() {
             self.slots.set_expected(slot.0);
             self.counters.expected.tid_sent_pkts += 1;
         }
+        self.tally.pieces += 1;
         let mut more = false;
         // The table entry was there a moment ago and nothing in between removes any.
         if let Some(send) = self.sends.get_mut(handle) {

@@ -93,6 +93,11 @@ impl<B: PciFunction> Endpoint<B> {
         if message.level == Level::Delivery {
             return Err(Rejected { error: SendError::Delivery, buffer: message.buffer });
         }
+        if (message.expect.is_some() || self.config.expect.is_some())
+            && let Some(slower) = self.slower_than_expected(&message)
+        {
+            return Err(Rejected { error: SendError::Slower(slower), buffer: message.buffer });
+        }
         let sent = match message.buffer.len() {
             len if len <= self.limits.eager => self.send_eager(message),
             len if message.tag.is_some() && len <= self.limits.multi_packet => self.send_first(message),
@@ -148,8 +153,12 @@ impl<B: PciFunction> Endpoint<B> {
         };
         let slot = match self.reserve(to, payload) {
             Ok(slot) => slot,
-            Err(error) => return Err(Rejected { error, buffer: message.buffer }),
+            Err(error) => {
+                self.tally.first_refused += 1;
+                return Err(Rejected { error, buffer: message.buffer });
+            }
         };
+        self.tally.first_sent += 1;
         self.slots.write_payload(slot.0, 0, &self.scratch[..payload]);
         self.follow(slot, message, SendKind::MultiPacket { uid: slot.1, sent });
         if let Some(handle) = self.slots.operation(slot.0) {

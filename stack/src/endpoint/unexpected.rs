@@ -176,6 +176,7 @@ impl<B: PciFunction> Endpoint<B> {
     /// Gives a message that had come before to a receive.
     pub(super) fn take_unexpected(&mut self, posted: Posted, tag: Option<u64>, source: Address, message: Unexpected) {
         self.uncount_unexpected(&message);
+        self.tally.claimed[usize::from(tag.is_some())] += 1;
         let envelope = Envelope { tag, data: message.data, source };
         match message.what {
             Kept::Eager(bytes) => self.complete_receive(posted, envelope, &bytes, &[]),

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// How an endpoint makes progress is said by what it is opened in. Those of a [`PollSet`] are driven by the set's owner, without a
 /// lock. Those of [`Domain::endpoint`] are driven by a thread of the domain's, which is there while there are such endpoints. It
 /// sleeps while there is nothing to do, and wakes when a packet comes, an operation is posted or a timer is due; when nothing is
-/// outstanding either, only each [`Config::health_interval`] (100 ms unless told), once for all endpoints, to see whether the
+/// outstanding either, only each [`Config::health_interval`] (250 ms unless told), once for all endpoints, to see whether the
 /// adapter is still there. It sleeps in real time, so an emulated adapter has to be one of real time, too.
 ///
 /// ```

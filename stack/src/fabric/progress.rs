@@ -302,8 +302,8 @@ mod tests {
         drive(&mut driver, Duration::from_secs(60));
         let after = driver.sleeper.counts();
         assert!(
-            (595..=601).contains(&(after.sleeps - before.sleeps)),
-            "once for all endpoints, each 100 ms: {after:?}"
+            (238..=241).contains(&(after.sleeps - before.sleeps)),
+            "once for all endpoints, each 250 ms: {after:?}"
         );
         assert_eq!(after.woken, before.woken);
     }

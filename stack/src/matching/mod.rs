@@ -134,6 +134,12 @@ impl<R, U> Matcher<R, U> {
         self.receives.len()
     }
 
+    /// Receives posted so far, those that are gone included.
+    #[inline]
+    pub fn posted_so_far(&self) -> u64 {
+        self.receives.posted_so_far()
+    }
+
     /// Keeps a message behind all others. The caller has seen that no receive waits for it.
     #[inline]
     pub fn keep(&mut self, tag: u64, source: Address, message: U) -> UnexpectedId {

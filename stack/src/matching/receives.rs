@@ -40,6 +40,12 @@ impl<R> Receives<R> {
         self.slab.len()
     }
 
+    /// All that were ever posted.
+    #[inline]
+    pub(super) fn posted_so_far(&self) -> u64 {
+        self.order
+    }
+
     #[inline(always)]
     pub(super) fn post(&mut self, pattern: &Pattern, value: R) -> Name {
         let directed = pattern.source.is_some();

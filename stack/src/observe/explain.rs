@@ -1,0 +1,330 @@
+//! Which way a message goes, and why it doesn't go another: for who wonders why a transfer is slow, and for tests that want to be told
+//! when it becomes so.
+
+use crate::Address;
+use crate::thresholds::{Limits, Thresholds};
+use opx_defs::wire::opx::INJECT_MAX_BYTES;
+use std::fmt;
+
+/// A way for a message, from the quickest to set up and the one that costs least a byte to the slowest. The order is that of
+/// preference: what is possible and comes first is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Path {
+    /// Through memory that both processes see.
+    SharedMemory,
+    /// In the header of one packet: up to 16 bytes, copied.
+    Inject,
+    /// In one packet.
+    Eager,
+    /// In several packets, without asking first.
+    MultiPacket,
+    /// Offered; its data goes by SDMA, and the receiver's adapter writes it where it belongs (TID).
+    RendezvousTid,
+    /// Offered; its data goes by SDMA and the receiver copies it.
+    RendezvousSdma,
+    /// Offered; the processor writes its data to the adapter, and the receiver copies it.
+    RendezvousPio,
+}
+
+impl Path {
+    /// All of them, in order of preference.
+    pub const ALL: [Self; 7] = [
+        Self::SharedMemory,
+        Self::Inject,
+        Self::Eager,
+        Self::MultiPacket,
+        Self::RendezvousTid,
+        Self::RendezvousSdma,
+        Self::RendezvousPio,
+    ];
+
+    /// What it is called.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SharedMemory => "shared memory",
+            Self::Inject => "inject",
+            Self::Eager => "eager",
+            Self::MultiPacket => "multi-packet eager",
+            Self::RendezvousTid => "rendezvous by expected receive",
+            Self::RendezvousSdma => "rendezvous by SDMA",
+            Self::RendezvousPio => "rendezvous by PIO",
+        }
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A message that is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Message {
+    /// Where it goes.
+    pub to: Address,
+    /// Its bytes.
+    pub len: usize,
+    /// It has a tag.
+    pub tagged: bool,
+    /// It is sent by [`crate::Endpoint::inject`] or one of its kind.
+    pub injected: bool,
+}
+
+impl Message {
+    /// A tagged message that is sent by [`crate::Endpoint::tag_send`].
+    pub const fn tagged(to: Address, len: usize) -> Self {
+        Self { to, len, tagged: true, injected: false }
+    }
+
+    /// An untagged message that is sent by [`crate::Endpoint::send`].
+    pub const fn untagged(to: Address, len: usize) -> Self {
+        Self { to, len, tagged: false, injected: false }
+    }
+
+    /// The same, by [`crate::Endpoint::inject`] or [`crate::Endpoint::tag_inject`].
+    #[must_use]
+    pub const fn injected(self) -> Self {
+        Self { injected: true, ..self }
+    }
+}
+
+/// Why a message doesn't go a way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Reason {
+    /// It isn't part of endpoints yet.
+    #[error("it isn't part of endpoints yet")]
+    NotBuilt,
+    /// The peer is on another port.
+    #[error("the peer is at another LID")]
+    OtherNode,
+    /// It is too long.
+    #[error("{len} bytes are more than {most}, the most that go this way ({limit})")]
+    TooLong {
+        /// Its bytes.
+        len: usize,
+        /// The most that go this way.
+        most: usize,
+        /// What sets that.
+        limit: &'static str,
+    },
+    /// It has to be sent by another call.
+    #[error("only what is sent by inject goes this way: send keeps the buffer until the peer has it")]
+    NotInjected,
+    /// Only tagged messages go this way.
+    #[error("only tagged messages go this way")]
+    Untagged,
+    /// It was switched off.
+    #[error("it is switched off ({0})")]
+    Off(&'static str),
+    /// A way that costs less takes it.
+    #[error("{0} takes it before")]
+    Preferred(Path),
+    /// It is too short.
+    #[error("{len} bytes are less than {least}, the least that go this way ({limit})")]
+    TooShort {
+        /// Its bytes.
+        len: usize,
+        /// The least that go this way.
+        least: usize,
+        /// What sets that.
+        limit: &'static str,
+    },
+    /// The receiver decides: it is offered so that it may go this way, and does if the receiver's adapter reaches the buffer.
+    #[error("the receiver decides, by whether its adapter reaches the buffer; it is offered so that it may")]
+    Receiver,
+}
+
+/// Which way a message goes, and why it doesn't go the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Explanation {
+    /// The message.
+    pub message: Message,
+    /// Its way; none when it can't be sent at all.
+    pub path: Option<Path>,
+    /// All other ways, in order of preference.
+    pub rejected: Vec<(Path, Reason)>,
+}
+
+impl Explanation {
+    /// Why it doesn't go a way; `None` for the way that it goes.
+    pub fn why_not(&self, path: Path) -> Option<Reason> {
+        self.rejected.iter().find(|(rejected, _)| *rejected == path).map(|(_, reason)| *reason)
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Message { to, len, tagged, injected } = self.message;
+        let kind = if tagged { "tagged" } else { "untagged" };
+        let call = if injected { ", injected" } else { "" };
+        write!(f, "{len} bytes, {kind}{call}, to {to}: ")?;
+        match self.path {
+            Some(path) => write!(f, "{path}")?,
+            None => f.write_str("can't be sent this way")?,
+        }
+        self.rejected.iter().try_for_each(|(path, reason)| write!(f, "\n  not {path}: {reason}"))
+    }
+}
+
+/// What decides, of an endpoint.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Facts {
+    pub(crate) me: Address,
+    pub(crate) thresholds: Thresholds,
+    pub(crate) limits: Limits,
+}
+
+impl Facts {
+    /// The way of a message, as [`crate::Endpoint::send_message`] decides it.
+    pub(crate) fn path(&self, message: &Message) -> Option<Path> {
+        Path::ALL.into_iter().find(|path| self.obstacle(*path, message).is_none())
+    }
+
+    /// Why a message doesn't go a way, whatever others there are.
+    pub(crate) fn obstacle(&self, path: Path, message: &Message) -> Option<Reason> {
+        let Message { to, len, tagged, injected } = *message;
+        let Self { thresholds, limits, .. } = self;
+        let too_long = |most, limit| (len > most).then_some(Reason::TooLong { len, most, limit });
+        let too_short = |least, limit| (len < least).then_some(Reason::TooShort { len, least, limit });
+        match path {
+            Path::SharedMemory if to.lid != self.me.lid => Some(Reason::OtherNode),
+            Path::SharedMemory => Some(Reason::NotBuilt),
+            Path::Inject if !injected => Some(Reason::NotInjected),
+            Path::Inject => too_long(INJECT_MAX_BYTES, "a packet's header"),
+            // Whoever injects wants no buffer kept and no completion.
+            _ if injected => Some(Reason::Preferred(Path::Inject)),
+            Path::Eager => too_long(limits.eager, self.eager_limit()),
+            Path::MultiPacket if thresholds.no_multi_packet => Some(Reason::Off("no_multi_packet")),
+            Path::MultiPacket if !tagged => Some(Reason::Untagged),
+            Path::MultiPacket => too_long(limits.multi_packet, "rendezvous_min"),
+            Path::RendezvousTid if thresholds.no_tid => Some(Reason::Off("no_tid")),
+            Path::RendezvousTid | Path::RendezvousSdma if thresholds.no_sdma => Some(Reason::Off("no_sdma")),
+            Path::RendezvousTid => {
+                let short =
+                    too_short(thresholds.tid_min, "tid_min").or_else(|| too_short(thresholds.sdma_min, "sdma_min"));
+                Some(short.unwrap_or(Reason::Receiver))
+            }
+            Path::RendezvousSdma => too_short(thresholds.sdma_min, "sdma_min"),
+            Path::RendezvousPio if thresholds.by_sdma(len) => {
+                Some(Reason::TooLong { len, most: thresholds.sdma_min - 1, limit: "sdma_min" })
+            }
+            Path::RendezvousPio => None,
+        }
+    }
+
+    /// What sets how long an eager message may be.
+    fn eager_limit(&self) -> &'static str {
+        let Self { thresholds, limits, .. } = self;
+        match limits.eager {
+            most if most == thresholds.eager_max => "eager_max",
+            most if most == thresholds.rendezvous_min - 1 => "rendezvous_min",
+            most if most == thresholds.packet_max => "packet_max",
+            _ => "two thirds of the send context, pio_blocks",
+        }
+    }
+
+    /// Whether a message would go a slower way than `expected`.
+    pub(crate) fn slower(&self, message: &Message, expected: Path) -> Option<Slower> {
+        let path = self.path(message).filter(|path| *path > expected)?;
+        // What has no obstacle would have been taken before. What is the receiver's to decide isn't the sender's fault.
+        let why = self.obstacle(expected, message).filter(|why| *why != Reason::Receiver)?;
+        Some(Slower { expected, path, why })
+    }
+
+    pub(crate) fn explain(&self, message: Message) -> Explanation {
+        let path = self.path(&message);
+        let others = Path::ALL.into_iter().filter(|other| Some(*other) != path);
+        let rejected = others.map(|other| {
+            let obstacle = self.obstacle(other, &message);
+            // Nothing is in its way but one that comes first; then there is one.
+            (other, obstacle.unwrap_or(Reason::Preferred(path.unwrap_or(other))))
+        });
+        Explanation { message, path, rejected: rejected.collect() }
+    }
+}
+
+/// A message would go a slower way than was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a message was to go by {expected} or better and would go by {path}: {expected} doesn't take it, because {why}"
+)]
+#[non_exhaustive]
+pub struct Slower {
+    /// The slowest way that was asked for.
+    pub expected: Path,
+    /// The way that it would go.
+    pub path: Path,
+    /// Why it doesn't go the way that was asked for.
+    pub why: Reason,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opx_defs::units::{Blocks, Lid};
+    use proptest::prelude::*;
+
+    const ME: Address = Address { lid: Lid(1), rx: 1 };
+    const PEER: Address = Address { lid: Lid(2), rx: 1 };
+
+    fn facts() -> Facts {
+        let thresholds = Thresholds::default();
+        Facts { me: ME, thresholds, limits: thresholds.limits(Blocks(256)) }
+    }
+
+    #[test]
+    fn ways_go_by_length_and_kind() {
+        let facts = facts();
+        let path = |message| facts.path(&message);
+        for (len, tagged, untagged) in [
+            (0, Path::Eager, Path::Eager),
+            (8192, Path::Eager, Path::Eager),
+            (8193, Path::MultiPacket, Path::RendezvousPio),
+            (16384, Path::MultiPacket, Path::RendezvousPio),
+            (16385, Path::RendezvousSdma, Path::RendezvousSdma),
+        ] {
+            assert_eq!(path(Message::tagged(PEER, len)), Some(tagged), "{len}");
+            assert_eq!(path(Message::untagged(PEER, len)), Some(untagged), "{len}");
+        }
+        assert_eq!(path(Message::tagged(PEER, 16).injected()), Some(Path::Inject));
+        assert_eq!(path(Message::tagged(PEER, 17).injected()), None);
+    }
+
+    #[test]
+    fn an_explanation_is_read_by_people() {
+        let text = facts().explain(Message::untagged(PEER, 10_000)).to_string();
+        assert_eq!(
+            text,
+            "10000 bytes, untagged, to endpoint 0x2/1: rendezvous by PIO\n  \
+             not shared memory: the peer is at another LID\n  \
+             not inject: only what is sent by inject goes this way: send keeps the buffer until the peer has it\n  \
+             not eager: 10000 bytes are more than 8192, the most that go this way (eager_max)\n  \
+             not multi-packet eager: only tagged messages go this way\n  \
+             not rendezvous by expected receive: 10000 bytes are less than 16385, the least that go this way (sdma_min)\n  \
+             not rendezvous by SDMA: 10000 bytes are less than 16385, the least that go this way (sdma_min)"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn every_way_is_taken_or_has_a_reason(len in 0usize..40_000, tagged: bool, injected: bool, sdma_min in 64usize..50_000) {
+            let thresholds = Thresholds { sdma_min, ..Thresholds::default() };
+            let facts = Facts { thresholds, ..facts() };
+            let explanation = facts.explain(Message { to: PEER, len, tagged, injected });
+            let taken = explanation.path;
+            prop_assert_eq!(explanation.rejected.len() + usize::from(taken.is_some()), Path::ALL.len());
+            for (path, reason) in explanation.rejected {
+                prop_assert_ne!(Some(path), taken);
+                // What comes before the one that is taken has a reason of its own.
+                if taken.is_none_or(|taken| path < taken) {
+                    prop_assert!(!matches!(reason, Reason::Preferred(by) if by == path));
+                }
+            }
+        }
+    }
+}
