@@ -35,6 +35,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
+    if let Err(error) = opx_stack::observe::dump_on_sigusr2() {
+        log::warn!("can't catch SIGUSR2: {error}; there will be no state dumps");
+    }
     // Kept open beyond what is told: for an adapter that doesn't answer, closing it may take the kernel a minute.
     let mut open = None;
     match run(&cli, &mut open) {
