@@ -117,7 +117,7 @@ impl<B: PciFunction> Endpoint<B> {
     /// # hfi.link_up(LinkMode::Loopback)?;
     /// let endpoint = Endpoint::open(&hfi, Config::default())?;
     /// let explanation = endpoint.explain(Message::untagged(endpoint.address(), 12_000));
-    /// assert_eq!(explanation.path, Some(Path::RendezvousSdma));
+    /// assert_eq!(explanation.path, Some(Path::RendezvousPio));
     /// assert_eq!(explanation.why_not(Path::MultiPacket).unwrap().to_string(), "only tagged messages go this way");
     /// println!("{explanation}");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
