@@ -353,7 +353,6 @@ impl Shared {
         let _ = stream.shutdown(Shutdown::Both);
         let mut state = self.lock();
         state.stream = None;
-        state.status.connected = None;
         // Whoever pulled or ended it did so by ending the connection.
         if state.pulled || state.ending { WireError::Pulled } else { why }
     }
@@ -362,6 +361,8 @@ impl Shared {
     fn failed(&self, why: WireError, connections_before: u64) -> bool {
         let mut state = self.lock();
         let status = &mut state.status;
+        // In one step with the reason, so that whoever sees the end can ask why.
+        status.connected = None;
         let greeted = status.connections != connections_before;
         let (was_first, quiet) = (status.failures == 0, matches!(why, WireError::Connect(_) | WireError::Pulled));
         let same = status.last_failure.as_deref().is_some_and(|last| last.to_string() == why.to_string());
