@@ -47,6 +47,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("vfio_without_iommu", vfio::without_iommu),
     ("wire", wire::run),
     ("zcrx", zcrx::run),
+    ("zcrx_cost", zcrx::cost),
 ];
 
 fn main() -> ExitCode {

@@ -181,7 +181,7 @@ impl Steps {
     }
 
     /// The lines that a step wrote to a stream, `out` or `err`.
-    fn said(&self, stream: &str, step: &str) -> Vec<&str> {
+    pub fn said(&self, stream: &str, step: &str) -> Vec<&str> {
         let prefix = format!("{stream} {step}: ");
         self.lines.iter().filter_map(|line| line.strip_prefix(&prefix)).collect()
     }

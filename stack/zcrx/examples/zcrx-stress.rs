@@ -284,7 +284,9 @@ fn run<K: Kernel + Clone + Send + 'static>(kernel: K, plan: &Plan, name: &str) -
     let statistics = statistics.lock().map_err(|_| "a thread fell over")?;
     let sum = |count: fn(&Statistics) -> u64| statistics.iter().map(count).sum::<u64>();
     let seconds = start.elapsed().as_secs_f64();
-    println!(
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
         "zcrx-stress ok: kernel={name} bytes={total} rings={rings} importers={} connections={streams} buffers={} \
          seconds={seconds:.1} starved={} rearmed={} bad_completions={}",
         plan.importers,
@@ -292,10 +294,10 @@ fn run<K: Kernel + Clone + Send + 'static>(kernel: K, plan: &Plan, name: &str) -
         sum(|counts| counts.starved),
         sum(|counts| counts.rearmed),
         sum(|counts| counts.bad_completions),
-    );
+    )?;
     // The owners' and importers' counts of a pool are the same ones.
     for (ring, counts) in statistics.iter().enumerate() {
-        println!("zcrx-stress ring {ring}: {counts:?}");
+        writeln!(out, "zcrx-stress ring {ring}: {counts:?}")?;
     }
     Ok(())
 }

@@ -20,6 +20,8 @@ const AT_ONCE: usize = 64 << 10;
 pub(crate) struct Plain {
     streams: RefCell<Streams>,
     incoming: RefCell<VecDeque<Incoming>>,
+    /// Where the kernel puts what comes: [`AT_ONCE`] bytes, from the first time on.
+    bytes: RefCell<Vec<u8>>,
 }
 
 impl Plain {
@@ -50,7 +52,8 @@ impl Plain {
             let has = |wanted: &PollFd<'_>| !wanted.revents().is_empty();
             all.iter().zip(&wanted).filter(|(_, wanted)| has(wanted)).map(|(stream, _)| stream.id).collect()
         };
-        let mut bytes = vec![0; if readable.is_empty() { 0 } else { AT_ONCE }];
+        let mut bytes = self.bytes.borrow_mut();
+        bytes.resize(AT_ONCE, 0);
         for id in readable {
             let Some(stream) = streams.get(id) else { continue };
             match recv(&stream.socket, &mut bytes[..], RecvFlags::DONTWAIT) {

@@ -1,4 +1,4 @@
-//! docs/opx-parity.md names tests that exist.
+//! The documents that list requirements with their tests name tests that exist.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -30,14 +30,37 @@ fn named(text: &str) -> Vec<&str> {
     last.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect()
 }
 
-#[test]
-fn every_test_that_the_document_names_exists() {
-    let text = fs::read_to_string(repository().join("docs/opx-parity.md")).unwrap();
+/// The words in tables, outside of back quotes, that can only be names of tests: those of three parts and more.
+fn words(text: &str) -> Vec<&str> {
+    let rows = text.lines().filter(|line| line.starts_with('|'));
+    let plain = rows.flat_map(|row| row.split('`').step_by(2));
+    let words = plain.flat_map(|text| text.split(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit() && c != '_'));
+    words.filter(|word| word.matches('_').count() >= 2).collect()
+}
+
+/// Those of `tests` that don't exist.
+fn missing<'a>(tests: &[&'a str]) -> Vec<&'a str> {
     let mut found = BTreeSet::new();
     functions(&repository(), &mut found);
+    tests.iter().copied().filter(|name| !found.contains(*name)).collect()
+}
+
+#[test]
+fn every_test_of_the_parity_table_exists() {
+    let text = fs::read_to_string(repository().join("docs/opx-parity.md")).unwrap();
     // Programs have their snapshots, which carry their names.
     let tests: Vec<&str> = named(&text).into_iter().filter(|name| name.contains('_')).collect();
     assert!(tests.len() > 50, "only {} names were found", tests.len());
-    let missing: Vec<&str> = tests.into_iter().filter(|name| !found.contains(*name)).collect();
-    assert_eq!(missing, Vec::<&str>::new());
+    assert_eq!(missing(&tests), Vec::<&str>::new());
+}
+
+#[test]
+fn every_test_of_the_requirements_of_zero_copy_receive_exists() {
+    let text = fs::read_to_string(repository().join("docs/zero-copy.md")).unwrap();
+    for number in 1..=19 {
+        assert!(text.contains(&format!("| Z{number} |")), "Z{number} has no row");
+    }
+    let tests = words(&text);
+    assert!(tests.len() > 80, "only {} names were found", tests.len());
+    assert_eq!(missing(&tests), Vec::<&str>::new());
 }
