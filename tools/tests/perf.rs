@@ -99,3 +99,31 @@ fn bad_input_is_one_line_and_exit_code_2() {
         assert!(told.starts_with("opx-perf: ") && told.lines().count() == 1 && told.contains(expected), "{told}");
     }
 }
+
+#[test]
+fn libraries_are_measured_between_two_processes() {
+    let missing = !std::path::Path::new("/usr/lib/x86_64-linux-gnu/libfabric.so.1").exists();
+    if missing && std::env::var_os("OPX_LIBFABRIC_REQUIRED").is_none() {
+        eprintln!("skipped: there is no libfabric");
+        return;
+    }
+    // One processor serves as well, but slowly: two are what a run takes.
+    let output = run(&["--node", "libfabric:shm,libfabric:tcp", "--rounds", "1", "--count", "4"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("| what | libfabric:shm | libfabric:tcp |"), "{text}");
+    assert_eq!(text.lines().filter(|line| line.starts_with("| bandwidth")).count(), 8, "{text}");
+
+    for (arguments, reason) in [
+        (&["--node", "telegraph"][..], "openmpi"),
+        (&["--node", "libfabric:shm", "--cores", "0,0"], "different processors"),
+        (&["--node", "libfabric:shm", "--cores", "0,999", "--rounds", "1"], "processor 999"),
+        (&["--node", "libfabric:nothing", "--rounds", "1"], "nothing"),
+        (&["--node", "libfabric:shm", "--role", "client", "--adapter", "vfio-user:/a"], "--role"),
+    ] {
+        let output = run(arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(said.contains(reason), "{arguments:?}: {said}");
+    }
+}

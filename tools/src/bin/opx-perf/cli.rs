@@ -1,5 +1,6 @@
 //! Command line of opx-perf, checked as far as it can be before an adapter is touched.
 
+use crate::node::{Cores, Library, Side};
 use crate::pattern::{Job, Pattern};
 use clap::{Parser, ValueEnum};
 use opx_tools::adapter::AdapterSpec;
@@ -57,6 +58,23 @@ pub struct Cli {
     #[arg(long, value_name = "FILE", default_value = "libfabric.so.1")]
     pub library: PathBuf,
 
+    /// Measure shared memory between two processes of this node, without an adapter, by several libraries in turn:
+    /// libfabric:PROVIDER, openmpi, mpich, ucx. Sizes and windows are fixed; the result is a table in Markdown.
+    #[arg(long, value_name = "LIBRARIES", value_delimiter = ',')]
+    pub node: Vec<Library>,
+
+    /// The processors of the two ends.
+    #[arg(long, value_name = "A,B", default_value = "0,1", requires = "node")]
+    pub cores: Cores,
+
+    /// This process is an end of such a measurement, and plays these.
+    #[arg(long, value_delimiter = ',', hide = true)]
+    pub node_end: Vec<Job>,
+
+    /// Which.
+    #[arg(long, value_enum, hide = true)]
+    pub side: Option<Side>,
+
     /// What the emulated adapter is made of.
     #[arg(long, value_enum, default_value_t = IcodeArg::Simulator)]
     pub icode: IcodeArg,
@@ -96,6 +114,9 @@ impl Cli {
         if self.role.is_some() && self.adapter == AdapterSpec::Emulated {
             anyhow::bail!("--role needs an adapter with a cable; serve two with opx-emu --cable and name a socket");
         }
+        if !self.node.is_empty() && self.role.is_some() {
+            anyhow::bail!("--node starts both of its ends by itself; leave out --role");
+        }
         if self.role.is_some() && !self.libfabric.is_empty() {
             anyhow::bail!("--libfabric runs both ends in this process; leave out --role");
         }
@@ -111,7 +132,14 @@ impl Cli {
                 let windows = if *pattern == Pattern::Latency { &one[..] } else { &self.window };
                 for window in windows {
                     let count = self.count.unwrap_or_else(|| (BYTES / (*size as u64).max(1)).clamp(20, 10_000));
-                    jobs.push(Job { pattern: *pattern, size: *size, window: *window, warmup: count / 10, count });
+                    jobs.push(Job {
+                        pattern: *pattern,
+                        size: *size,
+                        window: *window,
+                        warmup: count / 10,
+                        count,
+                        rotating: false,
+                    });
                 }
             }
         }

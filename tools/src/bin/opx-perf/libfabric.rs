@@ -8,6 +8,7 @@
 use crate::transport::{Event, Message, Sent, Transport};
 use anyhow::{Context, Result, bail, ensure};
 use libloading::{Library, Symbol};
+use std::collections::VecDeque;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::Path;
 use std::ptr;
@@ -302,7 +303,10 @@ pub struct Libfabric {
     peer: u64,
     #[expect(clippy::vec_box, reason = "the provider has pointers to them while the list grows")]
     slots: Vec<Box<Slot>>,
-    free: Vec<usize>,
+    /// Those that nobody uses, the last used last.
+    free: VecDeque<usize>,
+    /// See [`Transport::rotate`].
+    rotation: usize,
     /// Completions that were read and not told yet, last first.
     read: Vec<CqEntry>,
     last: Option<usize>,
@@ -321,6 +325,17 @@ pub fn pair(library: &Path, provider: &str) -> Result<(Libfabric, Libfabric)> {
     Ok((one, other))
 }
 
+/// An endpoint of `provider` whose peer is in another process: `exchange` gives it this one's name for the other's.
+///
+/// # Errors
+/// When the library or the provider isn't there, or refuses.
+pub fn one(library: &Path, provider: &str, exchange: impl FnOnce(&[u8]) -> Result<Vec<u8>>) -> Result<Libfabric> {
+    let mut one = Libfabric::open(&Arc::new(Api::load(library)?), provider)?;
+    let theirs = exchange(&one.name()?)?;
+    one.know(&theirs)?;
+    Ok(one)
+}
+
 impl Libfabric {
     fn open(api: &Arc<Api>, provider: &str) -> Result<Self> {
         let null = ptr::null_mut::<c_void>();
@@ -335,7 +350,8 @@ impl Libfabric {
             end: null.cast(),
             peer: 0,
             slots: Vec::new(),
-            free: Vec::new(),
+            free: VecDeque::new(),
+            rotation: 0,
             read: Vec::new(),
             last: None,
         };
@@ -423,7 +439,12 @@ impl Libfabric {
 
     /// A place for an operation with a buffer of `len` bytes.
     fn slot(&mut self, len: usize, is_send: bool) -> &mut Slot {
-        let index = self.free.pop().unwrap_or_else(|| {
+        let free = match self.rotation {
+            0 => self.free.pop_back(),
+            bytes if self.free.len() * len < bytes => None,
+            _ => self.free.pop_front(),
+        };
+        let index = free.unwrap_or_else(|| {
             let index = self.slots.len();
             self.slots.push(Box::new(Slot { context: [0; 8], index, is_send, buffer: Vec::new() }));
             index
@@ -520,7 +541,7 @@ impl Transport for Libfabric {
         };
         if code == -EAGAIN {
             // SAFETY: it wasn't taken, so that the slot is this end's alone.
-            self.free.push(unsafe { (*slot).index });
+            self.free.push_back(unsafe { (*slot).index });
             return Ok(Sent::Again);
         }
         self.api.check("fi_tsend", code as i64)?;
@@ -538,12 +559,16 @@ impl Transport for Libfabric {
         let index = unsafe { (*entry.context).index };
         let slot = &self.slots[index];
         if slot.is_send {
-            self.free.push(index);
+            self.free.push_back(index);
             return Ok(Some(Event::Sent));
         }
         // Its content is looked at before it is used again.
         self.last = Some(index);
         Ok(Some(Event::Received { tag: entry.tag, bytes: slot.buffer.get(..entry.len).unwrap_or_default() }))
+    }
+
+    fn rotate(&mut self, bytes: usize) {
+        self.rotation = bytes;
     }
 }
 

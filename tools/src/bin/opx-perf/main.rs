@@ -2,6 +2,7 @@
 
 mod cli;
 mod libfabric;
+mod node;
 mod opx;
 mod pattern;
 mod plot;
@@ -46,6 +47,14 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<()> {
     cli.check()?;
+    if let [library, ..] = &cli.node[..] {
+        if !cli.node_end.is_empty() {
+            return node::play(library, &cli.node_end, cli.side, cli.cores, &cli.library);
+        }
+        let (libraries, jobs, library) = (cli.node.clone(), node::jobs(cli.count), cli.library.clone());
+        let plan = node::Plan { libraries, jobs, rounds: cli.rounds, cores: cli.cores, library };
+        return print(&plan.run()?.text());
+    }
     let options = adapter::Options {
         pacing: Pacing::Real,
         config: opx_emu::Config { icode: cli.icode.into(), ..opx_emu::Config::default() },
@@ -190,7 +199,10 @@ fn tell(cli: &Cli, report: &Report) -> Result<()> {
     if let Some(path) = &cli.plot {
         plot::write(path, report)?;
     }
-    let text = if cli.json { serde_json::to_string_pretty(report)? } else { report.text(cli.histogram) };
+    print(&if cli.json { serde_json::to_string_pretty(report)? } else { report.text(cli.histogram) })
+}
+
+fn print(text: &str) -> Result<()> {
     match writeln!(std::io::stdout(), "{text}") {
         // Whoever reads has read enough.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),

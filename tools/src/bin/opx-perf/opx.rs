@@ -4,6 +4,7 @@ use crate::transport::{Event, Message, Sent, Transport};
 use anyhow::{Result, bail};
 use opx_bus::PciFunction;
 use opx_stack::{Address, Completion, Endpoint, Outgoing, Pattern, SendError};
+use std::collections::VecDeque;
 
 /// Longest message that is injected: copied, without a completion.
 const INJECT: usize = 16;
@@ -13,15 +14,17 @@ pub struct Opx<B: PciFunction> {
     end: Endpoint<B>,
     peer: Address,
     bus: B,
-    /// Buffers of operations that have ended.
-    spare: Vec<Vec<u8>>,
+    /// Buffers of operations that have ended, the last one last.
+    spare: VecDeque<Vec<u8>>,
+    /// See [`Transport::rotate`].
+    rotation: usize,
     last: Vec<u8>,
 }
 
 impl<B: PciFunction> Opx<B> {
     /// Talks over `end` with `peer`.
     pub fn new(end: Endpoint<B>, peer: Address, bus: B) -> Self {
-        Self { end, peer, bus, spare: Vec::new(), last: Vec::new() }
+        Self { end, peer, bus, spare: VecDeque::new(), rotation: 0, last: Vec::new() }
     }
 
     /// Whether everything sent has been acknowledged.
@@ -35,7 +38,12 @@ impl<B: PciFunction> Opx<B> {
     }
 
     fn buffer(&mut self, len: usize) -> Vec<u8> {
-        let mut buffer = self.spare.pop().unwrap_or_default();
+        let buffer = match self.rotation {
+            0 => self.spare.pop_back(),
+            bytes if self.spare.len() * len < bytes => None,
+            _ => self.spare.pop_front(),
+        };
+        let mut buffer = buffer.unwrap_or_default();
         buffer.resize(len, 0);
         buffer
     }
@@ -76,7 +84,7 @@ impl<B: PciFunction> Transport for Opx<B> {
         match self.end.send_message(Outgoing { tag: Some(tag), ..Outgoing::new(self.peer, buffer, tag) }) {
             Ok(()) => Ok(Sent::Later),
             Err(no) => {
-                self.spare.push(no.buffer.into_vec());
+                self.spare.push_back(no.buffer.into_vec());
                 again(no.error)
             }
         }
@@ -87,17 +95,22 @@ impl<B: PciFunction> Transport for Opx<B> {
         match self.end.poll_completion() {
             None => Ok(None),
             Some(Completion::Sent { buffer, .. }) => {
-                self.spare.push(buffer.into_vec());
+                self.spare.push_back(buffer.into_vec());
                 Ok(Some(Event::Sent))
             }
             Some(Completion::Received { tag: Some(tag), len, buffer, .. }) => {
                 let seen = std::mem::replace(&mut self.last, buffer.into_vec());
-                self.spare.push(seen);
+                self.spare.push_back(seen);
                 Ok(Some(Event::Received { tag, bytes: self.last.get(..len).unwrap_or_default() }))
             }
             Some(Completion::Failed { error, .. }) => Err(error.into()),
             Some(other) => bail!("nobody asked for {other:?}"),
         }
+    }
+
+    fn rotate(&mut self, bytes: usize) {
+        self.rotation = bytes;
+        self.spare.clear();
     }
 
     fn relax(&mut self) {

@@ -8,6 +8,8 @@ use clap::ValueEnum;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::VecDeque;
+use std::fmt;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 /// Tags: of what is asked for, of the answer that it can begin, of messages, of their echoes, and of the last answer.
@@ -43,6 +45,35 @@ pub struct Job {
     pub warmup: u64,
     /// Messages that count.
     pub count: u64,
+    /// Whether each message is in other memory than those before, [`ROTATION`] in all, so that no cache holds it.
+    pub rotating: bool,
+}
+
+/// Bytes of memory that messages rotate through.
+pub const ROTATION: usize = 64 << 20;
+
+impl fmt::Display for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pattern, size, window, warmup, count, rotating } = self;
+        let pattern = pattern.to_possible_value();
+        let name = pattern.as_ref().map_or("", |value| value.get_name());
+        write!(f, "{name}:{size}:{window}:{warmup}:{count}:{rotating}")
+    }
+}
+
+impl FromStr for Job {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let read = || {
+            let mut words = text.split(':');
+            let pattern = Pattern::from_str(words.next()?, false).ok()?;
+            let (size, window) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+            let (warmup, count) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+            Some(Self { pattern, size, window, warmup, count, rotating: words.next()?.parse().ok()? })
+        };
+        read().ok_or_else(|| format!("{text} is no measurement"))
+    }
 }
 
 /// What was measured.
@@ -71,6 +102,10 @@ enum Order {
         size: usize,
         count: u64,
     },
+    /// From now on messages rotate through so many bytes.
+    Rotate {
+        rotation: usize,
+    },
     End,
 }
 
@@ -83,6 +118,7 @@ impl Order {
             Self::Echo { size, count } => [1, size as u64, 1, count],
             Self::Take { size, window, count } => [2, size as u64, window, count],
             Self::Check { size, count } => [3, size as u64, 1, count],
+            Self::Rotate { rotation } => [4, rotation as u64, 0, 0],
         };
         let mut bytes = [0; ORDER_BYTES];
         for (to, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
@@ -100,13 +136,14 @@ impl Order {
             1 => Self::Echo { size, count },
             2 => Self::Take { size, window, count },
             3 => Self::Check { size, count },
+            4 => Self::Rotate { rotation: size },
             _ => bail!("the other end isn't opx-perf of this version"),
         })
     }
 }
 
 /// Byte `at` of checked message `number`.
-fn content(number: u64, at: usize) -> u8 {
+pub fn content(number: u64, at: usize) -> u8 {
     (number as usize).wrapping_mul(31).wrapping_add(at.wrapping_mul(7)).wrapping_add(at >> 8) as u8
 }
 
@@ -148,6 +185,9 @@ impl<'a, T: Transport> Asker<'a, T> {
     /// # Errors
     /// When the transport fails, or nothing comes for a minute.
     pub fn measure(&mut self, job: &Job) -> Result<Measured> {
+        let rotation = if job.rotating { ROTATION } else { 0 };
+        self.order(Order::Rotate { rotation })?;
+        self.end.rotate(rotation);
         match job.pattern {
             Pattern::Latency => self.latency(job),
             Pattern::Bandwidth => self.bandwidth(job),
@@ -369,6 +409,10 @@ impl Answerer {
         self.wrong = 0;
         let (size, window, count) = match order {
             Order::End => (0, 0, 0),
+            Order::Rotate { rotation } => {
+                end.rotate(rotation);
+                (0, 0, 0)
+            }
             Order::Echo { size, count } | Order::Check { size, count } => (size, 1, count),
             Order::Take { size, window, count } => (size, window, count),
         };
@@ -401,7 +445,7 @@ impl Answerer {
                 size
             }
             Order::Take { size, .. } | Order::Check { size, .. } => size,
-            Order::End => bail!("a message came although nothing was announced"),
+            Order::End | Order::Rotate { .. } => bail!("a message came although nothing was announced"),
         };
         if self.to_post > 0 {
             self.to_post -= 1;
@@ -450,6 +494,8 @@ mod tests {
     }
 
     impl Transport for Plain {
+        fn rotate(&mut self, _bytes: usize) {}
+
         fn label(&self) -> String {
             "plain".to_owned()
         }
@@ -504,9 +550,9 @@ mod tests {
     #[test]
     fn both_patterns_run_to_their_end_and_the_other_side_knows() {
         let over = with(false, |asker| {
-            let job = Job { pattern: Pattern::Latency, size: 8, window: 1, warmup: 3, count: 10 };
+            let job = Job { pattern: Pattern::Latency, size: 8, window: 1, warmup: 3, count: 10, rotating: false };
             assert_eq!(asker.measure(&job)?.halves.len(), 10);
-            let job = Job { pattern: Pattern::Bandwidth, size: 100, window: 7, warmup: 5, count: 50 };
+            let job = Job { pattern: Pattern::Bandwidth, size: 100, window: 7, warmup: 5, count: 50, rotating: false };
             assert!(asker.measure(&job)?.halves.is_empty());
             asker.check(1000, 5)?;
             asker.finish()
@@ -532,5 +578,14 @@ mod tests {
         }
         assert!(Order::read(&[9; 32]).is_err());
         assert!(Order::read(&[1; 31]).is_err());
+    }
+
+    #[test]
+    fn jobs_are_read_as_they_are_written() {
+        let job = Job { pattern: Pattern::Bandwidth, size: 8, window: 64, warmup: 1, count: 2, rotating: true };
+        assert_eq!(job.to_string().parse(), Ok(job));
+        for text in ["", "latency", "latency:8:1:1:1", "both:8:1:1:1:true", "latency:8:1:1:1:maybe"] {
+            assert!(text.parse::<Job>().is_err(), "{text}");
+        }
     }
 }

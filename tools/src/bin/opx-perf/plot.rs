@@ -94,7 +94,7 @@ mod tests {
         let mut report = Report::new("emulated".to_owned(), "one process");
         for transport in ["opx", "libfabric shm"] {
             for (size, pattern) in [(8, Pattern::Latency), (4096, Pattern::Latency), (8, Pattern::Bandwidth)] {
-                let job = Job { pattern, size, window: 1, warmup: 0, count: 10 };
+                let job = Job { pattern, size, window: 1, warmup: 0, count: 10, rotating: false };
                 let time = Duration::from_micros(10 + size as u64);
                 report.lines.push(Line::new(transport, &job, &[Measured { time, halves: Histogram::new(3).unwrap() }]));
             }

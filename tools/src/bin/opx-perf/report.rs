@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn rounds_become_their_median_and_the_best() {
-        let job = Job { pattern: Pattern::Bandwidth, size: 1000, window: 8, warmup: 0, count: 10 };
+        let job = Job { pattern: Pattern::Bandwidth, size: 1000, window: 8, warmup: 0, count: 10, rotating: false };
         let line = Line::new("x", &job, &[measured(50, &[]), measured(20, &[]), measured(30, &[])]);
         assert_eq!((line.microseconds, line.best_microseconds, line.messages), (3.0, 2.0, 30));
         assert!((line.megabytes_per_second - 333.3).abs() < 0.1);
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_ping_pong_is_told_by_half_of_its_round_trip() {
-        let job = Job { pattern: Pattern::Latency, size: 8, window: 1, warmup: 0, count: 4 };
+        let job = Job { pattern: Pattern::Latency, size: 8, window: 1, warmup: 0, count: 4, rotating: false };
         let line = Line::new("x", &job, &[measured(8, &[500, 900, 1000, 9000])]);
         assert_eq!(line.microseconds, 1.0);
         let percentiles = line.percentiles.unwrap();

@@ -60,6 +60,9 @@ pub trait Transport {
     /// Moves everything on; tells of one thing that has happened.
     fn poll(&mut self) -> Result<Option<Event<'_>>>;
 
+    /// From now on each operation takes other memory than those before, until so many bytes were used; 0: the same again.
+    fn rotate(&mut self, bytes: usize);
+
     /// Nothing was to be done: lets others run.
     fn relax(&mut self) {}
 }
