@@ -15,6 +15,7 @@ mod stock;
 mod two_guests;
 mod vfio;
 mod vfio_unplug;
+mod visit;
 mod wire;
 mod zcrx;
 
@@ -45,6 +46,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("vfio_surprise", vfio_unplug::surprise),
     ("vfio_unplug", vfio_unplug::orderly),
     ("vfio_without_iommu", vfio::without_iommu),
+    ("visit", visit::run),
     ("wire", wire::run),
     ("zcrx", zcrx::run),
     ("zcrx_cost", zcrx::cost),

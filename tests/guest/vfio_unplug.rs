@@ -1,7 +1,7 @@
 //! The adapter behind vfio-pci is taken away while our driver works with it.
 
 use crate::hfi1;
-use crate::vfio::{Steps, count, initrd};
+use crate::vfio::{Steps, VFIO, count, initrd};
 use opx_tests::guest::{
     Emulator, EmulatorOptions, End, Environment, Guest, GuestError, GuestOptions, Iommu, Kernel, Run,
 };
@@ -41,7 +41,7 @@ fn scenario(
     take: impl FnOnce(&Emulator) -> Result<(), GuestError>,
 ) -> Result<Steps, GuestError> {
     let environment = Environment::get(Kernel::Trixie)?;
-    let initrd = initrd(&environment, script)?.build(end);
+    let initrd = initrd(&environment, script, &VFIO)?.build(end);
     let emulator = Emulator::start(run, &EmulatorOptions { adapters: 1, arguments: Vec::new() })?;
     let adapters = emulator.sockets().to_vec();
     let options = GuestOptions { adapters, iommu: Iommu::Translating, ..GuestOptions::default() };

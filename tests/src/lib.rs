@@ -7,6 +7,7 @@ pub mod contract;
 #[cfg(feature = "guest")]
 pub mod guest;
 pub mod rig;
+pub mod shown;
 
 /// Makes a test of every contract, on the bus that `$open` gives: an expression of a type that implements
 /// [`rig::OpenBus`].

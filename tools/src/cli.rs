@@ -1,5 +1,6 @@
 //! The command line: bad input is one line and exit code 2.
 
+use crate::manual;
 use clap::error::ErrorKind;
 use clap::{Parser, ValueEnum};
 use opx_emu::Icode;
@@ -15,8 +16,11 @@ pub const BAD_INPUT: u8 = 2;
 /// Reads the command line.
 ///
 /// # Errors
-/// The exit code, when the program is to end at once: help was asked for, or the arguments make no sense.
+/// The exit code, when the program is to end at once: help or manual pages were asked for, or the arguments make no sense.
 pub fn parse<A: Parser>() -> Result<A, ExitCode> {
+    if let Some(folder) = manual::asked(std::env::args_os().skip(1)) {
+        return Err(manual::write::<A>(&folder).map_or_else(|error| complain(&error), |()| ExitCode::SUCCESS));
+    }
     A::try_parse().map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             // Nobody is left to tell when stdout is closed.

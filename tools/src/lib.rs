@@ -5,3 +5,4 @@ pub mod adapter;
 pub mod cli;
 pub mod control;
 pub mod firmware;
+pub mod manual;

@@ -189,10 +189,7 @@ mod tests {
         tree.function("0000:b0:00.0", HFI1, Some("hfi1"), Some(18));
         tree.function("0000:b1:00.0", HFI1, None, Some(19));
         let text = refusal(&tree, "b0:00.0");
-        assert!(
-            text.contains("bound to driver hfi1") && text.contains("driverctl set-override 0000:b0:00.0"),
-            "{text}"
-        );
+        assert!(text.contains("bound to driver hfi1") && text.contains("sudo opx-probe bind 0000:b0:00.0"), "{text}");
         assert!(refusal(&tree, "b1:00.0").contains("bound to no driver"));
     }
 

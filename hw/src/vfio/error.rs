@@ -42,7 +42,7 @@ pub enum OpenError {
         address: PciAddress,
     },
     /// Another driver, or none, is bound.
-    #[error("{address}: bound to {}, not to vfio-pci; bind it: driverctl set-override {address} vfio-pci", driver.as_deref().map_or("no driver".to_owned(), |d| format!("driver {d}")))]
+    #[error("{address}: bound to {}, not to vfio-pci; bind it: sudo opx-probe bind {address}", driver.as_deref().map_or("no driver".to_owned(), |d| format!("driver {d}")))]
     Driver {
         /// The function.
         address: PciAddress,

@@ -2,6 +2,8 @@
 //! terminal, or for one command whose exit status it returns. Needs neither root nor KVM.
 #![forbid(unsafe_code)]
 
+#[path = "../../../tools/src/manual.rs"]
+mod manual;
 #[path = "../stock.rs"]
 mod stock;
 
@@ -57,14 +59,19 @@ enum KernelArg {
 const BROKEN: u8 = 125;
 
 fn main() -> ExitCode {
+    if let Some(folder) = manual::asked(std::env::args_os().skip(1)) {
+        return manual::write::<Args>(&folder).map_or_else(|error| broken(&error), |()| ExitCode::SUCCESS);
+    }
     let args = Args::parse();
     match run(&args) {
         Ok(code) => code,
-        Err(error) => {
-            eprintln!("opx-box: {error}");
-            ExitCode::from(BROKEN)
-        }
+        Err(error) => broken(&error),
     }
+}
+
+fn broken(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("opx-box: {error}");
+    ExitCode::from(BROKEN)
 }
 
 fn run(args: &Args) -> Result<ExitCode, GuestError> {

@@ -34,7 +34,7 @@ pub struct Emulator {
 }
 
 impl Emulator {
-    /// Builds `opx-emu` for release, unless the variable OPX_EMU names one, and starts it.
+    /// Builds `opx-emu` for release, unless the variable OPX_EMU names one or it is installed, and starts it.
     ///
     /// # Errors
     /// When it can't be built or doesn't serve.
@@ -113,6 +113,11 @@ fn build() -> Result<PathBuf, GuestError> {
         return Ok(path.into());
     }
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+    // Where the programs are installed, there is no repository to build from.
+    let beside = std::env::current_exe().ok().and_then(|program| Some(program.parent()?.join("opx-emu")));
+    if let Some(beside) = beside.filter(|beside| !workspace.join("Cargo.toml").exists() && beside.is_file()) {
+        return Ok(beside);
+    }
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(workspace);
     cargo.args(["build", "--release", "--package", "opx-tools", "--bin", "opx-emu", "--message-format=json"]);

@@ -29,6 +29,8 @@ pub struct Initrd<'a> {
     entries: BTreeMap<String, Entry>,
     modules: Vec<(String, Vec<u8>)>,
     options: BTreeMap<String, String>,
+    /// Lines of modules.dep.
+    loadable: BTreeMap<String, String>,
 }
 
 impl<'a> Initrd<'a> {
@@ -37,7 +39,13 @@ impl<'a> Initrd<'a> {
     /// # Errors
     /// When a package lacks what is needed.
     pub fn new(environment: &'a Environment, scenario: &str) -> Result<Self, GuestError> {
-        let mut new = Self { environment, entries: BTreeMap::new(), modules: Vec::new(), options: BTreeMap::new() };
+        let mut new = Self {
+            environment,
+            entries: BTreeMap::new(),
+            modules: Vec::new(),
+            options: BTreeMap::new(),
+            loadable: BTreeMap::new(),
+        };
         for (link, target) in [("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")] {
             new.entries.insert(link.to_owned(), Entry::Link(target.to_owned()));
         }
@@ -146,6 +154,32 @@ impl<'a> Initrd<'a> {
         Ok(self)
     }
 
+    /// A module that `modprobe` finds, with those that it depends on.
+    ///
+    /// # Errors
+    /// When the kernel has no such module.
+    pub fn loadable_module(&mut self, name: &str) -> Result<&mut Self, GuestError> {
+        let image = self.environment.image();
+        let mut order = Vec::new();
+        image.add_module(name, &mut order)?;
+        let mut before: Vec<String> = Vec::new();
+        for (name, content) in order {
+            let missing = || GuestError::Content(format!("kernel {} has no module {name}", image.release()));
+            let file = image.module_place(&name).ok_or_else(missing)?;
+            // Those before it are loaded from the last to the first. One too many does no harm.
+            let needs: Vec<&str> = before.iter().rev().map(String::as_str).collect();
+            let line = format!("{file}: {}\n", needs.join(" "));
+            self.file(&format!("{}/{file}", self.modules_folder()), 0o644, content);
+            self.loadable.insert(file.clone(), line);
+            before.push(file);
+        }
+        Ok(self)
+    }
+
+    fn modules_folder(&self) -> String {
+        format!("usr/lib/modules/{}", self.environment.image().release())
+    }
+
     /// The archive.
     pub fn build(mut self, end: End) -> Vec<u8> {
         let mut order = String::new();
@@ -155,6 +189,10 @@ impl<'a> Initrd<'a> {
             self.entries.insert(format!("modules/{name}.ko"), Entry::File(0o644, content));
         }
         self.file("modules/order", 0o644, order);
+        if !self.loadable.is_empty() {
+            let lines: String = self.loadable.values().map(String::as_str).collect();
+            self.file(&format!("{}/modules.dep", self.modules_folder()), 0o644, lines);
+        }
         self.file("end", 0o644, if end == End::Reset { "reset" } else { "poweroff" });
         archive(&self.entries)
     }

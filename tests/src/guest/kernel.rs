@@ -49,6 +49,13 @@ impl Image {
         &self.release
     }
 
+    /// Where a module lies below the folder of its release, uncompressed; `None` when the package lacks it.
+    pub(crate) fn module_place(&self, name: &str) -> Option<String> {
+        let path = self.modules.get(&name.replace('-', "_"))?.to_str()?;
+        let (_, place) = path.split_once(&format!("/{}/", self.release))?;
+        Some(place.strip_suffix(".xz").or(place.strip_suffix(".zst")).unwrap_or(place).to_owned())
+    }
+
     /// The uncompressed kernel.
     pub fn vmlinux(&self) -> &Path {
         &self.vmlinux

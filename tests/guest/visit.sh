@@ -1,0 +1,16 @@
+# A new user's visit to a node with an adapter: the commands of the book, in its order, one file each. hfi1 has the adapter at
+# first, and so has the other one at the end of its cable.
+mkdir -p /home/user /etc/modprobe.d
+chown user /home/user
+# What the Debian package's file for pam_limits gives to the members of the group.
+ulimit -l 262144
+wait_for "links" grep -q "2: INIT" /sys/class/infiniband/hfi1_0/ports/1/state
+wait_for "links" grep -q "2: INIT" /sys/class/infiniband/hfi1_1/ports/1/state
+for file in /visit/*; do
+    name=${file##*/}
+    case $name in
+        *-root) as=root ;;
+        *) as=user ;;
+    esac
+    step "$name" su -s /busybox/sh $as -c "cd /home/user; export HOME=/home/user USER=user; . $file"
+done

@@ -1,0 +1,341 @@
+//! Every command that README.md and docs/ show is run by a test: here, or by who the block's label names.
+//!
+//! | label behind `sh` or `console` | who runs it |
+//! |---|---|
+//! | none | this test, in an empty folder for each document, with the programs on its PATH |
+//! | `guest` | the guest scenario `visit`, which takes all such blocks of the book's chapters |
+//! | `ci` | `.ci/run`, in which each line stands, or the README's block that it takes by its marker |
+//! | `package` | `.ci/package`, in which each line stands |
+//! | `test=FILE` | that test, in which the options of each command stand |
+//!
+//! With `exit=N` each command of a block ends with that code. A block of language `synopsis` shows how programs are called:
+//! their help must know the options. Nothing else may look like a command.
+
+#[path = "../../tests/src/shown.rs"]
+#[allow(dead_code)]
+mod shown;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use shown::{Block, Command as Shown, blocks, compare};
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The programs, as cargo built them for this test.
+const PROGRAMS: [(&str, &str); 4] = [
+    ("opx-emu", env!("CARGO_BIN_EXE_opx-emu")),
+    ("opx-loopback", env!("CARGO_BIN_EXE_opx-loopback")),
+    ("opx-perf", env!("CARGO_BIN_EXE_opx-perf")),
+    ("opx-probe", env!("CARGO_BIN_EXE_opx-probe")),
+];
+/// Languages whose blocks hold no commands.
+const OTHERS: [&str; 7] = ["conf", "json", "markdown", "mermaid", "rust", "text", "toml"];
+/// Seconds that a block may take: for what hangs.
+const LIMIT: &str = "900";
+/// What commands begin with.
+const STARTS: [&str; 13] = [
+    "$ ",
+    "sudo ",
+    "cargo ",
+    "opx-probe ",
+    "opx-loopback ",
+    "opx-perf ",
+    "opx-emu ",
+    "opx-box ",
+    ".ci/",
+    "kill ",
+    "tshark ",
+    "systemctl ",
+    "modprobe ",
+];
+
+/// A document.
+struct Document {
+    /// Its path from the repository's root.
+    name: String,
+    text: String,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn document(name: &str) -> Document {
+    Document { name: name.to_owned(), text: fs::read_to_string(root().join(name)).unwrap() }
+}
+
+/// README.md and all of docs/.
+fn documents() -> Vec<Document> {
+    fn below(folder: &str, found: &mut Vec<String>) {
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            let entry = entry.unwrap();
+            let name = format!("{folder}/{}", entry.file_name().to_str().unwrap());
+            if entry.file_type().unwrap().is_dir() {
+                below(&name, found);
+            } else if name.ends_with(".md") {
+                found.push(name);
+            }
+        }
+    }
+    let mut names = vec!["README.md".to_owned()];
+    below("docs", &mut names);
+    names.sort();
+    names.iter().map(|name| document(name)).collect()
+}
+
+/// The book's chapters, in its order, as paths from the repository's root.
+fn chapters() -> Vec<String> {
+    let summary = document("docs/SUMMARY.md").text;
+    let links = summary.lines().filter_map(|line| line.split_once("](")?.1.strip_suffix(')'));
+    links.map(|link| format!("docs/{link}")).collect()
+}
+
+fn commands_of(document: &Document) -> impl Iterator<Item = Block> {
+    blocks(&document.text).into_iter().filter(|block| ["sh", "console"].contains(&block.language.as_str()))
+}
+
+/// Whether a block with this label is run by somebody else.
+fn is_elsewhere(label: &str) -> bool {
+    ["guest", "ci", "package"].contains(&label) || label.starts_with("test=")
+}
+
+/// Without comments and needless spaces.
+fn plain(command: &str) -> String {
+    let lines = command.lines().map(|line| line.split(" #").next().unwrap_or_default());
+    lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn every_block_says_what_it_is_and_who_runs_it() {
+    let mut wrong = Vec::new();
+    for document in documents() {
+        let mut complain = |line: usize, what: String| wrong.push(format!("{}:{line}: {what}", document.name));
+        for block in blocks(&document.text) {
+            let language = block.language.as_str();
+            let is_command = ["sh", "console"].contains(&language);
+            if !is_command && language != "synopsis" && !OTHERS.contains(&language) {
+                complain(block.line, format!("a block of language {language:?}"));
+            }
+            let known = |label: &&String| is_elsewhere(label) || label.starts_with("exit=");
+            for label in block.labels.iter().filter(|label| !is_command || !known(label)) {
+                complain(block.line, format!("a label {label:?} that nobody heeds"));
+            }
+            let hidden = |line: &&String| STARTS.iter().any(|start| line.trim_start().starts_with(start));
+            if ["text", "markdown"].contains(&language) {
+                for line in block.lines.iter().filter(hidden) {
+                    complain(block.line, format!("{line:?} looks like a command in a block of {language}"));
+                }
+            }
+        }
+        let mut fenced = false;
+        let mut before = "";
+        for (n, line) in document.text.lines().enumerate() {
+            fenced ^= line.trim_start().starts_with("```");
+            let list = before.trim_start().starts_with(['-', '*', '|']) || before.starts_with(' ');
+            if !fenced && line.starts_with("    ") && !line.trim().is_empty() && !list {
+                complain(n + 1, "an indented block: give it a fence and a language".to_owned());
+            }
+            if !line.trim().is_empty() {
+                before = line;
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+#[test]
+fn commands_that_others_run_are_run_by_them() {
+    let script = |name: &str| plain(&fs::read_to_string(root().join(name)).unwrap());
+    let (run, package) = (script(".ci/run"), script(".ci/package"));
+    let chapters = chapters();
+    let visited: Vec<String> = chapters
+        .iter()
+        .flat_map(|chapter| commands_of(&document(chapter)).filter(|block| block.has("guest")).collect::<Vec<_>>())
+        .flat_map(|block| block.commands())
+        .map(|command| plain(&command.text))
+        .collect();
+    assert!(!visited.is_empty(), "the book has no visit");
+    // The commands of the README that .ci/run takes by their markers.
+    let readme = document("README.md").text;
+    let taken: Vec<String> = commands_of(&document("README.md"))
+        .filter(|block| {
+            let marker = readme.lines().nth(block.line.saturating_sub(2)).unwrap_or_default();
+            let name = marker.strip_prefix("<!-- command: ").and_then(|rest| rest.strip_suffix(" -->"));
+            name.is_some_and(|name| run.contains(&format!("$(.ci/readme-command {name})")))
+        })
+        .flat_map(|block| block.commands())
+        .map(|command| plain(&command.text))
+        .collect();
+    let mut wrong = Vec::new();
+    for document in documents() {
+        for block in commands_of(&document) {
+            let test = block.labels.iter().find_map(|label| label.strip_prefix("test="));
+            for command in block.commands() {
+                let text = plain(&command.text);
+                let (who, runs) = if block.has("guest") {
+                    ("the visit", chapters.contains(&document.name) || visited.contains(&text))
+                } else if block.has("ci") {
+                    (".ci/run", taken.contains(&text) || run.contains(&text))
+                } else if block.has("package") {
+                    (".ci/package", package.contains(&text))
+                } else if let Some(test) = test {
+                    let source = fs::read_to_string(root().join(test)).unwrap_or_default();
+                    let mut options = text.split(' ').filter(|word| word.starts_with('-'));
+                    (test, !source.is_empty() && options.all(|option| source.contains(&format!("\"{option}\""))))
+                } else {
+                    continue;
+                };
+                if !runs {
+                    wrong.push(format!("{}:{}: `{text}` isn't run by {who}", document.name, command.line));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+#[test]
+fn synopses_have_only_options_that_the_programs_know() {
+    let mut wrong = Vec::new();
+    for document in documents() {
+        for block in blocks(&document.text).iter().filter(|block| block.language == "synopsis") {
+            for line in &block.lines {
+                // Commands and subcommands go before what is in brackets, capitals or dashes.
+                let is_name = |word: &&str| word.starts_with(|c: char| c.is_ascii_lowercase());
+                let names: Vec<&str> = line.split_whitespace().take_while(is_name).collect();
+                let Some((_, program)) = PROGRAMS.iter().find(|(name, _)| names.first() == Some(name)) else {
+                    wrong.push(format!("{}:{}: no program in {line:?}", document.name, block.line));
+                    continue;
+                };
+                let help = Command::new(program).args(&names[1..]).arg("--help").output().unwrap();
+                let known = String::from_utf8(help.stdout).unwrap();
+                let options =
+                    line.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').filter(|word| word.starts_with("--"));
+                let unknown: Vec<&str> = options.filter(|option| !known.contains(option)).collect();
+                if !help.status.success() || !unknown.is_empty() {
+                    wrong.push(format!("{}:{}: {line:?}: {unknown:?}", document.name, block.line));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+#[test]
+fn links_lead_somewhere_and_every_document_is_a_chapter() {
+    let chapters = chapters();
+    let mut wrong = Vec::new();
+    for document in documents() {
+        if document.name.starts_with("docs/")
+            && document.name != "docs/SUMMARY.md"
+            && !chapters.contains(&document.name)
+        {
+            wrong.push(format!("{} isn't in docs/SUMMARY.md", document.name));
+        }
+        let folder = Path::new(&document.name).parent().unwrap();
+        for (target, line) in links(&document.text) {
+            let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let place = if path.is_empty() { PathBuf::from(&document.name) } else { folder.join(path) };
+            let mut complain = |what: &str| wrong.push(format!("{}:{line}: link {target}: {what}", document.name));
+            if !root().join(&place).exists() {
+                complain("nothing is there");
+            } else if document.name.starts_with("docs/") && (path.starts_with("..") && folder == Path::new("docs")) {
+                complain("it leads out of the book");
+            } else if !anchor.is_empty() {
+                let text = fs::read_to_string(root().join(&place)).unwrap();
+                if !text.lines().any(|line| line.starts_with('#') && slug(line) == anchor) {
+                    complain("no such heading");
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+/// Targets of links to files, with their lines.
+fn links(text: &str) -> Vec<(&str, usize)> {
+    let mut fenced = false;
+    let mut found = Vec::new();
+    for (n, line) in text.lines().enumerate() {
+        fenced ^= line.trim_start().starts_with("```");
+        if fenced {
+            continue;
+        }
+        let targets = line.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        found.extend(targets.filter(|target| !target.contains("://") && !target.contains(' ')).map(|t| (t, n + 1)));
+    }
+    found
+}
+
+/// A heading's anchor, as GitHub and mdBook make it.
+fn slug(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    text.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn the_other_commands_run_as_they_are_shown() {
+    let mut wrong = Vec::new();
+    for document in documents() {
+        let folder = tempfile::tempdir().unwrap();
+        for block in commands_of(&document) {
+            if block.labels.iter().any(|label| is_elsewhere(label)) {
+                continue;
+            }
+            if let Err(why) = run(&block, folder.path()) {
+                wrong.push(format!("{}: {why}", document.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+/// Runs a block: commands of `sh` in one shell, those of `console` one by one.
+fn run(block: &Block, folder: &Path) -> Result<(), String> {
+    let commands = block.commands();
+    if block.language == "console" {
+        return commands.iter().try_for_each(|command| run_one(command, block.exit(), folder));
+    }
+    let text: Vec<String> = commands.iter().map(|command| waiting(&command.text)).collect();
+    let whole = Shown { line: block.line, text: text.join("\n"), output: Vec::new() };
+    run_one(&whole, block.exit(), folder)
+}
+
+/// A reader goes on when opx-emu says that it is ready.
+fn waiting(command: &str) -> String {
+    let mut text = command.to_owned();
+    if plain(command).ends_with('&') {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        for pair in words.windows(2).filter(|pair| pair[0] == "--socket") {
+            text += &format!("\nuntil [ -S {} ]; do sleep 0.05; done", pair[1]);
+        }
+    }
+    text
+}
+
+fn run_one(command: &Shown, exit: i32, folder: &Path) -> Result<(), String> {
+    let path = PROGRAMS.map(|(_, program)| Path::new(program).parent().unwrap().to_str().unwrap());
+    let path = format!("{}:{}", path[0], std::env::var("PATH").unwrap());
+    let (out_path, err_path) = (folder.join(".out"), folder.join(".err"));
+    let file = |path: &Path| Stdio::from(fs::File::create(path).unwrap());
+    let mut shell = Command::new("timeout");
+    shell
+        .args(["--foreground", LIMIT, "bash", "-euo", "pipefail", "-c", &command.text])
+        .current_dir(folder)
+        .env("PATH", path);
+    shell.stdin(Stdio::null()).stdout(file(&out_path)).stderr(file(&err_path)).process_group(0);
+    let mut shell = shell.spawn().unwrap();
+    let group = Pid::from_child(&shell);
+    let status = shell.wait().unwrap();
+    // What it left running.
+    let _ = kill_process_group(group, Signal::KILL);
+    let printed = [out_path, err_path].map(|path| fs::read_to_string(path).unwrap()).concat();
+    let lines: Vec<&str> = printed.lines().collect();
+    let told = |what: String| Err(format!("line {}: `{}` {what}; it prints:\n{printed}", command.line, command.text));
+    match compare(&command.output, &lines) {
+        _ if status.code() != Some(exit) => told(format!("ends with {status} instead of {exit}")),
+        Err(line) => told(format!("doesn't print {line:?} as shown")),
+        Ok(()) => Ok(()),
+    }
+}
