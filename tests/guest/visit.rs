@@ -33,6 +33,7 @@ pub fn run(run: &Run) -> Result<(), GuestError> {
     // What the Debian package brings, where it brings it.
     let packaged = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/debian");
     initrd.local_file(&packaged.join("modprobe.conf"), "usr/share/doc/opx-tools/examples/modprobe.conf")?;
+    initrd.local_file(&packaged.join("60-opx.rules"), "usr/lib/udev/rules.d/60-opx.rules")?;
     initrd.file("etc/passwd", 0o644, "root:x:0:0:root:/root:\nuser:x:1000:1000:user:/home/user:\n");
     for step in &book {
         // The harness has the rights that sudo gives.
@@ -48,6 +49,13 @@ pub fn run(run: &Run) -> Result<(), GuestError> {
     let steps = Steps::take_expecting(&mut guest, &environment, &[&vfio::EXPECTED[..], &EXPECTED].concat())?;
     for step in &book {
         judge(&steps, step)?;
+    }
+    // The udev rule's program says of an adapter's group that it is one, and of another that it isn't.
+    for (name, exit) in [("udev-adapter", 0), ("udev-other", 1)] {
+        let status = steps.status(name)?;
+        if status != exit {
+            return Err(steps.judged(format!("step {name} exits with {status} instead of {exit}")));
+        }
     }
     hfi1::judge_adapters(emulator).map(drop)
 }

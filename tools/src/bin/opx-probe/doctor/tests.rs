@@ -390,6 +390,15 @@ fn the_manual_names_each_trouble() {
     assert!(tested.len() >= 50, "{}", tested.len());
 }
 
+#[test]
+fn each_trouble_stands_among_the_symptoms() {
+    let symptoms = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/troubleshooting.md");
+    let symptoms = fs::read_to_string(symptoms).unwrap();
+    let missing: Vec<&str> =
+        CASES.iter().map(|(trouble, ..)| *trouble).filter(|name| !symptoms.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
 /// What keeps hfi1 away after a boot, and what doesn't.
 #[test]
 fn ways_to_keep_an_adapter_are_known() {
