@@ -1,6 +1,6 @@
 //! The receiving half: what is expected, what is kept out of order, and what peers are told about it.
 
-use crate::peers::{FlowId, Peers};
+use crate::peers::{FlowId, Peers, push};
 use crate::{Arrival, Config, Counters, DropReason, Event, RxFlowState, Verdict};
 use opx_defs::time::Instant;
 use opx_defs::units::Psn;
@@ -237,7 +237,7 @@ impl<Q> Receiver<Q> {
                 let flow =
                     RxFlow { peer: origin, next, held: BTreeMap::new(), asked: None, others: 0, reported: false };
                 let id = self.flows.len() as FlowId;
-                self.flows.push(flow);
+                push(&mut self.flows, flow);
                 self.peers.insert(origin, id);
                 id
             }

@@ -1,6 +1,6 @@
 //! The sending half: replay entries, ACK and NACK handling, pings and their timers.
 
-use crate::peers::{FlowId, Peers};
+use crate::peers::{FlowId, Peers, push};
 use crate::replay::ReplayPool;
 use crate::timers::Timers;
 use crate::tx_flow::{Closed, Losses, Ping, Span, TxFlow};
@@ -175,7 +175,7 @@ impl<P> Sender<P> {
         if id >= config.max_flows {
             return Err(SendError::TooManyPeers { limit: config.max_flows });
         }
-        self.flows.push(TxFlow::new(peer, self.first, config.window));
+        push(&mut self.flows, TxFlow::new(peer, self.first, config.window));
         self.timers.add_flow();
         self.peers.insert(peer, id);
         Ok(id)

@@ -1,7 +1,7 @@
 //! When to look at which flow: a heap that knows each flow's place, so that a time can be set, moved and taken back in a
 //! logarithmic number of steps, with no more than one entry for a flow.
 
-use crate::peers::FlowId;
+use crate::peers::{FlowId, push};
 use opx_defs::time::Instant;
 
 /// Not in the heap.
@@ -23,7 +23,7 @@ impl Timers {
 
     /// Makes one more flow known.
     pub(crate) fn add_flow(&mut self) {
-        self.place.push(NOWHERE);
+        push(&mut self.place, NOWHERE);
     }
 
     pub(crate) fn first(&self) -> Option<(Instant, FlowId)> {

@@ -8,7 +8,7 @@ mod instruction;
 mod plain;
 mod table;
 
-pub use allocations::{ALLOCATOR, Allocator, allocations};
+pub use allocations::{ALLOCATOR, Allocator, allocations, memory};
 pub use count::{Cases, Counted, Error, Steps, is_short};
 pub use plain::PlainBus;
 pub use table::{Goal, Table, report};
