@@ -18,5 +18,6 @@ done
 # No udev runs here: the program of its rule by itself, for the adapter's group and for the first one, a part of the board.
 program() { sed -n 's/.*PROGRAM="\([^"]*\)".*/\1/p' /usr/lib/udev/rules.d/60-opx.rules | sed "s/%k/$1/; s/\\$\\$/$/"; }
 group=$(basename "$(readlink $device/iommu_group)")
+[ -e /bin/sh ] || ln -s /busybox/sh /bin/sh
 step udev-adapter sh -c "$(program "$group")"
 step udev-other sh -c "$(program 0)"
