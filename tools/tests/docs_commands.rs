@@ -8,8 +8,8 @@
 //! | `package` | `.ci/package`, in which each line stands |
 //! | `test=FILE` | that test, in which the options of each command stand |
 //!
-//! With `exit=N` each command of a block ends with that code. A block of language `synopsis` shows how programs are called:
-//! their help must know the options. Nothing else may look like a command.
+//! With `exit=N` each command of a block ends with that code. A block of language `synopsis` shows how programs are called, and
+//! so does what stands in backticks: their help must know commands and options. No other block may look like a command.
 
 #[path = "../../tests/src/shown.rs"]
 #[allow(dead_code)]
@@ -196,30 +196,52 @@ fn commands_that_others_run_are_run_by_them() {
 }
 
 #[test]
-fn synopses_have_only_options_that_the_programs_know() {
+fn synopses_and_commands_in_the_text_are_known_to_the_programs() {
     let mut wrong = Vec::new();
     for document in documents() {
-        for block in blocks(&document.text).iter().filter(|block| block.language == "synopsis") {
-            for line in &block.lines {
-                // Commands and subcommands go before what is in brackets, capitals or dashes.
-                let is_name = |word: &&str| word.starts_with(|c: char| c.is_ascii_lowercase());
-                let names: Vec<&str> = line.split_whitespace().take_while(is_name).collect();
-                let Some((_, program)) = PROGRAMS.iter().find(|(name, _)| names.first() == Some(name)) else {
-                    wrong.push(format!("{}:{}: no program in {line:?}", document.name, block.line));
-                    continue;
-                };
-                let help = Command::new(program).args(&names[1..]).arg("--help").output().unwrap();
-                let known = String::from_utf8(help.stdout).unwrap();
-                let options =
-                    line.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').filter(|word| word.starts_with("--"));
-                let unknown: Vec<&str> = options.filter(|option| !known.contains(option)).collect();
-                if !help.status.success() || !unknown.is_empty() {
-                    wrong.push(format!("{}:{}: {line:?}: {unknown:?}", document.name, block.line));
-                }
+        let synopses = blocks(&document.text).into_iter().filter(|block| block.language == "synopsis");
+        let synopses: Vec<String> = synopses.flat_map(|block| block.lines).collect();
+        let ours = |text: &String| PROGRAMS.iter().any(|(name, _)| text.starts_with(&format!("{name} ")));
+        let in_the_text = quoted(&document.text).into_iter().filter(ours);
+        for line in synopses.iter().cloned().chain(in_the_text) {
+            if let Err(why) = known(&line) {
+                wrong.push(format!("{}: `{line}`: {why}", document.name));
             }
         }
     }
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+/// What stands in backticks, outside of blocks.
+fn quoted(text: &str) -> Vec<String> {
+    let mut fenced = false;
+    let mut outside = String::new();
+    for line in text.lines() {
+        let is_fence = line.trim_start().starts_with("```");
+        fenced ^= is_fence;
+        if !fenced && !is_fence {
+            outside += &format!("{line}\n");
+        }
+    }
+    let paragraphs = outside.split("\n\n");
+    let codes = paragraphs.flat_map(|paragraph| paragraph.split('`').skip(1).step_by(2));
+    codes.map(|code| code.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+/// Whether a program knows these subcommands and options.
+fn known(line: &str) -> Result<(), String> {
+    // Names go before what is in brackets, capitals or dashes.
+    let is_name = |word: &&str| word.starts_with(|c: char| c.is_ascii_lowercase());
+    let names: Vec<&str> = line.split_whitespace().take_while(is_name).collect();
+    let (_, program) = PROGRAMS.iter().find(|(name, _)| names.first() == Some(name)).ok_or("no program of ours")?;
+    let help = Command::new(program).args(&names[1..]).arg("--help").output().unwrap();
+    let help = help.status.success().then(|| String::from_utf8(help.stdout).unwrap());
+    let help = help.ok_or("no such command")?;
+    let words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+    // Each program has this one, which isn't in its help.
+    let options = words.filter(|word| word.starts_with("--") && *word != "--manual");
+    let unknown: Vec<&str> = options.filter(|option| !help.contains(option)).collect();
+    if unknown.is_empty() { Ok(()) } else { Err(format!("no option {}", unknown.join(", "))) }
 }
 
 #[test]
