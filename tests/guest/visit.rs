@@ -1,5 +1,5 @@
-//! A new user's visit: all commands that the book shows for a node with an adapter, in its order, on stock vfio-pci behind an
-//! IOMMU and Linux's own driver. Exit codes and output must be as the book shows them.
+//! A new user's visit: all commands that the book shows for a node with an adapter, in its order, then those of the README, on
+//! stock vfio-pci behind an IOMMU and Linux's own driver. Exit codes and output must be as they are shown.
 
 use crate::vfio::{Steps, initrd};
 use crate::{hfi1, vfio};
@@ -60,16 +60,17 @@ pub fn run(run: &Run) -> Result<(), GuestError> {
     hfi1::judge_adapters(emulator).map(drop)
 }
 
-/// The commands that need a node with an adapter, in the order of the book's chapters.
+/// The commands that need a node with an adapter, in the order of the book's chapters, then those of the README.
 fn book() -> Result<Vec<Step>, GuestError> {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
     let unread = |path: &Path, error| GuestError::Content(format!("can't read {}: {error}", path.display()));
     let read = |path: &Path| fs::read_to_string(path).map_err(|error| unread(path, error));
     let summary = read(&docs.join("SUMMARY.md"))?;
-    let chapters = summary.lines().filter_map(|line| line.split_once("](")?.1.strip_suffix(".md)"));
+    let chapters = summary.lines().filter_map(|line| line.split_once("](")?.1.strip_suffix(')'));
+    // Then once more, by the README alone.
+    let documents = chapters.map(|chapter| format!("docs/{chapter}")).chain(["README.md".to_owned()]);
     let mut book: Vec<Step> = Vec::new();
-    for chapter in chapters {
-        let chapter = format!("docs/{chapter}.md");
+    for chapter in documents {
         let text = read(&docs.join("..").join(&chapter))?;
         for block in blocks(&text).into_iter().filter(|block| block.has("guest")) {
             for command in block.commands() {
