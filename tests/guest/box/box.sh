@@ -26,7 +26,8 @@ Two Omni-Path adapters, hfi1_0 and hfi1_1, joined by a cable, both ACTIVE. Try:
   opainfo                      ibv_devinfo                    saquery
   HFI_UNIT=0 PSM2_DEVICES=self,hfi fi_pingpong -p psm2 -e rdm &
   HFI_UNIT=1 PSM2_DEVICES=self,hfi fi_pingpong -p psm2 -e rdm 127.0.0.1
-  ibv_rc_pingpong -d hfi1_0 & sleep 1; ibv_rc_pingpong -d hfi1_1 127.0.0.1
+  ibv_rc_pingpong -d hfi1_0 &
+  ibv_rc_pingpong -d hfi1_1 127.0.0.1
 "exit" ends the guest.
 
 TEXT
