@@ -1,4 +1,5 @@
-//! What the programs share: how an adapter is named on the command line and opened, and how bad input is told.
+//! What the programs share: how an adapter is named on the command line and opened, what its config space says, and how bad
+//! input is told.
 #![forbid(unsafe_code)]
 
 pub mod adapter;
@@ -6,3 +7,4 @@ pub mod cli;
 pub mod control;
 pub mod firmware;
 pub mod manual;
+pub mod pci;

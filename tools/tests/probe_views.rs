@@ -300,6 +300,7 @@ fn each_command_is_documented() {
         "firmware",
         "errors",
         "csr",
+        "record",
         "top",
         "export",
         "completions",
@@ -307,7 +308,7 @@ fn each_command_is_documented() {
     ];
     for command in commands {
         assert!(pages.contains(&format!("opx-probe-{command}.1")), "{command}: {pages:?}");
-        assert!(manual.contains(&format!("    opx-probe {command}")), "{command}");
+        assert!(manual.contains(&format!("\nopx-probe {command}")), "{command}");
     }
     for shell in ["bash", "zsh", "fish"] {
         let script = printed(&["completions", shell], 0);

@@ -9,7 +9,7 @@ pub mod tap;
 
 pub use dump::dump_on_sigusr2;
 pub use explain::{Explanation, Message, Path, Reason};
-pub use recorder::{Event, Record, Recorder, Recording};
+pub use recorder::{Event, Packet, Record, Recorder, Recording};
 pub use tap::{Interface, Tap};
 
 use opx_defs::time::Instant;

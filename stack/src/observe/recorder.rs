@@ -186,19 +186,40 @@ impl Record {
     /// assert_eq!(record.line(Generation::G4).trim_end(), "       7      0.001000500 link down");
     /// ```
     pub fn line(&self, generation: Generation) -> String {
-        let Self { number, at, event, payload, header } = self;
+        let Self { number, at, event, payload, .. } = self;
         let nanos = at.as_nanos();
         let start = format!("{number:8} {:6}.{:09} {event:40}", nanos / 1_000_000_000, nanos % 1_000_000_000);
-        let Some(header) = header else { return start };
+        let Some(Packet { kind, psn, from, to }) = self.packet(generation) else { return start };
+        let psn = psn.map_or(String::new(), |psn| format!("PSN {psn:06X}"));
+        format!("{start} {kind:8} {psn:10} {}/{} -> {}/{} {payload} bytes", from.lid, from.rx, to.lid, to.rx)
+    }
+
+    /// The packet that it is about, as `generation` reads it; none for an event that is no packet.
+    pub fn packet(&self, generation: Generation) -> Option<Packet> {
+        let header = self.header.as_ref()?;
         let opcode = header.opcode_in(generation);
         let kind = match opcode {
             Opcode::Other(byte) => format!("opcode {byte:#04x}"),
             known => format!("{known:?}").split('(').next().unwrap_or_default().to_owned(),
         };
-        let psn = if opcode.is_sequenced() { format!("PSN {:06X}", header.psn().get()) } else { String::new() };
-        let (from, to) = (Address::from(header.origin_in(generation)), (header.dlid(), header.dst_rx()));
-        format!("{start} {kind:8} {psn:10} {}/{} -> {}/{} {payload} bytes", from.lid, from.rx, to.0, to.1)
+        let psn = opcode.is_sequenced().then(|| header.psn().get());
+        let to = Address { lid: header.dlid(), rx: header.dst_rx() };
+        Some(Packet { kind, psn, from: header.origin_in(generation).into(), to })
     }
+}
+
+/// A packet of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Packet {
+    /// What it is: the name of its opcode.
+    pub kind: String,
+    /// Its number in its flow; none for ping, ACK and NACK.
+    pub psn: Option<u32>,
+    /// Who sent it.
+    pub from: Address,
+    /// Whom it is for.
+    pub to: Address,
 }
 
 /// The ring of an endpoint.
@@ -219,6 +240,14 @@ pub enum ReadError {
         path: String,
         /// Why.
         error: io::Error,
+    },
+    /// A part of it is missing.
+    #[error("{path} was cut off: it has {len} bytes, a flight recorder's file has {}; copy it anew", HEAD_BYTES + ENTRIES * ENTRY_BYTES)]
+    Truncated {
+        /// Its name.
+        path: String,
+        /// Bytes of it.
+        len: usize,
     },
     /// It isn't a recorder's.
     #[error("{path} isn't a flight recorder's file of this version; it has to begin with OPXREC01")]
@@ -325,6 +354,9 @@ fn read(path: &Path) -> Result<Vec<u8>, ReadError> {
     let opened = File::open(path).and_then(|file| file.take(most as u64).read_to_end(&mut bytes));
     opened.map_err(|error| ReadError::File { path: name(), error })?;
     let image = Image(&bytes);
+    if bytes.len() < most && image.word(head::MAGIC) == MAGIC {
+        return Err(ReadError::Truncated { path: name(), len: bytes.len() });
+    }
     let right = bytes.len() == most
         && image.word(head::MAGIC) == MAGIC
         && image.word(head::ENTRIES) == ENTRIES as u64
@@ -432,6 +464,12 @@ mod tests {
         }
         write(&[0; 100]);
         assert!(matches!(Reader::open(&path), Err(ReadError::Format { .. })));
+        Recorder::new(ME, Generation::G4, Some(&path)).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for len in [8, HEAD_BYTES, whole.len() - 1] {
+            write(&whole[..len]);
+            assert!(matches!(Reader::open(&path), Err(ReadError::Truncated { len: had, .. }) if had == len));
+        }
     }
 
     #[test]

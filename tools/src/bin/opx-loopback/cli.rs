@@ -1,5 +1,6 @@
 //! Command line of opx-loopback, checked as far as it can be before an adapter is touched.
 
+use crate::level::Level;
 use clap::{Parser, ValueEnum};
 use opx_bus::PacketFaults;
 use opx_emu::Fault;
@@ -7,14 +8,52 @@ use opx_tools::adapter::AdapterSpec;
 use opx_tools::cli::{IcodeArg, percent};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// Exercise one adapter from its registers up to reliable messages, looped back to itself.
+///
+/// Exit code: 0 all of it passed, 1 something didn't, 2 it couldn't be done.
 #[derive(Debug, Parser)]
 #[command(name = "opx-loopback", version, about)]
 pub struct Cli {
     /// Adapter: "emulated", "vfio-user:SOCKET", or a PCI address such as 0000:af:00.0.
     #[arg(long, value_name = "ADAPTER", default_value = "emulated")]
     pub adapter: AdapterSpec,
+
+    /// How much is tried.
+    #[arg(long, value_enum, default_value_t = Level::Quick)]
+    pub level: Level,
+
+    /// After so long nothing further is begun: seconds, or with a unit, as 90s, 10m, 2h. Default: for soak 10m, for an adapter
+    /// of this machine 2m (quick) and 15m (full), else as long as it takes.
+    #[arg(long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true)]
+    pub duration: Option<Duration>,
+
+    /// Write a report that can be sent to others: into a folder as opx-loopback.json and opx-loopback.html, or the one that
+    /// the name of a file ends with, .json or .html. It doesn't tell whose machine it is.
+    #[arg(long, value_name = "DIR|FILE")]
+    pub report: Option<PathBuf>,
+
+    /// Put the machine's name into the report.
+    #[arg(long, requires = "report")]
+    pub host_name: bool,
+
+    /// Print the names of the level's rungs, and do nothing.
+    #[arg(long)]
+    pub list: bool,
+
+    /// Look at the adapter, say what would be done to it and whether that may be, and change nothing.
+    #[arg(long, conflicts_with = "faults")]
+    pub dry_run: bool,
+
+    /// Use the adapter although its link is up in a fabric. It is taken out of that, and stays out until a driver brings it up
+    /// again.
+    #[arg(long)]
+    pub take_down_link: bool,
+
+    /// Keep a flight recorder of each endpoint in a file of this folder, for opx-probe record.
+    #[arg(long, value_name = "DIR")]
+    pub recorder: Option<PathBuf>,
 
     /// Send this file's bytes too and print the SHA-256 of what was sent and of what arrived.
     #[arg(long, value_name = "PATH")]
@@ -129,6 +168,14 @@ impl Cli {
         {
             anyhow::bail!("--faults makes emulated adapters of its own; leave out --adapter, --role and --file");
         }
+        if self.level != Level::Quick && (self.role.is_some() || self.faults.is_some()) {
+            anyhow::bail!("--level is about the ladder; leave out --role and --faults, or --level");
+        }
+        if self.faults.is_some() && self.report.is_some() {
+            anyhow::bail!(
+                "--faults has a form of its own; leave out --report, or use --level full, which has the faults in it"
+            );
+        }
         match self.role {
             Some(_) if self.adapter == AdapterSpec::Emulated => {
                 anyhow::bail!("--role needs an adapter with a cable; serve two with opx-emu --cable and name a socket")
@@ -144,9 +191,36 @@ impl Cli {
     }
 }
 
+/// The longest that can be asked for.
+const WEEK: f64 = 7.0 * 86_400.0;
+
+/// Reads a time with or without a unit.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text.strip_suffix(['s', 'm', 'h']) {
+        Some(number) if text.ends_with('h') => (number, 3600.0),
+        Some(number) if text.ends_with('m') => (number, 60.0),
+        Some(number) => (number, 1.0),
+        None => (text, 1.0),
+    };
+    match number.parse::<f64>().map(|number| number * unit) {
+        Ok(seconds) if (0.0..=WEEK).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("give seconds, or a number with s, m or h, up to a week".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_have_units_and_bounds() {
+        for (text, seconds) in [("0.5", 0.5), ("90", 90.0), ("90s", 90.0), ("10m", 600.0), ("168h", WEEK)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs_f64(seconds)), "{text}");
+        }
+        for text in ["", "s", "-1", "169h", "NaN", "inf", "1d", "10 m", "1ms"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn faults_are_asked_for_by_name() {
@@ -168,6 +242,9 @@ mod tests {
         assert!(parse(&["x", "--role", "receiver"]).is_err());
         assert!(parse(&["x", "--faults", "--adapter", "vfio-user:/tmp/a"]).is_err());
         assert!(parse(&["x", "--faults", "list"]).is_ok());
+        assert!(parse(&["x", "--level", "full", "--faults"]).is_err());
+        assert!(parse(&["x", "--report", "r", "--faults"]).is_err());
+        assert!(parse(&["x", "--level", "soak", "--role", "receiver", "--adapter", "vfio-user:/tmp/a"]).is_err());
         assert!(parse(&["x", "--role", "sender", "--adapter", "vfio-user:/tmp/a"]).is_err());
     }
 }

@@ -2,32 +2,47 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+mod climb;
 mod data;
+mod errors;
 mod faults;
+mod level;
+mod node;
+mod output;
+mod page;
+mod plots;
 mod report;
 mod rig;
 mod rungs;
+mod safety;
+mod sweep;
 
 use anyhow::Context;
-use cli::{Cli, Role};
-use indicatif::{ProgressBar, ProgressStyle};
-use opx_bus::PciFunction;
+use cli::Cli;
 use opx_emu::Pacing;
 use opx_hw::{Hfi, LinkMode, Options};
+use opx_stack::observe::Recording;
 use opx_stack::{Config, job_key_of_this_process};
-use opx_tools::adapter::{self, AnyBus};
+use opx_tools::adapter::{self, AdapterSpec, AnyBus};
 use opx_tools::cli::{complain, parse, with_causes};
 use opx_tools::firmware::Firmware;
-use report::{FileHashes, Line, Report};
-use rig::{Failure, GIVE_UP_AFTER, Outcome, Rig, verdict};
+use output::{Place, print, progress_bar};
+use report::{Report, TimesOf};
+use rig::{GIVE_UP_AFTER, Rig};
+use safety::Found;
+use signal_hook::consts::{SIGINT, SIGTERM};
 use std::fs::File;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// How long the other end of a cable may take to appear.
 const CABLE_LIMIT: Duration = Duration::from_secs(60);
+/// Exit code of a second signal: that of a shell for SIGINT.
+const INTERRUPTED: i32 = 130;
 
 fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error")).init();
@@ -50,10 +65,15 @@ fn main() -> ExitCode {
 /// Runs everything; `true` when every rung passed. The adapter is left in `open`.
 fn run(cli: &Cli, open: &mut Option<AnyBus>) -> anyhow::Result<bool> {
     cli.check()?;
-    if let Some(which) = &cli.faults {
+    if let (Some(which), false) = (&cli.faults, cli.list) {
         return faults::run(cli, which);
     }
+    if cli.list {
+        print(&cli.level.rungs(&cli.adapter).join("\n"))?;
+        return Ok(true);
+    }
     let file = cli.file.as_deref().map(open_file).transpose()?;
+    let place = cli.report.as_deref().map(Place::check).transpose()?;
 
     let bus = adapter::open(
         &cli.adapter,
@@ -64,6 +84,42 @@ fn run(cli: &Cli, open: &mut Option<AnyBus>) -> anyhow::Result<bool> {
         },
     )?;
     *open = Some(bus.clone());
+    let found = Found::read(&bus)?;
+    let plan = safety::shown(&safety::plan(cli, &found));
+    if cli.dry_run {
+        print(plan.trim_end())?;
+        safety::check(cli, &found)?;
+        return Ok(true);
+    }
+    safety::check(cli, &found)?;
+    if matches!(cli.adapter, AdapterSpec::Vfio(_)) {
+        // Nobody is left to tell when stderr is closed.
+        let _ = write!(std::io::stderr(), "{plan}");
+    }
+    // From here on the adapter is changed, and given back however this ends.
+    let ran = test(cli, &bus, &found, file);
+    let given_back = match cli.adapter {
+        AdapterSpec::Emulated => Ok(()),
+        AdapterSpec::VfioUser(_) | AdapterSpec::Vfio(_) => found.put_back(&bus),
+    };
+    let report = ran?;
+    if let Some(place) = place {
+        place.write(&report)?;
+    }
+    print(&if cli.json { serde_json::to_string_pretty(&report)? } else { report.text() })?;
+    given_back.context("the adapter couldn't be given back as it was found")?;
+    Ok(report.passed)
+}
+
+/// Brings the adapter up and runs the rungs.
+fn test(cli: &Cli, bus: &AnyBus, found: &Found, file: Option<File>) -> anyhow::Result<Report> {
+    // A first signal ends the run in order, a second one at once.
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, INTERRUPTED, Arc::clone(&stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+            .context("can't catch signals")?;
+    }
     // Firmware made for the emulated adapter lives as long as the run.
     let firmware = Firmware::find(cli.firmware.as_deref(), &cli.adapter)?;
     let job_key = job_key_of_this_process()?;
@@ -75,101 +131,25 @@ fn run(cli: &Cli, open: &mut Option<AnyBus>) -> anyhow::Result<bool> {
     })?;
     let mut config = Config::from_env();
     config.reliability.give_up_after = GIVE_UP_AFTER;
-    let rig = Rig { hfi, emulated: bus.emulated().cloned(), config, seed: cli.seed, faults: cli.wire_faults() };
-
-    let mut report = Report::new(cli.adapter.to_string(), cli.seed, cli.virtual_time);
+    if let Some(dir) = &cli.recorder {
+        config.recorder = Recording::Directory(dir.clone());
+    }
+    let rig = Rig { hfi, emulated: bus.emulated().cloned(), config, seed: cli.seed, faults: cli.wire_faults(), stop };
+    let times_of = match cli.adapter {
+        _ if cli.virtual_time => TimesOf::SimulatedClock,
+        AdapterSpec::Vfio(_) => TimesOf::Hardware,
+        AdapterSpec::Emulated | AdapterSpec::VfioUser(_) => TimesOf::Emulator,
+    };
+    let mut report = Report::new(cli.level, named(&cli.adapter), found.link, times_of, cli.seed);
     let bar = progress_bar(cli);
-    let climbed = climb(cli, &rig, file, &mut report, &bar);
+    let climbed = climb::climb(cli, &rig, file, &mut report, &bar);
     bar.finish_and_clear();
     climbed?;
+    if cli.report.is_some() {
+        report.node = Some(node::Node::look(&cli.adapter, &rig.hfi, cli.host_name));
+    }
     report.close();
-    let text = if cli.json { serde_json::to_string_pretty(&report)? } else { report.text() };
-    print(&text)?;
-    Ok(report.passed)
-}
-
-/// Prints the result.
-fn print(text: &str) -> anyhow::Result<()> {
-    match writeln!(std::io::stdout(), "{text}") {
-        // Whoever reads has read enough.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("can't write to stdout"),
-    }
-}
-
-/// Runs the rungs in order. A rung that fails doesn't end the ladder; an adapter that is gone does.
-fn climb(
-    cli: &Cli,
-    rig: &Rig<AnyBus>,
-    file: Option<File>,
-    report: &mut Report,
-    bar: &ProgressBar,
-) -> Result<(), anyhow::Error> {
-    type Rung = fn(&Rig<AnyBus>) -> Outcome;
-    let ladder: &[(&'static str, Rung)] = match cli.role {
-        Some(_) => &[],
-        None => &[
-            ("registers", rungs::registers),
-            ("interrupts", rungs::interrupts),
-            ("pio", rungs::pio),
-            ("pio errors", rungs::pio_errors),
-            ("sdma", rungs::sdma),
-            ("sdma runs", rungs::sdma_runs),
-            ("sdma errors", rungs::sdma_errors),
-            ("eager receive", rungs::eager_receive),
-            ("expected receive", rungs::expected_receive),
-            ("steering", rungs::steering),
-            ("messages", rungs::messages),
-            ("rendezvous", rungs::rendezvous),
-            ("zero copy", rungs::zero_copy),
-            ("reliability", rungs::reliability),
-        ],
-    };
-    bar.set_length(ladder.len() as u64);
-    for (name, rung) in ladder {
-        bar.set_message(*name);
-        step(rig, report, name, || rung(rig))?;
-        bar.inc(1);
-    }
-
-    let mut hashes = FileHashes::default();
-    let shown = |done: u64, all: u64| {
-        bar.set_length(all);
-        bar.set_position(done);
-    };
-    bar.set_message("file");
-    match (cli.role, file) {
-        (None, Some(file)) => step(rig, report, "file", || rungs::file(rig, file, shown, &mut hashes))?,
-        (Some(Role::Sender), Some(file)) => {
-            step(rig, report, "send file", || rungs::send_file(rig, file, shown, &mut hashes))?;
-        }
-        (Some(Role::Receiver), _) => {
-            step(rig, report, "receive file", || rungs::receive_file(rig, shown, &mut hashes))?;
-        }
-        (_, None) => return Ok(()),
-    }
-    report.file = Some(hashes);
-    Ok(())
-}
-
-fn step(
-    rig: &Rig<AnyBus>,
-    report: &mut Report,
-    rung: &'static str,
-    run: impl FnOnce() -> Outcome,
-) -> Result<(), anyhow::Error> {
-    let bus = rig.hfi.bus();
-    let start = bus.now();
-    let outcome = run();
-    let time = bus.now().since(start);
-    match (verdict(&outcome), outcome) {
-        (Some(verdict), outcome) => {
-            report.rungs.push(Line { rung, tally: outcome.unwrap_or_default(), time, verdict });
-            Ok(())
-        }
-        (None, Err(Failure::Adapter(error))) => Err(error.context(format!("rung \"{rung}\" was cut short"))),
-        (None, _) => Ok(()),
-    }
+    Ok(report)
 }
 
 /// Opens the file to be sent, or tells what is wrong with it.
@@ -188,12 +168,13 @@ fn open_file(path: &Path) -> anyhow::Result<File> {
     File::open(path).map_err(unreadable)
 }
 
-fn progress_bar(cli: &Cli) -> ProgressBar {
-    use std::io::IsTerminal;
-    if cli.json || !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
+/// The adapter for a report, which doesn't tell in whose folder a socket is.
+fn named(adapter: &AdapterSpec) -> String {
+    match adapter {
+        AdapterSpec::VfioUser(path) => match path.file_name() {
+            Some(name) => format!("vfio-user:{}", Path::new(name).display()),
+            None => "vfio-user".to_owned(),
+        },
+        AdapterSpec::Emulated | AdapterSpec::Vfio(_) => adapter.to_string(),
     }
-    let style = ProgressStyle::with_template("{msg:14} [{bar:40}] {pos}/{len}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(1).with_style(style)
 }

@@ -8,6 +8,8 @@ use opx_defs::time::Instant;
 use opx_emu::Adapter;
 use opx_hw::{ContextError, Gone, Hfi, LinkError};
 use opx_stack::{Config, Endpoint, EndpointError, OpenError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Longest time, by the adapter's clock, that a rung may go on without a message being completed: a large one may take
@@ -31,6 +33,9 @@ pub enum Failure {
     /// The adapter can't be used any further.
     #[error(transparent)]
     Adapter(anyhow::Error),
+    /// Somebody asked this program to end.
+    #[error("stopped by a signal")]
+    Stopped,
 }
 
 impl Failure {
@@ -85,7 +90,7 @@ pub fn verdict(outcome: &Outcome) -> Option<Verdict> {
         Ok(_) => Some(Verdict::Passed),
         Err(Failure::Wrong(why)) => Some(Verdict::Failed(why.clone())),
         Err(Failure::CannotRun(why)) => Some(Verdict::NotRun(why.clone())),
-        Err(Failure::Adapter(_)) => None,
+        Err(Failure::Adapter(_) | Failure::Stopped) => None,
     }
 }
 
@@ -101,9 +106,18 @@ pub struct Rig<B: PciFunction> {
     pub seed: u64,
     /// Faults asked for, if any were.
     pub faults: Option<PacketFaults>,
+    /// Set when this program is to end.
+    pub stop: Arc<AtomicBool>,
 }
 
 impl<B: PciFunction> Rig<B> {
+    /// The same with another seed.
+    pub fn with_seed(&self, seed: u64) -> Self {
+        let Self { hfi, emulated, config, faults, stop, .. } = self;
+        let (hfi, emulated, config) = (hfi.clone(), emulated.clone(), config.clone());
+        Self { hfi, emulated, config, seed, faults: *faults, stop: Arc::clone(stop) }
+    }
+
     /// Opens two endpoints on the adapter, with `faults` between them.
     pub fn pair(&self, faults: PacketFaults) -> Result<Pair<'_, B>, Failure> {
         let mut config = self.config.clone();
@@ -116,7 +130,7 @@ impl<B: PciFunction> Rig<B> {
         let a = Endpoint::open(&self.hfi, config.clone())?;
         config.seed = self.seed.wrapping_add(1);
         let b = Endpoint::open(&self.hfi, config)?;
-        Ok(Pair { rig: self, a, b, before, watch: Watch::new(&self.hfi) })
+        Ok(Pair { rig: self, a, b, before, watch: Watch::of(self) })
     }
 
     /// Faults that were put on the wire so far.
@@ -177,6 +191,7 @@ pub struct Watch<B: PciFunction> {
     bus: B,
     alive: Instant,
     next_look: Instant,
+    stop: Arc<AtomicBool>,
 }
 
 impl<B: PciFunction> Watch<B> {
@@ -184,13 +199,21 @@ impl<B: PciFunction> Watch<B> {
     pub fn new(hfi: &Hfi<B>) -> Self {
         let bus = hfi.bus().clone();
         let now = bus.now();
-        Self { bus, alive: now, next_look: now + LOOK }
+        Self { bus, alive: now, next_look: now + LOOK, stop: Arc::default() }
+    }
+
+    /// Likewise, and one that notices that this program is to end.
+    pub fn of(rig: &Rig<B>) -> Self {
+        Self { stop: Arc::clone(&rig.stop), ..Self::new(&rig.hfi) }
     }
 
     /// One turn of a polling loop. Lets time pass when the turn did nothing.
     pub fn step(&mut self, busy: bool) -> Result<(), Failure> {
         if !busy {
             self.bus.relax();
+        }
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(Failure::Stopped);
         }
         let now = self.bus.now();
         if now.since(self.alive) >= STALL {

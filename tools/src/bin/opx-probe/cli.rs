@@ -55,6 +55,8 @@ pub enum Command {
     Firmware(Firmware),
     /// Say which errors stand in the chip's registers; exit code 1 when there are any.
     Errors(Target),
+    /// Show the flight recorders and state dumps of a process, or a file of either.
+    Record(Record),
     /// Show an adapter on the whole screen, again and again.
     Top(Top),
     /// Serve counters and states over HTTP in the OpenMetrics format.
@@ -308,6 +310,30 @@ pub struct Firmware {
     /// Which adapter.
     #[command(flatten)]
     pub target: Target,
+}
+
+/// Arguments of `record`.
+#[derive(Debug, Args)]
+pub struct Record {
+    /// Number of a process, or a file: of a flight recorder (.rec) or a state dump (.out).
+    #[arg(value_name = "PID|FILE")]
+    pub what: String,
+
+    /// Ask the process for state dumps first, by SIGUSR2; refused when that would end it.
+    #[arg(long)]
+    pub dump: bool,
+
+    /// Only the last so many packets of each recorder.
+    #[arg(long, value_name = "N")]
+    pub last: Option<usize>,
+
+    /// Of state dumps also what is 0, and the backtrace.
+    #[arg(long)]
+    pub all: bool,
+
+    /// Print JSON; it has everything.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `top`.

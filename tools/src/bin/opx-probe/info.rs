@@ -3,7 +3,6 @@
 use crate::cli;
 use crate::link::{Link as FabricLink, Port};
 use crate::names::constant;
-use crate::pci::{Link, Pci};
 use crate::places::Places;
 use crate::registers::Registers;
 use crate::render::{hex64, json, table};
@@ -14,6 +13,7 @@ use opx_defs::csr;
 use opx_defs::units::Lid;
 use opx_hw::vfio::PioMapping;
 use opx_tools::adapter::AnyBus;
+use opx_tools::pci::{Link, Pci};
 use serde::Serialize;
 
 /// All that is told.

@@ -19,9 +19,9 @@ mod list;
 mod loaded;
 mod manual;
 mod names;
-mod pci;
 mod places;
 mod qsfp;
+mod record;
 mod registers;
 mod render;
 mod sdma;
@@ -77,6 +77,7 @@ fn main() -> ExitCode {
         Command::Temperature(target) => temperature::run(&cli.places, target),
         Command::Firmware(args) => firmware::run(&cli.places, args),
         Command::Errors(target) => errors::run(&cli.places, target),
+        Command::Record(args) => record::run(&cli.places, args),
         Command::Top(args) => top::run(&cli.places, args),
         Command::Export(args) => export::run(&cli.places, args),
         Command::Completions(args) => Ok(manual::completions(args)),

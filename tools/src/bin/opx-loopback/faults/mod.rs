@@ -5,8 +5,9 @@ mod seen;
 mod trial;
 
 use crate::cli::{Cli, Which};
-use crate::report::Verdict;
-use crate::{print, progress_bar};
+use crate::output::{print, progress_bar};
+use crate::report::{Tally, Verdict};
+use crate::rig::{Failure, Outcome};
 use comfy_table::{Table, presets};
 use opx_emu::Fault;
 use opx_tools::firmware::Firmware;
@@ -44,24 +45,49 @@ pub fn run(cli: &Cli, which: &Which) -> anyhow::Result<bool> {
         }
         Which::These(faults) => faults,
     };
-    let firmware = Firmware::find(cli.firmware.as_deref(), &cli.adapter)?;
     let bar = progress_bar(cli);
     bar.set_length(faults.len() as u64);
-    let mut rows = Vec::new();
-    for fault in faults {
+    let rows = try_each(cli, faults, |fault| {
         bar.set_message(fault.name());
-        let (seen, verdict) = match Trial::new(cli, Some(firmware.dir().to_owned()))?.run(*fault, cli.after) {
-            Ok(seen) => (seen, Verdict::Passed),
-            Err(why) => (String::new(), Verdict::Failed(why.to_string())),
-        };
-        rows.push(Row { fault: fault.name(), seen, verdict });
         bar.inc(1);
-    }
+    })?;
     bar.finish_and_clear();
     let passed = !rows.is_empty() && rows.iter().all(|row| row.verdict == Verdict::Passed);
     let report = FaultReport { version: JSON_VERSION, seed: cli.seed, after: cli.after, faults: rows, passed };
     print(&if cli.json { serde_json::to_string_pretty(&report)? } else { table(&report) })?;
     Ok(passed)
+}
+
+/// Has each of the faults, on an adapter of its own; `begin` is told of each.
+fn try_each(cli: &Cli, faults: &[Fault], begin: impl Fn(Fault)) -> anyhow::Result<Vec<Row>> {
+    let firmware = Firmware::find(cli.firmware.as_deref(), &cli.adapter)?;
+    let mut rows = Vec::new();
+    for fault in faults {
+        begin(*fault);
+        let (seen, verdict) = match Trial::new(cli, Some(firmware.dir().to_owned()))?.run(*fault, cli.after) {
+            Ok(seen) => (seen, Verdict::Passed),
+            Err(why) => (String::new(), Verdict::Failed(why.to_string())),
+        };
+        rows.push(Row { fault: fault.name(), seen, verdict });
+    }
+    Ok(rows)
+}
+
+/// All of them as one rung, which passes when every one was survived.
+pub fn rung(cli: &Cli) -> Outcome {
+    let faults: Vec<Fault> = Fault::all().collect();
+    let rows = try_each(cli, &faults, |_| {}).map_err(|error| Failure::wrong(format!("{error:#}")))?;
+    let lost: Vec<String> = rows
+        .iter()
+        .filter_map(|row| match &row.verdict {
+            Verdict::Passed => None,
+            Verdict::Failed(why) | Verdict::NotRun(why) => Some(format!("{}: {why}", row.fault)),
+        })
+        .collect();
+    match lost.first() {
+        None => Ok(Tally { faults: rows.len() as u64, ..Tally::default() }),
+        Some(first) => Err(Failure::wrong(format!("{} of {} weren't survived; {first}", lost.len(), rows.len()))),
+    }
 }
 
 fn table(report: &FaultReport) -> String {

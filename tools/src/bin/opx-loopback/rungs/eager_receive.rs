@@ -29,7 +29,7 @@ pub fn eager_receive<B: PciFunction>(rig: &Rig<B>) -> Outcome {
     };
     let mut receiver = RawReceiver::new(rig, config)?;
     let mut sender = PioSender::new(rig.hfi.send_context(Blocks(512))?);
-    let mut watch = Watch::new(&rig.hfi);
+    let mut watch = Watch::of(rig);
 
     let mut sent = 0;
     while receiver.next < PACKETS {

@@ -49,7 +49,7 @@ pub fn expected_receive<B: PciFunction>(rig: &Rig<B>) -> Outcome {
         recv: rig.hfi.recv_context(config)?,
         sender: PioSender::new(rig.hfi.send_context(Blocks(512))?),
         memory: rig.hfi.memory(MEMORY)?,
-        watch: Watch::new(&rig.hfi),
+        watch: Watch::of(rig),
     };
     let mut tally = Tally::default();
     for (n, (at, len)) in MESSAGES.into_iter().enumerate() {

@@ -211,7 +211,7 @@ pub fn send_file<B: PciFunction>(
     let mut end = open_end(rig)?;
     let to = other_end(rig, &end);
     let mut outgoing = Outgoing::new(file).map_err(|error| Failure::wrong(format!("{error:#}")))?;
-    let mut watch = Watch::new(&rig.hfi);
+    let mut watch = Watch::of(rig);
     while !outgoing.is_done() {
         outgoing.start(&mut end, to)?;
         let busy = end.progress()?;
@@ -235,7 +235,7 @@ pub fn receive_file<B: PciFunction>(
 ) -> Outcome {
     let mut end = open_end(rig)?;
     let mut arriving = Arriving::new(&mut end)?;
-    let mut watch = Watch::new(&rig.hfi);
+    let mut watch = Watch::of(rig);
     while !arriving.is_done() {
         arriving.start(&mut end)?;
         let busy = end.progress()?;

@@ -51,7 +51,7 @@ pub fn interrupts<B: PciFunction>(rig: &Rig<B>) -> Outcome {
     let Some(irq) = irq else {
         return Err(Failure::wrong("a receive context with interrupts has no vector"));
     };
-    let mut watch = Watch::new(&rig.hfi);
+    let mut watch = Watch::of(rig);
     for n in 0..ROUNDS {
         if receiver.recv.arm()? {
             return Err(Failure::wrong(format!("a packet is there before packet {n} was sent")));

@@ -16,7 +16,7 @@ pub fn pio<B: PciFunction>(rig: &Rig<B>) -> Outcome {
     let mut receiver = RawReceiver::new(rig, RecvConfig::default())?;
     let mut sender = PioSender::new(rig.hfi.send_context(DEPTH)?);
     let name = ctxt(sender.context().number());
-    let mut watch = Watch::new(&rig.hfi);
+    let mut watch = Watch::of(rig);
     let mut payload = vec![0; MAX_PAYLOAD];
     let mut sent = 0;
     while receiver.next < PACKETS {

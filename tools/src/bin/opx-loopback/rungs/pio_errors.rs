@@ -63,7 +63,7 @@ fn expect_refusal<B: PciFunction>(
 ) -> Result<(), Failure> {
     let name = ctxt(sender.context().number());
     sender.send(&Head::new(pbc, header), &[]).map_err(|error| Failure::wrong(error.to_string()))?;
-    let mut watch = Watch::new(&rig.hfi);
+    let mut watch = Watch::of(rig);
     loop {
         match sender.check() {
             Ok(()) => watch.step(false).map_err(|error| match error {
@@ -84,7 +84,7 @@ fn good_packets<B: PciFunction>(
     receiver: &mut RawReceiver<B>,
     sender: &mut PioSender<B>,
 ) -> Result<(), Failure> {
-    let mut watch = Watch::new(&rig.hfi);
+    let mut watch = Watch::of(rig);
     let (mut sent, end) = (receiver.next, receiver.next + GOOD);
     let mut payload = [0; 256];
     while receiver.next < end {
@@ -112,7 +112,7 @@ fn sleep_for_credits<B: PciFunction>(rig: &Rig<B>, receiver: &mut RawReceiver<B>
     let mut sender =
         PioSender::new(rig.hfi.send_context_with(SendConfig { interrupts: true, ..SendConfig::new(DEPTH) })?);
     let name = ctxt(sender.context().number());
-    let mut watch = Watch::new(&rig.hfi);
+    let mut watch = Watch::of(rig);
     let mut sent = receiver.next;
     for _ in 0..SLEEPS {
         // A chip that is as fast as its driver gives credit back again and again: the receiver must have room for what leaves.
@@ -161,7 +161,7 @@ fn management<B: PciFunction>(rig: &Rig<B>, data: &Header) -> Result<(), Failure
     header.0[0] |= 0xf0;
     header.0[13] = 0;
     let head = Head::new(Pbc::new(header.pbc(Vl(15)).length(), Vl(15), Sc(15)).credit_return(), &header);
-    let mut watch = Watch::new(&rig.hfi);
+    let mut watch = Watch::of(rig);
     let mut sent = 0;
     while sent < MANAGEMENT || sender.outstanding() != Blocks(0) {
         if sent < MANAGEMENT {

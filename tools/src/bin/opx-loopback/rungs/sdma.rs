@@ -17,7 +17,7 @@ pub fn sdma<B: PciFunction>(rig: &Rig<B>) -> Outcome {
     let mut queue = SdmaQueue::<B, usize>::new(rig.hfi.sdma_engine(RING)?);
     let memory = rig.hfi.bus().dma_alloc(SLOTS * SLOT)?;
     let mut free: Vec<usize> = (0..SLOTS).collect();
-    let mut watch = Watch::new(&rig.hfi);
+    let mut watch = Watch::of(rig);
     let mut payload = vec![0; MAX_PAYLOAD];
     let (mut sent, mut completed) = (0, 0);
     while receiver.next < PACKETS || completed < PACKETS {

@@ -95,7 +95,7 @@ fn expect_halt<B: PciFunction>(
     sleep: bool,
 ) -> Result<Vec<(u32, Ended)>, Failure> {
     let mut ended = Vec::new();
-    let mut watch = Watch::new(&rig.hfi);
+    let mut watch = Watch::of(rig);
     loop {
         let looked = if sleep {
             match queue.wait(LIMIT) {
@@ -120,7 +120,7 @@ fn expect_halt<B: PciFunction>(
 
 /// Waits for the good packets of a batch. That no other arrives the next batch shows, which has the same numbers.
 fn arrive<B: PciFunction>(rig: &Rig<B>, receiver: &mut RawReceiver<B>, good: u32) -> Result<(), Failure> {
-    let mut watch = Watch::new(&rig.hfi);
+    let mut watch = Watch::of(rig);
     let end = receiver.next + good;
     while receiver.next < end {
         let busy = receiver.take()?;

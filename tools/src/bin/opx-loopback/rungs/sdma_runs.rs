@@ -80,7 +80,7 @@ fn runs<B: PciFunction>(rig: &Rig<B>, receiver: &mut RawReceiver<B>, memory: &Dm
     let mut free: Vec<usize> = (0..SLOTS).collect();
     let mut stored: Option<Stored> = None;
     let (mut sent, mut edited) = (0, 0);
-    let mut watch = Watch::new(&rig.hfi);
+    let mut watch = Watch::of(rig);
     while receiver.next < RUNS * RUN {
         while sent < RUNS * RUN
             && let Some(slot) = free.pop()
@@ -147,7 +147,7 @@ fn spread<B: PciFunction>(rig: &Rig<B>, receiver: &mut RawReceiver<B>, memory: &
     let mut free: Vec<usize> = (0..SLOTS).collect();
     let first = receiver.next;
     let (mut sent, mut arrived, mut done) = (0, vec![false; SPREAD as usize], [0u32; ENGINES]);
-    let mut watch = Watch::new(&rig.hfi);
+    let mut watch = Watch::of(rig);
     while arrived.contains(&false) || done.iter().sum::<u32>() < SPREAD {
         let mut busy = false;
         while sent < SPREAD

@@ -46,7 +46,7 @@ fn context<B: PciFunction>(rig: &Rig<B>) -> Result<RecvContext<B>, Failure> {
 }
 
 fn exchange<B: PciFunction>(rig: &Rig<B>, sender: &mut PioSender<B>, mut contexts: [RecvContext<B>; 3]) -> Outcome {
-    let mut watch = Watch::new(&rig.hfi);
+    let mut watch = Watch::of(rig);
     let mut tally = Tally::default();
     let payload = crate::data::make(rig.seed, PAYLOAD);
     for n in 0..PACKETS {

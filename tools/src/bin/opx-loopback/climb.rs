@@ -1,0 +1,173 @@
+//! The rungs of a level, one after the other, and what each came to.
+
+use crate::cli::{Cli, Role};
+use crate::level::{self, LADDER, Level, SOAK};
+use crate::report::{FileHashes, Line, Report, Tally, Verdict};
+use crate::rig::{Failure, Outcome, Rig, verdict};
+use crate::{errors, faults, rungs, sweep};
+use anyhow::Error;
+use indicatif::ProgressBar;
+use opx_bus::PciFunction;
+use opx_defs::time::Instant;
+use opx_hw::counters::Counters;
+use opx_tools::adapter::AnyBus;
+use std::fs::File;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Why a rung wasn't begun.
+const OUT_OF_TIME: &str = "the time is up; --duration gives more";
+
+/// Runs the rungs of the level in order, then sends the file. A rung that fails doesn't end the ladder; an adapter that is
+/// gone does.
+///
+/// # Errors
+/// When the adapter can't be used any further, or a signal came.
+pub fn climb(
+    cli: &Cli,
+    rig: &Rig<AnyBus>,
+    file: Option<File>,
+    report: &mut Report,
+    bar: &ProgressBar,
+) -> Result<(), Error> {
+    let first = rig.hfi.counters()?;
+    let mut climb = Climb { rig, report, bar, ends: None };
+    let mut measured = None;
+    if cli.role.is_none() {
+        let now = rig.hfi.bus().now();
+        climb.ends = cli.duration.or(cli.level.limit(&cli.adapter)).map(|limit| now + limit);
+        bar.set_length(cli.level.rungs(&cli.adapter).len() as u64);
+        for rung in LADDER {
+            climb.step(rung.name, || (rung.run)(rig))?;
+        }
+        match cli.level {
+            Level::Quick => {}
+            Level::Full => measured = Some(climb.measure(cli)?),
+            Level::Soak => climb.soak()?,
+        }
+    }
+    let last = rig.hfi.counters()?;
+    let measured = measured.as_ref().map(|(before, after)| (before, after));
+    climb.report.errors = errors::grown(&first, &last, measured);
+    climb.ends = None;
+    climb.file(cli, file)
+}
+
+struct Climb<'a> {
+    rig: &'a Rig<AnyBus>,
+    report: &'a mut Report,
+    bar: &'a ProgressBar,
+    /// When nothing further is begun.
+    ends: Option<Instant>,
+}
+
+impl Climb<'_> {
+    /// Runs a rung and adds its line.
+    fn step(&mut self, rung: &'static str, run: impl FnOnce() -> Outcome) -> Result<(), Error> {
+        let line = self.time(rung, run)?;
+        self.report.rungs.push(line);
+        self.bar.inc(1);
+        Ok(())
+    }
+
+    fn time(&self, rung: &'static str, run: impl FnOnce() -> Outcome) -> Result<Line, Error> {
+        self.bar.set_message(rung);
+        let bus = self.rig.hfi.bus();
+        let start = bus.now();
+        if self.ends.is_some_and(|ends| start >= ends) {
+            let verdict = Verdict::NotRun(OUT_OF_TIME.to_owned());
+            return Ok(Line { rung, tally: Tally::default(), time: Duration::ZERO, verdict });
+        }
+        let outcome = run();
+        let time = bus.now().since(start);
+        match (verdict(&outcome), outcome) {
+            (Some(verdict), outcome) => Ok(Line { rung, tally: outcome.unwrap_or_default(), time, verdict }),
+            (None, Err(Failure::Adapter(error))) => Err(error.context(format!("rung \"{rung}\" was cut short"))),
+            (None, _) => Err(Error::new(Failure::Stopped).context(format!("rung \"{rung}\" was cut short"))),
+        }
+    }
+
+    /// Latency, bandwidth, the errors that the adapter counted meanwhile, and faults. Gives what the counters showed before and
+    /// after the first two.
+    fn measure(&mut self, cli: &Cli) -> Result<(Counters, Counters), Error> {
+        let rig = self.rig;
+        let before = rig.hfi.counters()?;
+        let (mut latency, mut bandwidth) = (Vec::new(), Vec::new());
+        self.step(level::LATENCY, || sweep::latency(rig, &mut latency))?;
+        self.step(level::BANDWIDTH, || sweep::bandwidth(rig, &mut bandwidth))?;
+        let after = rig.hfi.counters()?;
+        (self.report.latency, self.report.bandwidth) = (latency, bandwidth);
+        self.step(level::ERRORS, || none_of(&before, &after))?;
+        if cli.level.rungs(&cli.adapter).contains(&level::FAULTS) {
+            self.step(level::FAULTS, || faults::rung(cli))?;
+        }
+        Ok((before, after))
+    }
+
+    /// Repeats messages of all kinds until the time is up or a signal comes, each round with other data. A rung that has failed
+    /// isn't repeated.
+    fn soak(&mut self) -> Result<(), Error> {
+        let mut lines: Vec<Line> = Vec::new();
+        for round in 0.. {
+            let rig = self.rig.with_seed(self.rig.seed.wrapping_add(round));
+            for (n, rung) in SOAK.iter().enumerate() {
+                let line = match lines.get(n) {
+                    Some(line) if line.verdict != Verdict::Passed => continue,
+                    _ => self.time(rung.name, || (rung.run)(&rig)),
+                };
+                match (line, lines.get_mut(n)) {
+                    (Err(error), _) if is_stopped(&error) => break,
+                    (Err(error), _) => return Err(error),
+                    (Ok(line), None) => lines.push(line),
+                    (Ok(line), Some(all)) => all.add(&line, rig.seed),
+                }
+                self.bar.inc(u64::from(round == 0));
+            }
+            let now = rig.hfi.bus().now();
+            let over = rig.stop.load(Ordering::Relaxed) || self.ends.is_some_and(|ends| now >= ends);
+            if over || lines.iter().all(|line| line.verdict != Verdict::Passed) {
+                break;
+            }
+        }
+        self.report.rungs.extend(lines);
+        Ok(())
+    }
+
+    /// Sends the file, if there is one.
+    fn file(&mut self, cli: &Cli, file: Option<File>) -> Result<(), Error> {
+        let (rig, bar) = (self.rig, self.bar);
+        let mut hashes = FileHashes::default();
+        let shown = |done: u64, all: u64| {
+            bar.set_length(all);
+            bar.set_position(done);
+        };
+        match (cli.role, file) {
+            (None, Some(file)) => self.step("file", || rungs::file(rig, file, shown, &mut hashes))?,
+            (Some(Role::Sender), Some(file)) => {
+                self.step("send file", || rungs::send_file(rig, file, shown, &mut hashes))?;
+            }
+            (Some(Role::Receiver), _) => {
+                self.step("receive file", || rungs::receive_file(rig, shown, &mut hashes))?;
+            }
+            (_, None) => return Ok(()),
+        }
+        self.report.file = Some(hashes);
+        Ok(())
+    }
+}
+
+/// Whether this program was asked to end.
+fn is_stopped(error: &Error) -> bool {
+    matches!(error.downcast_ref(), Some(Failure::Stopped))
+}
+
+/// Passes when no counter of errors has grown.
+fn none_of(before: &Counters, after: &Counters) -> Outcome {
+    let grown = errors::grown(before, after, None);
+    let told: Vec<String> =
+        grown.iter().map(|error| format!("{} {}", error.counter, error.after - error.before)).collect();
+    match told.is_empty() {
+        true => Ok(Tally { messages: after.iter().count() as u64, ..Tally::default() }),
+        false => Err(Failure::wrong(format!("the adapter counted errors: {}", told.join(", ")))),
+    }
+}
