@@ -146,6 +146,12 @@ impl<B: PciFunction> Hfi<B> {
         self.link_info().map_or(Lid(0), |link| link.lid)
     }
 
+    /// Whether this process opened the adapter, and wasn't forked from the one that did: a child that goes on to use its copy may
+    /// wait for ever for a lock that a thread of its parent's held.
+    pub fn is_ours(&self) -> bool {
+        self.inner.regs.is_ours()
+    }
+
     /// What the link is doing, as far as is known without asking the chip.
     pub fn link_state(&self) -> LinkState {
         lock(&self.inner.shown).0

@@ -12,6 +12,11 @@ pub enum OpenError {
     /// The adapter has no context or engine for it, or it doesn't come up.
     #[error(transparent)]
     Context(#[from] ContextError),
+    /// The adapter, the domain or the queue belongs to the process that this one was forked from.
+    #[error(
+        "the adapter, domain or queue belongs to the process that this one was forked from; open an endpoint there, or open the adapter after forking"
+    )]
+    Forked,
     /// No memory for packets.
     #[error(transparent)]
     Memory(#[from] BusError),

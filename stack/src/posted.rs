@@ -5,6 +5,7 @@ use crate::buffer::Buffer;
 use crate::matching::PostId;
 use crate::operations::ReceiveError;
 use crate::table::Handle;
+use opx_bus::ProcessMark;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Names a receive at the endpoint that took it, to cancel it ([`crate::Endpoint::cancel`]).
@@ -75,15 +76,24 @@ impl Claimed {
 
 impl Drop for Claimed {
     fn drop(&mut self) {
-        if let Some(handle) = self.handle {
+        // A child that was forked may find the lock taken for ever, and has nothing to discard.
+        if let Some(handle) = self.handle
+            && self.dropped.1.is_here()
+        {
             self.dropped.0.lock().unwrap_or_else(PoisonError::into_inner).push(handle);
         }
     }
 }
 
 /// Claims that were dropped and whose messages wait to be discarded.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct DroppedClaims(Arc<Mutex<Vec<Handle>>>);
+#[derive(Debug, Clone)]
+pub(crate) struct DroppedClaims(Arc<Mutex<Vec<Handle>>>, ProcessMark);
+
+impl Default for DroppedClaims {
+    fn default() -> Self {
+        Self(Arc::default(), ProcessMark::here())
+    }
+}
 
 impl DroppedClaims {
     pub(crate) fn pop(&self) -> Option<Handle> {

@@ -11,40 +11,155 @@ use opx_bus::{PciFunction, SharedMem};
 use opx_defs::csr;
 use opx_emu::{Config as Chip, EmuBus, Icode, Lab, Pacing};
 use opx_hw::{Hfi, LinkMode, Options};
+use opx_stack::atomics::{AtomicOp, Datatype, Op};
+use opx_stack::fabric::AccessError;
+use opx_stack::regions::{Access, MemoryRegion, RegionError, RegisterError, Registration};
 use opx_stack::{
-    Completion, Config, Domain, Endpoint, EndpointError, OpenError, Pattern, ReceiveError, SendError, WaitError,
+    Completion, CompletionQueue, Config, Counter, CounterError, Counting, Domain, Endpoint, EndpointError,
+    EndpointFailed, EndpointId, OpenError, Pattern, PollSet, ReceiveError, SendError, SharedEndpoint, WaitError,
 };
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-/// A domain whose thread the child doesn't have.
-fn domain() -> (Lab, Domain<EmuBus>) {
+/// What a program may have of the fabric layer when it forks, but for a poll set.
+struct Everything {
+    domain: Domain<EmuBus>,
+    queue: CompletionQueue,
+    shared: SharedEndpoint<EmuBus>,
+    counter: Counter,
+    region: MemoryRegion,
+}
+
+const NOW: Option<Duration> = Some(Duration::ZERO);
+
+fn everything(hfi: &Hfi<EmuBus>) -> Everything {
+    let domain = Domain::open(hfi).unwrap();
+    let queue = domain.completion_queue(4);
+    let shared = domain.endpoint(Config::default(), &queue).unwrap();
+    let counter = Counter::new();
+    shared.count(Counting::sends(&counter));
+    let region = domain.regions().register(Registration::of(SharedMem::new(64).unwrap(), Access::ATOMIC)).unwrap();
+    Everything { domain, queue, shared, counter, region }
+}
+
+fn add_one(region: &MemoryRegion, at: u64) -> Result<(), RegionError> {
+    let sum = AtomicOp::new(Op::Sum, Datatype::Uint64).unwrap();
+    region.slice(at, 8, Access::ATOMIC)?.apply(&sum, &1u64.to_le_bytes())
+}
+
+/// Takes a lock of the fabric layer, and gives it back.
+fn take_lock(number: usize, all: &Everything) {
+    let Everything { domain, queue, shared, counter, region } = all;
+    match number {
+        0 => assert!(matches!(queue.wait(NOW), Err(WaitError::TimedOut))),
+        1 => assert!(domain.events().read().is_none()),
+        2 => assert!(matches!(counter.wait(u64::MAX, NOW), Err(CounterError::TimedOut { .. }))),
+        3 => drop(domain.regions().register(Registration::of(region.memory().clone(), Access::ATOMIC)).unwrap()),
+        4 => add_one(region, 0).unwrap(),
+        _ => {
+            assert!(shared.lock().is_ok() && domain.has_thread());
+            // So that others get it, too.
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// What the child isn't refused, a bit for each. It prints nothing: the lock for that may be held, too.
+fn not_refused(set: &mut PollSet<EmuBus>, own: EndpointId, all: &Everything) -> u32 {
+    let Everything { domain, queue, shared, counter, region } = all;
+    let forked = |failed: EndpointFailed| matches!(*failed.why, EndpointError::Forked);
+    let access = |error| matches!(error, AccessError::Failed(failed) if matches!(*failed.why, EndpointError::Forked));
+    counter.add(1);
+    queue.signal();
+    shared.count(Counting::sends(counter));
+    let refused = [
+        matches!(Domain::open(domain.hfi()), Err(OpenError::Forked)),
+        matches!(Endpoint::open(domain.hfi(), Config::default()), Err(OpenError::Forked)),
+        matches!(domain.endpoint(Config::default(), queue), Err(OpenError::Forked)),
+        matches!(domain.completion_queue(1).wait(None), Err(WaitError::Forked)),
+        !domain.has_thread(),
+        domain.events().read().is_none() && domain.events().lost() == 0,
+        matches!(domain.events().wait(None), Err(WaitError::Forked)),
+        queue.read().is_none() && queue.read_many(&mut Vec::new(), 9) == 0 && queue.fd().is_err(),
+        matches!(queue.wait(None), Err(WaitError::Forked)),
+        counter.wait(u64::MAX, None) == Err(CounterError::Forked),
+        shared.lock().is_err_and(forked),
+        set.progress().is_err_and(forked) && set.poll().is_err_and(forked) && set.read().is_none(),
+        matches!(set.wait(None), Err(WaitError::Forked)),
+        matches!(set.open(Config::default()), Err(OpenError::Forked)),
+        set.endpoint(own).is_err_and(access),
+        set.count(own, Counting::sends(counter)).is_err_and(access),
+        set.close(own).is_err_and(access),
+        domain.regions().is_empty() && add_one(region, 8) == Err(RegionError::Forked),
+        matches!(
+            domain.regions().register(Registration::of(region.memory().clone(), Access::ATOMIC)),
+            Err(RegisterError::Forked)
+        ),
+    ];
+    refused.iter().zip(0..).map(|(&refused, bit)| u32::from(!refused) << bit).sum()
+}
+
+/// Its threads may have held any lock when the child was forked. The child takes none, drops what it has, and ends at once.
+fn a_child_without_its_parents_threads_is_refused() {
     let lab = Lab::new(Pacing::Real);
     let adapter = lab.add(Chip { icode: Icode::FunctionalSimulator, ..Chip::default() });
     let hfi = Hfi::open(adapter.bus(), Options::default()).unwrap();
     hfi.link_up(LinkMode::Loopback).unwrap();
-    (lab, Domain::open(&hfi).unwrap())
-}
-
-/// The thread may have held any lock when the child was forked. The child takes none, drops what it has, and ends at once.
-fn a_child_without_its_parents_thread_is_refused() {
-    let (_lab, domain) = domain();
-    let queue = domain.completion_queue(4);
-    let endpoint = domain.endpoint(Config::default(), &queue).unwrap();
-    // SAFETY: the child takes no lock that the other threads may have held, but the allocator's, which the C library sees to.
-    match unsafe { fork() }.unwrap() {
-        ForkResult::Child => {
-            let refused = endpoint.lock().is_err()
-                && queue.read().is_none()
-                && matches!(queue.wait(None), Err(WaitError::Forked));
-            drop(endpoint);
-            drop(queue);
-            drop(domain);
-            // SAFETY: ends the child without running what its parent has set up for its own end.
-            unsafe { nix::libc::_exit(i32::from(!refused)) }
+    let all = everything(&hfi);
+    let mut set = all.domain.poll_set();
+    let own = set.open(Config::default()).unwrap();
+    // What the child reports: in memory that it shares with its parent.
+    let report = SharedMem::new(8).unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for number in 0..6 {
+            let (all, stop) = (&all, &stop);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    take_lock(number, all);
+                }
+            });
         }
-        ForkResult::Parent { child } => assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 0)),
-    }
-    endpoint.lock().unwrap().send(endpoint.address(), data(3, 100), 7).unwrap();
-    assert!(matches!(queue.wait(None).unwrap().completion, Completion::Sent { context: 7, .. }));
+        for round in 0..60 {
+            // Now and then this thread has the endpoint itself.
+            let guard = (round % 3 == 0).then(|| all.shared.lock().unwrap());
+            // SAFETY: the child takes no lock that the other threads may have held, but the allocator's, which the C library sees to.
+            match unsafe { fork() }.unwrap() {
+                ForkResult::Child => {
+                    // SAFETY: a child that waits for ever after all is ended by it.
+                    unsafe { nix::libc::alarm(120) };
+                    drop(guard);
+                    report.write_u64(0, not_refused(&mut set, own, &all).into());
+                    // SAFETY: nobody uses them any more: the child has this thread only, which ends here.
+                    drop(unsafe { (std::ptr::read(&set), std::ptr::read(&all)) });
+                    // SAFETY: ends the child without running what its parent has set up for its own end.
+                    unsafe { nix::libc::_exit(0) }
+                }
+                ForkResult::Parent { child } => {
+                    drop(guard);
+                    assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 0), "round {round}");
+                    assert_eq!(report.read_u64(0), 0, "each bit is one that it wasn't refused");
+                }
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let Everything { queue, shared, counter, region, .. } = all;
+    assert_eq!((counter.read(), counter.errors(), region.memory().read_u64(8)), (0, 0, 0));
+    let to = set.endpoint(own).unwrap().address();
+    set.endpoint(own).unwrap().receive(None, vec![0; 100], 1).unwrap();
+    shared.lock().unwrap().send(to, data(3, 100), 7).unwrap();
+    let received = set.wait(Some(Duration::from_secs(120))).unwrap().completion;
+    assert!(matches!(received, Completion::Received { context: 1, buffer, .. } if buffer == data(3, 100)));
+    // Its sender knows once the set has answered.
+    let mut sent = None;
+    set.drive_until(Some(Duration::from_secs(120)), |_| {
+        sent = queue.read();
+        sent.is_some()
+    })
+    .unwrap();
+    assert!(matches!(sent.unwrap().completion, Completion::Sent { context: 7, .. }));
+    assert_eq!(counter.wait(1, None), Ok(1));
 }
 
 /// What the child does with its copy.
@@ -64,7 +179,7 @@ fn in_child(mut bench: common::Bench) -> bool {
         bench.b.multi_receive(None, SharedMem::new(1).unwrap(), 1).is_err_and(|it| it.error == ReceiveError::Forked),
         bench.b.tag_discard(any) == Err(ReceiveError::Forked),
         bench.b.discard(None) == Err(ReceiveError::Forked),
-        matches!(Endpoint::open(&bench.hfi, Config::default()), Err(OpenError::Context(_))),
+        matches!(Endpoint::open(&bench.hfi, Config::default()), Err(OpenError::Forked)),
         bench.hfi.temperature().is_err(),
     ];
     bench.a.cancel_all();
@@ -114,6 +229,6 @@ fn main() {
         third.poll_completion().is_some_and(|it| matches!(it, Completion::Received { context: 6, .. }))
     });
     // Last, as it starts threads.
-    a_child_without_its_parents_thread_is_refused();
+    a_child_without_its_parents_threads_is_refused();
     println!("a forked child harms nothing: ok");
 }

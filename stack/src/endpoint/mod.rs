@@ -249,6 +249,9 @@ impl<B: PciFunction> Endpoint<B> {
     /// # Errors
     /// As [`Endpoint::open`].
     pub fn open_with(hfi: &Hfi<B>, config: Config, regions: Regions) -> Result<Self, OpenError> {
+        if !hfi.is_ours() {
+            return Err(OpenError::Forked);
+        }
         let limit = |name, value: usize, most: usize, must| {
             if value == 0 || value > most {
                 Err(OpenError::Setting { name, value: value as u64, must })

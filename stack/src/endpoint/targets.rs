@@ -346,7 +346,8 @@ impl<B: PciFunction> Endpoint<B> {
             RegionError::UnknownKey { .. } => &mut counters.refused_keys,
             RegionError::Access { .. } => &mut counters.refused_access,
             RegionError::Before { .. } | RegionError::Outside { .. } => &mut counters.refused_places,
-            RegionError::Atomic(_) => &mut counters.refused_atomics,
+            // Forked isn't told of here: a child's endpoint takes no packets.
+            RegionError::Atomic(_) | RegionError::Forked => &mut counters.refused_atomics,
         };
         *counter += 1;
         if self.refusals.len() < MOST_REFUSALS {

@@ -81,9 +81,10 @@ struct Queue {
 }
 
 impl CompletionQueue {
-    pub(crate) fn new(size: usize, wake: Irq) -> Self {
+    /// One of the process that has the domain.
+    pub(crate) fn new(size: usize, wake: Irq, process: ProcessMark) -> Self {
         let (queue, arrived, len) = (Mutex::default(), Condvar::new(), AtomicUsize::new(0));
-        let (size, process) = (size.max(1), ProcessMark::here());
+        let size = size.max(1);
         Self { shared: Arc::new(Shared { size, queue, arrived, len, readable: OnceLock::new(), wake, process }) }
     }
 
@@ -91,14 +92,19 @@ impl CompletionQueue {
         self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether it is this process', and not that of the one that this was forked from.
+    pub(crate) fn is_here(&self) -> bool {
+        self.shared.process.is_here()
+    }
+
     /// Completions that it holds at most.
     pub fn size(&self) -> usize {
         self.shared.size
     }
 
-    /// Takes the next completion, if there is one.
+    /// Takes the next completion, if there is one; in a forked child there is none.
     pub fn read(&self) -> Option<Completed> {
-        if self.shared.len.load(Ordering::Acquire) == 0 || !self.shared.process.is_here() {
+        if self.shared.len.load(Ordering::Acquire) == 0 || !self.is_here() {
             return None;
         }
         self.take(&mut self.queue())
@@ -106,7 +112,7 @@ impl CompletionQueue {
 
     /// Takes up to `most` completions and puts them behind those in `to`; gives how many.
     pub fn read_many(&self, to: &mut Vec<Completed>, most: usize) -> usize {
-        if self.shared.len.load(Ordering::Acquire) == 0 || !self.shared.process.is_here() {
+        if self.shared.len.load(Ordering::Acquire) == 0 || !self.is_here() {
             return 0;
         }
         let mut queue = self.queue();
@@ -120,7 +126,7 @@ impl CompletionQueue {
     /// # Errors
     /// When time is up, [`CompletionQueue::signal`] was called, or nothing can come any more.
     pub fn wait(&self, limit: Option<Duration>) -> Result<Completed, WaitError> {
-        if !self.shared.process.is_here() {
+        if !self.is_here() {
             return Err(WaitError::Forked);
         }
         let end = limit.and_then(|limit| Instant::now().checked_add(limit));
@@ -156,8 +162,11 @@ impl CompletionQueue {
         }
     }
 
-    /// Ends one wait, or the next one if there is none (`fi_cq_signal`).
+    /// Ends one wait, or the next one if there is none (`fi_cq_signal`). In a forked child, whose waits end by themselves, it does nothing.
     pub fn signal(&self) {
+        if !self.is_here() {
+            return;
+        }
         self.queue().signalled = true;
         self.shared.arrived.notify_all();
         if let Some(readable) = self.shared.readable.get() {
@@ -169,8 +178,11 @@ impl CompletionQueue {
     /// `poll` or `epoll` on other things as well (FI_WAIT_FD). Don't read from it.
     ///
     /// # Errors
-    /// When the process has no file descriptor left.
+    /// When the process has no file descriptor left, or was forked from the one that has the queue.
     pub fn fd(&self) -> std::io::Result<BorrowedFd<'_>> {
+        if !self.is_here() {
+            return Err(std::io::Error::other(WaitError::Forked));
+        }
         if self.shared.readable.get().is_none() {
             // The first stays when two threads are here at a time.
             let _ = self.shared.readable.set(Irq::new()?);

@@ -1,5 +1,6 @@
 //! Counters that tell how many operations have completed, without their completions being read.
 
+use opx_bus::ProcessMark;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,7 +26,7 @@ pub struct Counter {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     count: AtomicU64,
     errors: AtomicU64,
@@ -35,6 +36,22 @@ struct Shared {
     waiting: AtomicUsize,
     lock: Mutex<()>,
     changed: Condvar,
+    /// A forked child may find the lock taken for ever, and has nobody who counts.
+    process: ProcessMark,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            count: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+            lock: Mutex::default(),
+            changed: Condvar::new(),
+            process: ProcessMark::here(),
+        }
+    }
 }
 
 /// Why a wait for a counter has ended before its time.
@@ -56,6 +73,9 @@ pub enum CounterError {
     /// An endpoint that counts into it can't go on.
     #[error("an endpoint that counts here can't go on; its event queue tells why")]
     EndpointFailed,
+    /// The counter belongs to the process that this one was forked from.
+    #[error("the counter belongs to the process that this one was forked from; wait there, or make one after forking")]
+    Forked,
 }
 
 impl Counter {
@@ -96,8 +116,12 @@ impl Counter {
     /// endpoints: a domain's thread, or another one; who drives them himself waits with [`crate::PollSet::drive_until`].
     ///
     /// # Errors
-    /// When time is up, an operation failed after the wait had begun, or an endpoint can't go on.
+    /// When time is up, an operation failed after the wait had begun, an endpoint can't go on, or the counter was made by the process
+    /// that this one was forked from.
     pub fn wait(&self, threshold: u64, limit: Option<Duration>) -> Result<u64, CounterError> {
+        if !self.shared.process.is_here() {
+            return Err(CounterError::Forked);
+        }
         let end = limit.and_then(|limit| Instant::now().checked_add(limit));
         let errors = self.errors();
         let shared = &*self.shared;
@@ -133,7 +157,8 @@ impl Counter {
     }
 
     fn wake(&self) {
-        if self.shared.waiting.load(Ordering::SeqCst) > 0 {
+        // In a child that was forked nobody waits, whatever it says.
+        if self.shared.waiting.load(Ordering::SeqCst) > 0 && self.shared.process.is_here() {
             drop(self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner));
             self.shared.changed.notify_all();
         }

@@ -75,7 +75,7 @@ impl<B: PciFunction> Domain<B> {
     /// A domain of an adapter, with room for 4096 memory regions whose keys are drawn.
     ///
     /// # Errors
-    /// When the process has no file descriptor left.
+    /// When the process has no file descriptor left, or was forked from the one that opened the adapter.
     pub fn open(hfi: &Hfi<B>) -> Result<Self, OpenError> {
         Self::open_with(hfi, RegionsConfig::default())
     }
@@ -85,6 +85,9 @@ impl<B: PciFunction> Domain<B> {
     /// # Errors
     /// As [`Domain::open`].
     pub fn open_with(hfi: &Hfi<B>, regions: RegionsConfig) -> Result<Self, OpenError> {
+        if !hfi.is_ours() {
+            return Err(OpenError::Forked);
+        }
         let progress = Progress::new(hfi).map_err(|source| OpenError::System { what: "make an eventfd", source })?;
         let inner = Inner {
             hfi: hfi.clone(),
@@ -118,15 +121,19 @@ impl<B: PciFunction> Domain<B> {
 
     /// A completion queue for `size` completions.
     pub fn completion_queue(&self, size: usize) -> CompletionQueue {
-        CompletionQueue::new(size, self.inner.progress.wake().clone())
+        CompletionQueue::new(size, self.inner.progress.wake().clone(), self.inner.progress.process())
     }
 
     /// Opens an endpoint that the domain's thread drives, and that completes in `queue`, a queue of this domain. Packets for it
     /// raise an interrupt, whatever `config` says.
     ///
     /// # Errors
-    /// As [`Endpoint::open`], and when the thread can't be started.
+    /// As [`Endpoint::open`], when the thread can't be started, and when the domain or the queue belongs to the process that this one
+    /// was forked from.
     pub fn endpoint(&self, config: Config, queue: &CompletionQueue) -> Result<SharedEndpoint<B>, OpenError> {
+        if !self.inner.progress.is_here() || !queue.is_here() {
+            return Err(OpenError::Forked);
+        }
         let completions = queue.size().min(config.completions);
         let engine = Endpoint::open_with(
             self.hfi(),
@@ -149,7 +156,7 @@ impl<B: PciFunction> Domain<B> {
         self.inner.progress.counts()
     }
 
-    /// Whether there is a thread: while there are endpoints for it that can go on.
+    /// Whether there is a thread: while there are endpoints for it that can go on. A forked child has none.
     pub fn has_thread(&self) -> bool {
         self.inner.progress.is_running()
     }

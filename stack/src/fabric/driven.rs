@@ -41,6 +41,8 @@ impl<B: PciFunction> Driven<B> {
                 self.publish();
                 Ok(busy)
             }
+            // A forked child's copy: not the endpoint has failed, and its parent's events are none of the child's business.
+            Err(EndpointError::Forked) => Err(EndpointFailed::forked(self.id)),
             Err(error) => Err(self.fail(error)),
         }
     }

@@ -3,7 +3,6 @@
 use super::counter::Counting;
 use super::progress::{Member, State};
 use super::{Completed, CompletionQueue, Domain, EndpointFailed, EndpointId};
-use crate::error::EndpointError;
 use crate::{Address, Endpoint};
 use opx_bus::PciFunction;
 use std::ops::{Deref, DerefMut};
@@ -55,7 +54,7 @@ impl<B: PciFunction> SharedEndpoint<B> {
     pub fn lock(&self) -> Result<EndpointGuard<'_, B>, EndpointFailed> {
         // A forked child may find the lock taken for ever.
         if !self.domain.progress().is_here() {
-            return Err(EndpointFailed { endpoint: self.id, why: Arc::new(EndpointError::Forked) });
+            return Err(EndpointFailed::forked(self.id));
         }
         let state = self.member.lock();
         match &state.driven {
@@ -67,7 +66,7 @@ impl<B: PciFunction> SharedEndpoint<B> {
         }
     }
 
-    /// Lets it count what completes from now on.
+    /// Lets it count what completes from now on. In a forked child it does nothing.
     pub fn count(&self, counting: Counting) {
         if self.domain.progress().is_here()
             && let Some(driven) = &mut self.member.lock().driven
@@ -77,7 +76,7 @@ impl<B: PciFunction> SharedEndpoint<B> {
     }
 
     /// Closes it. Operations that were under way fail; their completions, and those that found no room in the queue, are given.
-    /// What is in the queue stays there.
+    /// What is in the queue stays there. In a forked child there is nothing to close, and nothing is given.
     pub fn close(self) -> Vec<Completed> {
         self.take_away()
     }
@@ -132,6 +131,9 @@ impl<B: PciFunction> DerefMut for EndpointGuard<'_, B> {
 
 impl<B: PciFunction> Drop for EndpointGuard<'_, B> {
     fn drop(&mut self) {
-        self.member.settle(&mut self.state);
+        // Its holder may have forked meanwhile: then the queue is the parent's, and so is the thread that would be woken.
+        if self.member.queue.is_here() {
+            self.member.settle(&mut self.state);
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! The event queue: what happens to a domain and its endpoints by itself, for whoever looks after them.
 
 use super::EndpointId;
+use super::completion_queue::WaitError;
 use crate::Address;
 use crate::error::EndpointError;
+use opx_bus::ProcessMark;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -83,12 +85,21 @@ pub struct EventQueue {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     events: Mutex<Events>,
     arrived: Condvar,
     /// What was last told of the link: whether it is down.
     link_is_down: AtomicBool,
+    /// A forked child may find the events locked for ever.
+    process: ProcessMark,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        let (events, arrived, link_is_down) = (Mutex::default(), Condvar::new(), AtomicBool::new(false));
+        Self { events, arrived, link_is_down, process: ProcessMark::here() }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -111,22 +122,31 @@ impl EventQueue {
         self.shared.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the next event.
+    /// Takes the next event; in a forked child there is none.
     pub fn read(&self) -> Option<Reported> {
+        if !self.shared.process.is_here() {
+            return None;
+        }
         self.events().queue.pop_front()
     }
 
     /// Takes the next event; waits for it at most `limit`, without one for as long as it takes. Somebody else has to drive the
     /// endpoints meanwhile.
-    pub fn wait(&self, limit: Option<Duration>) -> Option<Reported> {
+    ///
+    /// # Errors
+    /// [`WaitError::TimedOut`] when time is up, and [`WaitError::Forked`] in a child that was forked.
+    pub fn wait(&self, limit: Option<Duration>) -> Result<Reported, WaitError> {
+        if !self.shared.process.is_here() {
+            return Err(WaitError::Forked);
+        }
         let end = limit.and_then(|limit| Instant::now().checked_add(limit));
         let mut events = self.events();
         loop {
             if let Some(event) = events.queue.pop_front() {
-                return Some(event);
+                return Ok(event);
             }
             events = match end.map(|end| end.saturating_duration_since(Instant::now())) {
-                Some(Duration::ZERO) => return None,
+                Some(Duration::ZERO) => return Err(WaitError::TimedOut),
                 Some(left) => self.shared.arrived.wait_timeout(events, left).unwrap_or_else(PoisonError::into_inner).0,
                 None => self.shared.arrived.wait(events).unwrap_or_else(PoisonError::into_inner),
             };
@@ -135,7 +155,7 @@ impl EventQueue {
 
     /// Events that found no room.
     pub fn lost(&self) -> u64 {
-        self.events().lost
+        if self.shared.process.is_here() { self.events().lost } else { 0 }
     }
 
     pub(crate) fn push(&self, event: Event) {
@@ -206,7 +226,7 @@ mod tests {
     fn what_happens_again_is_counted_and_peers_make_it_no_longer() {
         let events = EventQueue::new(true);
         let reporter = Reporter::new(EndpointId(3), events.clone());
-        assert!(events.wait(Some(Duration::ZERO)).is_none());
+        assert!(matches!(events.wait(Some(Duration::ZERO)), Err(WaitError::TimedOut)));
         reporter.link(true);
         assert!(events.read().is_none(), "it was up before");
         for up in [false, true, true, false] {

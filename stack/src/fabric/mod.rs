@@ -13,6 +13,10 @@
 //! | `fi_eq_open` | [`EventQueue`], one a domain |
 //! | `fi_cntr_open` | [`Counter`] |
 //! | `fi_mr_reg` | [`Domain::regions`] |
+//!
+//! A child that is forked from the process that opened them has copies of them that it can drop, and is refused everything else: an
+//! error that says so where there is one to give, and nothing to read or to count elsewhere. It waits for no lock, as the thread that
+//! held one when the child was forked isn't there to give it back.
 
 mod address_vector;
 mod completion_queue;
@@ -96,4 +100,12 @@ pub struct EndpointFailed {
     pub endpoint: EndpointId,
     /// Why.
     pub why: Arc<EndpointError>,
+}
+
+impl EndpointFailed {
+    /// What a forked child is told of its copy of an endpoint.
+    #[cold]
+    pub(crate) fn forked(endpoint: EndpointId) -> Self {
+        Self { endpoint, why: Arc::new(EndpointError::Forked) }
+    }
 }

@@ -7,7 +7,7 @@ use super::sleep::{SleepCounts, Sleeper, Until};
 use super::{Completed, Domain, EndpointFailed, EndpointId, WaitError};
 use crate::error::OpenError;
 use crate::{Config, Endpoint};
-use opx_bus::PciFunction;
+use opx_bus::{PciFunction, ProcessMark};
 use opx_defs::time::Instant;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -58,6 +58,8 @@ pub struct PollSet<B: PciFunction> {
     sleeper: Sleeper,
     /// Endpoints that can't go on, until their owner is told.
     untold: VecDeque<EndpointFailed>,
+    /// A forked child has a copy that must touch nothing.
+    process: ProcessMark,
 }
 
 /// Why an endpoint can't be used.
@@ -75,6 +77,7 @@ pub enum AccessError {
 impl<B: PciFunction> PollSet<B> {
     pub(crate) fn new(domain: Domain<B>) -> Self {
         Self {
+            process: domain.progress().process(),
             domain,
             members: Vec::new(),
             next: 0,
@@ -93,6 +96,9 @@ impl<B: PciFunction> PollSet<B> {
     /// # Errors
     /// As [`Endpoint::open`].
     pub fn open(&mut self, config: Config) -> Result<EndpointId, OpenError> {
+        if !self.process.is_here() {
+            return Err(OpenError::Forked);
+        }
         let id = self.domain.next_id();
         let engine = Endpoint::open_with(
             self.domain.hfi(),
@@ -110,13 +116,16 @@ impl<B: PciFunction> PollSet<B> {
 
     fn driven(&mut self, id: EndpointId) -> Result<&mut Driven<B>, AccessError> {
         let at = self.position(id)?;
+        if !self.process.is_here() {
+            return Err(EndpointFailed::forked(id).into());
+        }
         self.members.get_mut(at).ok_or(AccessError::NotHere(id))
     }
 
     /// The endpoint `id`, to post operations.
     ///
     /// # Errors
-    /// When it isn't there, or can't go on.
+    /// When it isn't there, can't go on, or belongs to the process that this one was forked from.
     #[inline]
     pub fn endpoint(&mut self, id: EndpointId) -> Result<&mut Endpoint<B>, AccessError> {
         let driven = self.driven(id)?;
@@ -129,7 +138,7 @@ impl<B: PciFunction> PollSet<B> {
     /// Lets an endpoint count what completes from now on.
     ///
     /// # Errors
-    /// When it isn't there.
+    /// When it isn't there, or the set belongs to the process that this one was forked from.
     pub fn count(&mut self, id: EndpointId, counting: Counting) -> Result<(), AccessError> {
         self.driven(id)?.count(counting);
         Ok(())
@@ -138,22 +147,33 @@ impl<B: PciFunction> PollSet<B> {
     /// Closes an endpoint. Operations that were under way fail; their completions, and those that nobody had read, are given.
     ///
     /// # Errors
-    /// When it isn't there.
+    /// When it isn't there, or the set belongs to the process that this one was forked from.
     pub fn close(&mut self, id: EndpointId) -> Result<Vec<Completed>, AccessError> {
         let at = self.position(id)?;
+        if !self.process.is_here() {
+            return Err(EndpointFailed::forked(id).into());
+        }
         let mut driven = self.members.remove(at);
         self.sleeper.forget();
         driven.engine.cancel_all();
         driven.publish();
-        Ok(driven.engine.completions().drain(..).map(|completion| Completed { endpoint: id, completion }).collect())
+        Ok(driven
+            .engine
+            .completions()
+            .drain(..)
+            .map(|completion| Completed { endpoint: id, completion })
+            .collect())
     }
 
     /// Moves everything on that can be moved without waiting. `true` when something was done.
     ///
     /// # Errors
     /// When an endpoint can't go on. It is told once for each; the others go on, and so can the caller. All operations of the
-    /// endpoint have failed then, and their completions can be read.
+    /// endpoint have failed then, and their completions can be read. A forked child is told of one at each call.
     pub fn progress(&mut self) -> Result<bool, EndpointFailed> {
+        if !self.process.is_here() {
+            return self.members.first().map_or(Ok(false), |driven| Err(EndpointFailed::forked(driven.id)));
+        }
         let busy = self.turn();
         self.untold.pop_front().map_or(Ok(busy), Err)
     }
@@ -176,8 +196,11 @@ impl<B: PciFunction> PollSet<B> {
         busy
     }
 
-    /// Takes the next completion, if there is one; makes no progress. Endpoints take turns.
+    /// Takes the next completion, if there is one; makes no progress. Endpoints take turns. In a forked child there is none.
     pub fn read(&mut self) -> Option<Completed> {
+        if !self.process.is_here() {
+            return None;
+        }
         let count = self.members.len();
         for step in 0..count {
             let at = if self.next + step < count { self.next + step } else { (self.next + step).saturating_sub(count) };
@@ -232,6 +255,9 @@ impl<B: PciFunction> PollSet<B> {
         loop {
             if done(self) {
                 return Ok(());
+            }
+            if !self.process.is_here() {
+                return Err(WaitError::Forked);
             }
             // Only now, as what an endpoint that failed has completed comes first.
             if let Some(failed) = self.untold.pop_front() {

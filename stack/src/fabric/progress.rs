@@ -97,8 +97,9 @@ impl<B: PciFunction> Progress<B> {
     pub(crate) fn new(hfi: &Hfi<B>) -> std::io::Result<Self> {
         let members = Members { all: Vec::new(), changed: false, running: false, stop: false };
         let (members, counts) = (Mutex::new(members), Arc::default());
+        let process = ProcessMark::here();
         let shared = Shared { hfi: hfi.clone(), wake: Irq::new()?, members, counts };
-        Ok(Self { shared: Arc::new(shared), thread: Mutex::new(None), process: ProcessMark::here() })
+        Ok(Self { shared: Arc::new(shared), thread: Mutex::new(None), process })
     }
 
     /// What wakes the thread.
@@ -112,7 +113,12 @@ impl<B: PciFunction> Progress<B> {
 
     /// Whether there is a thread.
     pub(crate) fn is_running(&self) -> bool {
-        lock(&self.shared.members).running
+        self.is_here() && lock(&self.shared.members).running
+    }
+
+    /// The process that has the thread.
+    pub(crate) fn process(&self) -> ProcessMark {
+        self.process
     }
 
     /// Whether this process has the thread, and none that it was forked from.

@@ -62,7 +62,7 @@ pub use slice::RegionSlice;
 
 use crate::atomics::AtomicError;
 use bitflags::bitflags;
-use opx_bus::SharedMem;
+use opx_bus::{ProcessMark, SharedMem};
 use std::array;
 use std::fmt;
 use std::ops::Range;
@@ -197,6 +197,11 @@ pub enum RegisterError {
     /// The key can't be one, or there is no room where it would be.
     #[error("key {0:#x} can't be used; choose another")]
     KeyUnusable(u64),
+    /// The table belongs to the process that this one was forked from.
+    #[error(
+        "the regions belong to the process that this one was forked from; register there, or open a domain after forking"
+    )]
+    Forked,
     /// The system gives no random numbers.
     #[error("the system gives no random numbers to make a key of: {0}")]
     Randomness(getrandom::Error),
@@ -244,6 +249,9 @@ pub enum RegionError {
         /// The region's bytes.
         size: u64,
     },
+    /// The region belongs to the process that this one was forked from.
+    #[error("the memory region belongs to the process that this one was forked from; use it there")]
+    Forked,
     /// The atomic operation can't be done.
     #[error(transparent)]
     Atomic(#[from] AtomicError),
@@ -260,6 +268,8 @@ struct Region {
     base: u64,
     /// Held by atomic operations; regions of the same memory have the same.
     atomics: Arc<Mutex<()>>,
+    /// A forked child may find the lock taken for ever.
+    process: ProcessMark,
 }
 
 impl Keyed for Region {
@@ -272,6 +282,7 @@ struct Shared {
     table: Table<Region>,
     config: RegionsConfig,
     locks: [Arc<Mutex<()>>; LOCKS],
+    process: ProcessMark,
 }
 
 /// The memory regions of a domain. Clones are handles to the same; any number of threads may use them at once.
@@ -294,12 +305,13 @@ impl Regions {
     pub fn new(config: RegionsConfig) -> Self {
         let config = RegionsConfig { limit: config.limit.min(MAX_REGIONS), ..config };
         let table = Table::new(config.limit);
-        Self { shared: Arc::new(Shared { table, config, locks: array::from_fn(|_| Arc::default()) }) }
+        let locks = array::from_fn(|_| Arc::default());
+        Self { shared: Arc::new(Shared { table, config, locks, process: ProcessMark::here() }) }
     }
 
-    /// How many regions there are.
+    /// How many regions there are; in a forked child none.
     pub fn len(&self) -> usize {
-        self.shared.table.len()
+        if self.shared.process.is_here() { self.shared.table.len() } else { 0 }
     }
 
     /// Whether there are none.
@@ -310,8 +322,12 @@ impl Regions {
     /// Registers memory: from now on peers who know the key have the access that is granted, until the region is dropped.
     ///
     /// # Errors
-    /// When the range isn't inside, there are too many regions, or the key can't be had.
+    /// When the range isn't inside, there are too many regions, the key can't be had, or this process was forked from the one whose
+    /// regions these are.
     pub fn register(&self, registration: Registration) -> Result<MemoryRegion, RegisterError> {
+        if !self.shared.process.is_here() {
+            return Err(RegisterError::Forked);
+        }
         let Registration { memory, range: Range { start, end }, access, base, key } = registration;
         let len = memory.memory().len();
         if start > end || end > len {
@@ -328,6 +344,7 @@ impl Regions {
                     Base::Address => memory.memory().address() + start as u64,
                 },
                 atomics: Arc::clone(self.shared.lock_of(memory.memory())),
+                process: self.shared.process,
             })
         };
         let region = match key {
@@ -465,7 +482,10 @@ impl MemoryRegion {
 
 impl Drop for MemoryRegion {
     fn drop(&mut self) {
-        self.shared.table.remove(&self.region);
+        // A child that was forked has a copy of the table, and may find its lock taken for ever.
+        if self.shared.process.is_here() {
+            self.shared.table.remove(&self.region);
+        }
     }
 }
 

@@ -130,8 +130,7 @@ impl RegionSlice {
     pub fn apply(&self, op: &AtomicOp, operand: &[u8]) -> Result<(), RegionError> {
         self.need(WRITE)?;
         op.check(Form::Update, self.len, operand.len(), None, None)?;
-        self.each(op, Some(operand), None, None);
-        Ok(())
+        self.each(op, Some(operand), None, None)
     }
 
     /// Applies an atomic operation to all of it and gives what was there: see [`AtomicOp::fetch_apply`].
@@ -144,8 +143,7 @@ impl RegionSlice {
             self.need(WRITE)?;
         }
         op.check(Form::Fetch, self.len, operand.len(), None, Some(result.len()))?;
-        self.each(op, Some(operand), None, Some(result));
-        Ok(())
+        self.each(op, Some(operand), None, Some(result))
     }
 
     /// Compares, applies an atomic operation to all of it and gives what was there: see [`AtomicOp::compare`].
@@ -156,12 +154,20 @@ impl RegionSlice {
         self.need(READ)?;
         self.need(WRITE)?;
         op.check(Form::Compare, self.len, operand.len(), Some(compare.len()), Some(result.len()))?;
-        self.each(op, Some(operand), Some(compare), Some(result));
-        Ok(())
+        self.each(op, Some(operand), Some(compare), Some(result))
     }
 
     /// Goes through the elements, whose lengths have been checked, with all other atomic operations on this memory kept away.
-    fn each(&self, op: &AtomicOp, operand: Option<&[u8]>, compare: Option<&[u8]>, mut result: Option<&mut [u8]>) {
+    fn each(
+        &self,
+        op: &AtomicOp,
+        operand: Option<&[u8]>,
+        compare: Option<&[u8]>,
+        mut result: Option<&mut [u8]>,
+    ) -> Result<(), RegionError> {
+        if !self.region.process.is_here() {
+            return Err(RegionError::Forked);
+        }
         let size = op.datatype().size();
         let _alone = self.region.atomics.lock().unwrap_or_else(PoisonError::into_inner);
         let mut at = 0;
@@ -174,5 +180,6 @@ impl RegionSlice {
             }
             at += size;
         }
+        Ok(())
     }
 }
