@@ -74,7 +74,7 @@ impl Values {
 
 impl Variable {
     /// All of them, without those of the reliability protocol ([`opx_reliability::Variable::ALL`]).
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self {
             name: "FI_OPX_RZV_MIN_PAYLOAD_BYTES",
             help: "bytes of the shortest message that goes by rendezvous",
@@ -102,6 +102,28 @@ impl Variable {
             values: Values::Range(64, 2_147_483_646),
             set: |config, value| config.thresholds.sdma_min = value as usize,
             get: |config| config.thresholds.sdma_min as u64,
+        },
+        Self {
+            name: "FI_OPX_SDMA_BOUNCE_BUF_THRESHOLD",
+            help: "bytes of the shortest message that SDMA takes from where it lies; shorter ones are copied first",
+            values: Values::Range(64, 2_147_483_646),
+            set: |config, value| config.thresholds.sdma_bounce_max = value as usize,
+            get: |config| config.thresholds.sdma_bounce_max as u64,
+        },
+        Self {
+            name: "FI_OPX_TID_DISABLE",
+            help: "nothing is asked for in expected packets (TID)",
+            values: Values::Switch,
+            set: |config, value| config.thresholds.no_tid = value != 0,
+            get: |config| config.thresholds.no_tid.into(),
+        },
+        Self {
+            name: "FI_OPX_TID_MIN_PAYLOAD_BYTES",
+            help: "bytes of the shortest message that is asked for in expected packets",
+            // fi_opx_hfi1.h:OPX_TID_MIN_PAYLOAD_BYTES_MIN, and what FI_PARAM_INT holds.
+            values: Values::Range(4096, 2_147_483_647),
+            set: |config, value| config.thresholds.tid_min = value as usize,
+            get: |config| config.thresholds.tid_min as u64,
         },
         Self {
             name: "FI_OPX_MAX_PKT_SIZE",
@@ -138,6 +160,8 @@ enum Why {
     NotYet,
     /// Use this one.
     Renamed(&'static str),
+    /// What has its new name is set.
+    Superseded(&'static str),
     /// OPX ignores it, too.
     Obsolete,
     /// It is for other adapters.
@@ -146,12 +170,20 @@ enum Why {
     OfTheAdapter(&'static str),
 }
 
-const WITHOUT_EFFECT: [(&str, Why); 29] = [
-    ("FI_OPX_TID_DISABLE", Why::NotYet),
-    ("FI_OPX_TID_MIN_PAYLOAD_BYTES", Why::NotYet),
-    ("FI_OPX_SDMA_BOUNCE_BUF_THRESHOLD", Why::NotYet),
-    ("FI_OPX_SDMA_MAX_PKTS", Why::NotYet),
-    ("FI_OPX_SDMA_MAX_PKTS_TID", Why::NotYet),
+/// A name that a variable had before, which OPX takes when the new one isn't set (`fi_opx_ep.c`).
+struct Former {
+    name: &'static str,
+    now: &'static str,
+    /// Whether it said the opposite.
+    inverted: bool,
+}
+
+const FORMER: [Former; 2] = [
+    Former { name: "FI_OPX_DELIVERY_COMPLETION_THRESHOLD", now: "FI_OPX_SDMA_BOUNCE_BUF_THRESHOLD", inverted: false },
+    Former { name: "FI_OPX_EXPECTED_RECEIVE_ENABLE", now: "FI_OPX_TID_DISABLE", inverted: true },
+];
+
+const WITHOUT_EFFECT: [(&str, Why); 24] = [
     ("FI_OPX_SHM_ENABLE", Why::NotYet),
     ("FI_OPX_CONTEXT_SHARING", Why::NotYet),
     ("FI_OPX_ENDPOINTS_PER_HFI_CONTEXT", Why::NotYet),
@@ -162,11 +194,11 @@ const WITHOUT_EFFECT: [(&str, Why); 29] = [
     ("FI_OPX_DEV_REG_SEND_THRESHOLD", Why::NotYet),
     ("FI_OPX_DEV_REG_RECV_THRESHOLD", Why::NotYet),
     ("FI_OPX_GPU_IPC_INTRANODE", Why::NotYet),
-    ("FI_OPX_DELIVERY_COMPLETION_THRESHOLD", Why::Renamed("FI_OPX_SDMA_BOUNCE_BUF_THRESHOLD")),
-    ("FI_OPX_EXPECTED_RECEIVE_ENABLE", Why::Renamed("FI_OPX_TID_DISABLE")),
     ("FI_OPX_MIXED_NETWORK", Why::Renamed("FI_OPX_OPA100_INTEROP")),
     ("FI_OPX_AUTO_PROGRESS_INTERVAL_USEC", Why::Obsolete),
     // Requests are written straight into the engine's ring.
+    ("FI_OPX_SDMA_MAX_PKTS", Why::Obsolete),
+    ("FI_OPX_SDMA_MAX_PKTS_TID", Why::Obsolete),
     ("FI_OPX_SDMA_MAX_WRITEVS_PER_CYCLE", Why::Obsolete),
     ("FI_OPX_SDMA_MAX_IOVS_PER_WRITEV", Why::Obsolete),
     ("FI_OPX_MMAP_GUARD", Why::Obsolete),
@@ -194,6 +226,13 @@ pub enum Warning {
     },
     /// The same, of one of the reliability protocol's.
     Reliability(opx_reliability::BadValue),
+    /// It is taken, but has another name by now.
+    Former {
+        /// Its name.
+        name: &'static str,
+        /// Its name by now.
+        now: &'static str,
+    },
     /// It has no effect.
     NoEffect {
         /// Its name.
@@ -210,6 +249,7 @@ impl fmt::Display for Warning {
                 write!(f, "{name}={value:?} must be {values}; using {used}")
             }
             Self::Reliability(bad) => bad.fmt(f),
+            Self::Former { name, now } => write!(f, "{name} is taken for now; its name is {now}"),
             Self::NoEffect { name, why } => write!(f, "{name} {why}"),
         }
     }
@@ -220,6 +260,7 @@ impl Why {
         match self {
             Self::NotYet => "has no effect yet".to_owned(),
             Self::Renamed(to) => format!("isn't its name any more, and has no effect; use {to}"),
+            Self::Superseded(by) => format!("isn't its name any more, and has no effect as {by} is set"),
             Self::Obsolete => "has no effect any more".to_owned(),
             Self::OtherAdapters => "has no effect: it is for other adapters".to_owned(),
             Self::OfTheAdapter(what) => format!("has no effect on an endpoint: it is the adapter's ({what})"),
@@ -289,10 +330,31 @@ impl Config {
                 None => warnings.push(Warning::BadValue { variable, value, used: variable.value(self) }),
             }
         }
+        warnings.extend(FORMER.iter().filter_map(|former| self.set_former(former, &lookup)));
         warnings.extend(self.reliability.set_from(&lookup).into_iter().map(Warning::Reliability));
         let set = WITHOUT_EFFECT.iter().filter(|(name, _)| lookup(name).is_some());
         warnings.extend(set.map(|&(name, why)| Warning::NoEffect { name, why: why.text() }));
         warnings
+    }
+
+    /// Takes a variable by the name that it had before.
+    fn set_former(&mut self, former: &Former, lookup: impl Fn(&str) -> Option<String>) -> Option<Warning> {
+        let &Former { name, now, inverted } = former;
+        let value = lookup(name)?;
+        if lookup(now).is_some() {
+            return Some(Warning::NoEffect { name, why: Why::Superseded(now).text() });
+        }
+        let variable = Variable::ALL.into_iter().find(|variable| variable.name == now)?;
+        match variable.values.parse(&value) {
+            Some(value) => {
+                (variable.set)(self, if inverted { u64::from(value == 0) } else { value });
+                Some(Warning::Former { name, now })
+            }
+            None => {
+                let used = if inverted { u64::from(variable.value(self) == 0) } else { variable.value(self) };
+                Some(Warning::BadValue { variable: Variable { name, ..variable }, value, used })
+            }
+        }
     }
 }
 
@@ -352,12 +414,33 @@ mod tests {
     #[test]
     fn the_defaults_are_those_of_opx_and_each_name_is_there_once() {
         let defaults = Variable::ALL.map(|variable| variable.value(&Config::default()));
-        assert_eq!(defaults, [16385, 0, 0, 16385, 8192, 0, 0]);
+        assert_eq!(defaults, [16385, 0, 0, 16385, 16385, 0, 4096, 8192, 0, 0]);
         let settings = settings();
-        let names = settings.iter().map(|it| it.name).chain(WITHOUT_EFFECT.iter().map(|it| it.0));
+        let former = FORMER.iter().map(|it| it.name);
+        let names = settings.iter().map(|it| it.name).chain(former).chain(WITHOUT_EFFECT.iter().map(|it| it.0));
         let different: HashSet<_> = names.clone().collect();
         assert_eq!(different.len(), names.count());
-        assert_eq!(settings.len(), 13);
+        assert_eq!(settings.len(), 16);
+    }
+
+    #[test]
+    fn former_names_are_taken_unless_the_new_one_is_set() {
+        let both = |config: &Config| (config.thresholds.no_tid, config.thresholds.sdma_bounce_max);
+        for (name, text, expected) in [
+            ("FI_OPX_EXPECTED_RECEIVE_ENABLE", "0", (true, 16385)),
+            ("FI_OPX_EXPECTED_RECEIVE_ENABLE", "yes", (false, 16385)),
+            ("FI_OPX_DELIVERY_COMPLETION_THRESHOLD", "5000", (false, 5000)),
+            ("FI_OPX_DELIVERY_COMPLETION_THRESHOLD", "63", (false, 16385)),
+        ] {
+            let (config, warnings) = set(name, text);
+            assert_eq!((both(&config), warnings.len()), (expected, 1), "{name} = {text}");
+            assert!(warnings[0].starts_with(name), "{}", warnings[0]);
+        }
+        let mut config = Config::default();
+        let all = ["FI_OPX_EXPECTED_RECEIVE_ENABLE", "FI_OPX_TID_DISABLE"];
+        let warnings = config.set_from(|name| all.contains(&name).then(|| "0".to_owned()));
+        assert!(!config.thresholds.no_tid && warnings.len() == 1);
+        assert!(warnings[0].to_string().contains("no effect as FI_OPX_TID_DISABLE is set"), "{}", warnings[0]);
     }
 
     #[test]

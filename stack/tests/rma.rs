@@ -10,7 +10,7 @@ use opx_defs::wire::opx::Generation;
 use opx_stack::regions::{Access, MemoryRegion, RegionError, Registration};
 use opx_stack::{
     Address, Asked, Buffer, Completion, Config, Level, OperationError, Read, Remote, RequestError, SendError,
-    SharedRange, Write,
+    SharedRange, Thresholds, Write,
 };
 use proptest::prelude::*;
 use std::time::Duration;
@@ -527,5 +527,29 @@ proptest! {
         prop_assert!(window.bytes(0, LEN) == model);
         prop_assert_eq!(bench.b.counters().malformed, 0);
         prop_assert_eq!(bench.b.poll_refusal(), None);
+    }
+}
+
+/// Without SDMA packets are no longer than the processor can write, whatever the send context; and never longer than is set.
+#[test]
+fn without_the_engine_packets_are_those_that_the_processor_writes() {
+    for (pio_blocks, packet_max, most) in [(64, 8192, 2624), (256, 8192, 8192), (256, 2048, 2048), (16, 8192, 576)] {
+        let thresholds = Thresholds { no_sdma: true, packet_max, ..Thresholds::default() };
+        let mut bench = bench(Config { thresholds, pio_blocks, ..Config::default() });
+        let window = Window::of(&bench, 40_000, Access::ATOMIC);
+        let bytes = data(1, 30_001);
+        bench.a.write(window.at(5), bytes.clone(), 1).unwrap();
+        assert!(matches!(bench.next_at_a(), Completion::Written { context: 1, .. }));
+        assert!(window.bytes(5, 30_001) == bytes);
+        // Only DATA packets have come.
+        assert_eq!(bench.b.counters().packets_in, 30_001u64.div_ceil(most), "{pio_blocks} blocks, {packet_max} bytes");
+        let told = Write { data: Some(9), ..Write::new(window.at(7), bytes.clone(), 2) };
+        bench.a.write_with(told).unwrap();
+        assert!(matches!(bench.next_at_a(), Completion::Written { context: 2, .. }));
+        assert!(matches!(bench.next_at_b(), Completion::RemoteWrite { data: 9, len: 30_001, .. }));
+        bench.a.read(window.at(7), vec![0; 30_001], 3).unwrap();
+        assert_eq!(bench.next_at_a(), Completion::Read { context: 3, buffer: bytes.into() });
+        bench.quiet();
+        assert_eq!([&bench.a, &bench.b].map(|end| end.sdma_counters().packets), [0, 0]);
     }
 }

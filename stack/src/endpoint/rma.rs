@@ -206,12 +206,12 @@ impl<B: PciFunction> Endpoint<B> {
     /// Sends the next packet of a request, if it has one; `true` when there are more.
     fn send_part(&mut self, now: Instant, to: Address, handle: Handle) -> Result<bool, SendError> {
         let route = self.route(to);
-        let pio_max = self.config.thresholds.written_by_processor();
+        let size = Size { most: self.data_max(), pio_max: self.config.thresholds.written_by_processor() };
         let Some(request) = self.requests.get_mut(handle).filter(|request| request.has_more()) else {
             return Ok(false);
         };
         let Part { header, payload, len, from } =
-            match part(request, handle, &route, pio_max, &mut self.scratch, &mut self.gathered) {
+            match part(request, handle, &route, size, &mut self.scratch, &mut self.gathered) {
                 Some(part) => part,
                 // It was checked that it can be said.
                 None => return Err(SendError::TooLong(request.len)),
@@ -397,6 +397,11 @@ impl<B: PciFunction> Endpoint<B> {
         Progress::More
     }
 
+    /// Most bytes of a DATA packet, which goes by the engine unless that is forbidden.
+    pub(super) fn data_max(&self) -> usize {
+        if self.config.thresholds.no_sdma { self.limits.pio_data } else { self.limits.sdma_data }
+    }
+
     /// How the payload of a DATA packet is filled up, by the way that it takes.
     pub(super) fn padding(&self, len: usize) -> Padding {
         padding(len, self.config.thresholds.written_by_processor())
@@ -433,12 +438,21 @@ enum From {
     Buffer,
 }
 
+/// The size of packets.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    /// Most bytes of data.
+    most: usize,
+    /// Longer ones go by the engine.
+    pio_max: usize,
+}
+
 /// The next packet of a request that has more.
 fn part(
     request: &Request,
     handle: Handle,
     route: &opx_defs::wire::opx::Route,
-    pio_max: usize,
+    Size { most, pio_max }: Size,
     scratch: &mut [u8],
     gathered: &mut Vec<u8>,
 ) -> Option<Part> {
@@ -453,11 +467,11 @@ fn part(
     };
     let asked = |(header, payload), len| Part { header, payload, len, from: From::Scratch(payload) };
     match &request.what {
-        What::Write => data(DputOp::Put, WireAtomic::NONE, (key, place), left.min(MAX_PAYLOAD)),
-        What::Update(op) => data(DputOp::Put, op.to_wire(), (key, place), left.min(whole(op, MAX_PAYLOAD))),
+        What::Write => data(DputOp::Put, WireAtomic::NONE, (key, place), left.min(most)),
+        What::Update(op) => data(DputOp::Put, op.to_wire(), (key, place), left.min(whole(op, most))),
         What::WriteWithData { granted: Some((name, rbuf)), .. } => {
             let place = rbuf.wrapping_add(sent as u64);
-            data(DputOp::PutCq, WireAtomic::NONE, (*name, place), left.min(MAX_PAYLOAD))
+            data(DputOp::PutCq, WireAtomic::NONE, (*name, place), left.min(most))
         }
         What::WriteWithData { data: cq_data, .. } => {
             let iov = Iov { rbuf: place, bytes: left as u64, ..Iov::default() };
@@ -476,7 +490,9 @@ fn part(
         }
         What::Fetch(op, compare) => {
             let operands = if compare.is_some() { 2 } else { 1 };
-            let len = left.min(whole(op, (MAX_PAYLOAD - Fetch::FIXED_BYTES) / operands));
+            // One element at least: a packet that is too long for the processor after all is the engine's.
+            let elements = whole(op, most.saturating_sub(Fetch::FIXED_BYTES) / operands).max(op.datatype().size());
+            let len = left.min(elements);
             if gathered.len() < 2 * len {
                 gathered.resize(2 * len, 0);
             }

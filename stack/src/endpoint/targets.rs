@@ -179,7 +179,7 @@ impl<B: PciFunction> Endpoint<B> {
             }
             Source::Saved { bytes, datatype } => (bytes.len(), *datatype),
         };
-        let len = left.min(MAX_PAYLOAD);
+        let len = left.min(self.data_max());
         let (padding, route) = (self.padding(len), self.route(reply.to));
         let read = match &reply.source {
             Source::Saved { bytes, .. } => Ok(&bytes[..]),
