@@ -139,6 +139,15 @@ impl Buffer {
         }
     }
 
+    /// Whether a copy of a device's memory in it has failed since this was last asked.
+    pub(crate) fn take_fault(&self) -> bool {
+        match self {
+            Self::Device(range) => range.take_fault(),
+            Self::Vector(parts) => parts.iter().fold(false, |fault, part| part.take_fault() | fault),
+            Self::Bytes(_) | Self::Raw(_) | Self::Shared(_) | Self::View(_) => false,
+        }
+    }
+
     /// The memory that an adapter reaches it by, and where it begins there; `None` when it doesn't or mustn't.
     pub(crate) fn reachable(&self) -> Option<(&SharedMem, usize)> {
         match self {

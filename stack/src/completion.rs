@@ -2,6 +2,7 @@
 
 use crate::Address;
 use crate::buffer::Buffer;
+use crate::memory_kind;
 
 /// An operation has ended. Each operation that was accepted ends in exactly one completion, but for injected messages and
 /// those that were asked to end silently, which have none unless they fail. A multi-receive has one for each message as well.
@@ -104,6 +105,33 @@ pub enum Completion {
     },
 }
 
+impl Completion {
+    /// The same, or a failure when a device didn't copy the memory of its buffers.
+    #[inline]
+    pub(crate) fn checked(self) -> Self {
+        if memory_kind::has_faults() { self.check_devices() } else { self }
+    }
+
+    #[cold]
+    fn check_devices(self) -> Self {
+        let error = OperationError::Device;
+        match self {
+            Self::Sent { context, buffer }
+            | Self::Received { context, buffer, .. }
+            | Self::Written { context, buffer }
+            | Self::Read { context, buffer }
+                if buffer.take_fault() =>
+            {
+                Self::Failed { context, error, buffer }
+            }
+            Self::Fetched { context, operands, result } if operands.take_fault() | result.take_fault() => {
+                Self::Failed { context, error, buffer: [operands, result].into_iter().collect() }
+            }
+            other => other,
+        }
+    }
+}
+
 /// How far an operation must have got for its completion (`fi_endpoint(3)`: FI_INJECT_COMPLETE, FI_TRANSMIT_COMPLETE,
 /// FI_DELIVERY_COMPLETE).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -150,6 +178,10 @@ pub enum OperationError {
          registered there"
     )]
     Unanswered(Address),
+    /// A device didn't copy its memory, to send from or to receive into it: what was sent, or is in the buffer, is not what it must be.
+    /// The log tells why.
+    #[error("a device didn't copy its memory; the log tells why")]
+    Device,
     /// It was cancelled.
     #[error("the operation was cancelled")]
     Cancelled,

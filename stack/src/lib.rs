@@ -40,6 +40,7 @@ mod config;
 mod endpoint;
 mod error;
 pub mod fabric;
+mod hmem;
 mod mappings;
 pub mod matching;
 mod memory_kind;
@@ -67,9 +68,10 @@ pub use fabric::{
     AddressVector, Completed, CompletionQueue, Counter, CounterError, Counting, Domain, EndpointFailed, EndpointId,
     Event, EventQueue, Fabric, FiAddr, InsertError, PollSet, Reported, SharedEndpoint, WaitError,
 };
+pub use hmem::Interfaces;
 pub use mappings::MappingCounts;
 pub use matching::Pattern;
-pub use memory_kind::{DeviceMemory, DeviceRange, MemoryKind};
+pub use memory_kind::{CopyError, DeviceMemory, DeviceRange, MemoryKind};
 pub use one_sided::{Asked, Atomic, Read, Refusal, Remote, RequestError, Write};
 pub use operations::{Outgoing, ReceiveError, Rejected, SendError};
 pub use posted::{Claimed, Peeked, ReceiveId, RejectedClaim};

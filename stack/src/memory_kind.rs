@@ -14,6 +14,24 @@
 use opx_bus::SharedMem;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Set by the first copy that fails: until then completions needn't be looked at.
+static FAULTS: AtomicBool = AtomicBool::new(false);
+
+/// A device doesn't copy its memory.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{device}: can't copy {len} bytes of its memory at {at:#x}: {why}")]
+pub struct CopyError {
+    /// Which device.
+    pub device: String,
+    /// Where the bytes are.
+    pub at: u64,
+    /// How many they are.
+    pub len: usize,
+    /// What the device's driver says.
+    pub why: String,
+}
 
 /// Who owns a piece of memory, as far as copying it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -51,7 +69,7 @@ impl MemoryKind {
 ///
 /// ```
 /// use opx_bus::SharedMem;
-/// use opx_stack::{Buffer, DeviceMemory, DeviceRange, MemoryKind};
+/// use opx_stack::{Buffer, CopyError, DeviceMemory, DeviceRange, MemoryKind};
 /// use std::sync::Arc;
 ///
 /// /// A device made of paper.
@@ -65,11 +83,13 @@ impl MemoryKind {
 ///     fn len(&self) -> usize {
 ///         self.0.len()
 ///     }
-///     fn copy_out(&self, at: usize, to: &mut [u8]) {
+///     fn copy_out(&self, at: usize, to: &mut [u8]) -> Result<(), CopyError> {
 ///         self.0.read(at, to);
+///         Ok(())
 ///     }
-///     fn copy_in(&self, at: usize, from: &[u8]) {
+///     fn copy_in(&self, at: usize, from: &[u8]) -> Result<(), CopyError> {
 ///         self.0.write(at, from);
+///         Ok(())
 ///     }
 /// }
 ///
@@ -92,10 +112,16 @@ pub trait DeviceMemory: fmt::Debug + Send + Sync {
     }
 
     /// Copies bytes from `at` on; they are inside.
-    fn copy_out(&self, at: usize, to: &mut [u8]);
+    ///
+    /// # Errors
+    /// When the device doesn't. The operation whose buffer it is then fails ([`crate::OperationError::Device`]).
+    fn copy_out(&self, at: usize, to: &mut [u8]) -> Result<(), CopyError>;
 
     /// Overwrites bytes from `at` on; they are inside.
-    fn copy_in(&self, at: usize, from: &[u8]);
+    ///
+    /// # Errors
+    /// As [`DeviceMemory::copy_out`].
+    fn copy_in(&self, at: usize, from: &[u8]) -> Result<(), CopyError>;
 
     /// The same memory as something that a bus can map for an adapter, if there is such a way.
     fn reachable(&self) -> Option<&SharedMem> {
@@ -109,13 +135,15 @@ pub struct DeviceRange {
     memory: Arc<dyn DeviceMemory>,
     start: usize,
     len: usize,
+    /// A copy has failed. Clones are told, too.
+    fault: Arc<AtomicBool>,
 }
 
 impl DeviceRange {
     /// `len` bytes of `memory` from `start` on; `None` when they aren't inside.
     pub fn new(memory: Arc<dyn DeviceMemory>, start: usize, len: usize) -> Option<Self> {
         let inside = start.checked_add(len).is_some_and(|end| end <= memory.len());
-        inside.then_some(Self { memory, start, len })
+        inside.then(|| Self { memory, start, len, fault: Arc::default() })
     }
 
     /// The memory.
@@ -141,14 +169,35 @@ impl DeviceRange {
     pub(crate) fn read(&self, at: usize, to: &mut [u8]) {
         let len = self.len.saturating_sub(at).min(to.len());
         if len > 0 {
-            self.memory.copy_out(self.start + at, &mut to[..len]);
+            let copied = self.memory.copy_out(self.start + at, &mut to[..len]);
+            self.note(copied);
         }
     }
 
     pub(crate) fn write(&self, at: usize, from: &[u8]) {
         let len = self.len.saturating_sub(at).min(from.len());
         if len > 0 {
-            self.memory.copy_in(self.start + at, &from[..len]);
+            let copied = self.memory.copy_in(self.start + at, &from[..len]);
+            self.note(copied);
         }
     }
+
+    fn note(&self, copied: Result<(), CopyError>) {
+        if let Err(error) = copied {
+            log::error!("{error}");
+            self.fault.store(true, Ordering::Relaxed);
+            FAULTS.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a copy has failed since this was last asked.
+    pub(crate) fn take_fault(&self) -> bool {
+        self.fault.swap(false, Ordering::Relaxed)
+    }
+}
+
+/// Whether any copy of any device's memory has failed in this process.
+#[inline]
+pub(crate) fn has_faults() -> bool {
+    FAULTS.load(Ordering::Relaxed)
 }

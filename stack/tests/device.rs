@@ -4,9 +4,11 @@ mod common;
 
 use common::{Bench, bench, data};
 use opx_bus::SharedMem;
-use opx_stack::{Buffer, Completion, Config, DeviceMemory, DeviceRange, MemoryKind, Pattern, Thresholds};
+use opx_stack::{
+    Buffer, Completion, Config, CopyError, DeviceMemory, DeviceRange, MemoryKind, OperationError, Pattern, Thresholds,
+};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 const GPU: MemoryKind = MemoryKind::Device { interface: 1, device: 3 };
 
@@ -17,12 +19,13 @@ struct Fake {
     kind: MemoryKind,
     reachable: bool,
     copied: AtomicU64,
+    broken: AtomicBool,
 }
 
 impl Fake {
     fn new(kind: MemoryKind, reachable: bool) -> Arc<Self> {
         let memory = SharedMem::new(1 << 20).unwrap();
-        Arc::new(Self { memory, kind, reachable, copied: AtomicU64::new(0) })
+        Arc::new(Self { memory, kind, reachable, copied: AtomicU64::new(0), broken: AtomicBool::new(false) })
     }
 
     fn range(self: &Arc<Self>, start: usize, len: usize) -> Buffer {
@@ -31,6 +34,13 @@ impl Fake {
 
     fn copied(&self) -> u64 {
         self.copied.load(Ordering::Relaxed)
+    }
+
+    fn works(&self, at: usize, len: usize) -> Result<(), CopyError> {
+        if !self.broken.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        Err(CopyError { device: "fake".to_owned(), at: at as u64, len, why: "it was unplugged".to_owned() })
     }
 
     /// As the device sees it.
@@ -50,14 +60,18 @@ impl DeviceMemory for Fake {
         self.memory.len()
     }
 
-    fn copy_out(&self, at: usize, to: &mut [u8]) {
+    fn copy_out(&self, at: usize, to: &mut [u8]) -> Result<(), CopyError> {
+        self.works(at, to.len())?;
         self.copied.fetch_add(to.len() as u64, Ordering::Relaxed);
         self.memory.read(at, to);
+        Ok(())
     }
 
-    fn copy_in(&self, at: usize, from: &[u8]) {
+    fn copy_in(&self, at: usize, from: &[u8]) -> Result<(), CopyError> {
+        self.works(at, from.len())?;
         self.copied.fetch_add(from.len() as u64, Ordering::Relaxed);
         self.memory.write(at, from);
+        Ok(())
     }
 
     fn reachable(&self) -> Option<&SharedMem> {
@@ -140,4 +154,26 @@ fn buffers_know_whose_they_are() {
     assert_eq!((both.kind(), both.len()), (GPU, 6));
     assert!(DeviceRange::new(fake.clone(), 1 << 20, 0).is_some());
     assert!(DeviceRange::new(fake.clone(), 1 << 20, 1).is_none() && DeviceRange::new(fake, usize::MAX, 2).is_none());
+}
+
+/// An operation on memory that its device doesn't copy fails, whatever its protocol, and the next one doesn't.
+#[test]
+fn memory_that_is_not_copied_fails_its_operation() {
+    let mut bench = bench(Config::default());
+    let (from, to, peer) = (Fake::new(GPU, false), Fake::new(GPU, false), bench.b.address());
+    for len in [100, 3000, 12_000, 100_000] {
+        for broken in [Some(&from), Some(&to), None] {
+            let set = |is| broken.into_iter().for_each(|fake| fake.broken.store(is, Ordering::Relaxed));
+            bench.b.tag_receive(Pattern::exact(1), to.range(50, len), 1).unwrap();
+            set(true);
+            bench.a.tag_send(peer, 1, from.range(7, len), 2).unwrap();
+            let ends = [bench.next_at_a(), bench.next_at_b()];
+            set(false);
+            for (end, fake) in ends.iter().zip([&from, &to]) {
+                let failed = matches!(end, Completion::Failed { error: OperationError::Device, .. });
+                assert_eq!(failed, broken.is_some_and(|broken| Arc::ptr_eq(broken, fake)), "{len} bytes: {ends:?}");
+            }
+        }
+    }
+    bench.quiet();
 }

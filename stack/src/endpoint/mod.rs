@@ -390,7 +390,7 @@ impl<B: PciFunction> Endpoint<B> {
 
     /// Takes the next completion.
     pub fn poll_completion(&mut self) -> Option<Completion> {
-        self.completions.pop_front()
+        self.completions.pop_front().map(Completion::checked)
     }
 
     /// Moves everything on that can be moved without waiting. `true` when something was done.

@@ -161,7 +161,7 @@ impl<B: PciFunction> PollSet<B> {
             .engine
             .completions()
             .drain(..)
-            .map(|completion| Completed { endpoint: id, completion })
+            .map(|done| Completed { endpoint: id, completion: done.checked() })
             .collect())
     }
 
