@@ -69,6 +69,27 @@ fn two_processes_measure_a_cable() {
     assert!(server.wait().unwrap().success());
 }
 
+const ON_MEMORY: &str = "write-latency,write,read-latency,read,fetch-latency,fetch";
+
+#[test]
+fn operations_on_memory_are_measured() {
+    let common =
+        ["--pattern", ON_MEMORY, "--sizes", "0,8,4k,20k", "--count", "20", "--rounds", "2", "--window", "4", "--json"];
+    let report = json(&run(&common));
+    let of =
+        |pattern: &str| lines(&report).iter().filter(|line| line.1 == pattern).map(|line| line.2).collect::<Vec<_>>();
+    for pattern in ["write-latency", "write", "read-latency", "read"] {
+        assert_eq!(of(pattern), [8, 4096, 20 << 10], "{pattern}");
+    }
+    for pattern in ["fetch-latency", "fetch"] {
+        assert_eq!(of(pattern), [8, 4096], "{pattern}");
+    }
+    for line in report["lines"].as_array().unwrap() {
+        let timed = line["pattern"].as_str().unwrap().ends_with("latency");
+        assert_eq!(line["percentiles"].is_null(), !timed, "{line}");
+    }
+}
+
 /// With OPX_LIBFABRIC_REQUIRED set, as in CI, the library must be there.
 #[test]
 fn libfabric_is_measured_beside_it_where_it_is_installed() {
@@ -81,6 +102,25 @@ fn libfabric_is_measured_beside_it_where_it_is_installed() {
     let lines = lines(&json(&output));
     let of = |transport: &str| lines.iter().filter(|line| line.0 == transport).count();
     assert_eq!((of("opx"), of("libfabric shm")), (4, 4));
+    for provider in ["shm", "tcp"] {
+        let on_memory = [
+            "--pattern",
+            ON_MEMORY,
+            "--sizes",
+            "8,4k,20k",
+            "--count",
+            "20",
+            "--rounds",
+            "1",
+            "--window",
+            "4",
+            "--json",
+        ];
+        let report = json(&perf(on_memory).args(["--libfabric", provider]).output().unwrap());
+        let all = self::lines(&report);
+        let of = |transport: &str| all.iter().filter(|line| line.0 == transport).count();
+        assert_eq!((of("opx"), of(&format!("libfabric {provider}"))), (16, 16), "{provider}");
+    }
 }
 
 #[test]
@@ -90,6 +130,7 @@ fn bad_input_is_one_line_and_exit_code_2() {
         (&["--role", "client"], "--cable"),
         (&["--adapter", "nonsense"], "names no adapter"),
         (&["--window", "0"], "--window"),
+        (&["--pattern", "fetch", "--sizes", "12"], "multiple of 8"),
         (&["--libfabric", "shm", "--library", "/nonexistent.so", "--sizes", "8"], "can't load /nonexistent.so"),
         (&["--plot", "/nonexistent/p.svg", "--sizes", "8", "--count", "1"], "/nonexistent/p.svg"),
     ] {

@@ -1,7 +1,8 @@
 //! Command line of opx-perf, checked as far as it can be before an adapter is touched.
 
 use crate::node::{Cores, Library, Side};
-use crate::pattern::{Job, Pattern};
+use crate::pattern::{FETCH_MAX, Job, Pattern};
+use crate::transport::Access;
 use clap::{Parser, ValueEnum};
 use opx_tools::adapter::AdapterSpec;
 use opx_tools::cli::IcodeArg;
@@ -120,7 +121,18 @@ impl Cli {
         if self.role.is_some() && !self.libfabric.is_empty() {
             anyhow::bail!("--libfabric runs both ends in this process; leave out --role");
         }
+        if let Some(pattern) = self.pattern.iter().find(|pattern| !self.sizes.iter().any(|size| pattern.takes(*size))) {
+            anyhow::bail!(
+                "--pattern {} takes none of --sizes: give 1 or more bytes, and for fetches a multiple of 8 up to {FETCH_MAX}",
+                pattern.name()
+            );
+        }
         Ok(())
+    }
+
+    /// What has to be done to the other end's memory.
+    pub fn needs(&self) -> Vec<Access> {
+        self.pattern.iter().filter_map(|pattern| pattern.access()).collect()
     }
 
     /// The measurements, in order.
@@ -129,8 +141,8 @@ impl Cli {
         for pattern in &self.pattern {
             for size in &self.sizes {
                 let one = [1];
-                let windows = if *pattern == Pattern::Latency { &one[..] } else { &self.window };
-                for window in windows {
+                let windows = if pattern.is_latency() { &one[..] } else { &self.window };
+                for window in windows.iter().filter(|_| pattern.takes(*size)) {
                     let count = self.count.unwrap_or_else(|| (BYTES / (*size as u64).max(1)).clamp(20, 10_000));
                     jobs.push(Job {
                         pattern: *pattern,
@@ -179,6 +191,11 @@ mod tests {
         assert_eq!(jobs.iter().filter(|job| job.pattern == Pattern::Latency).count(), 2);
         assert_eq!(jobs.iter().filter(|job| job.pattern == Pattern::Bandwidth).count(), 4);
         assert_eq!((jobs[0].count, jobs[1].count), (10_000, 32));
+        let cli = Cli::try_parse_from(["x", "--pattern", "fetch,write-latency", "--sizes", "0,8,12,4k,8k"]).unwrap();
+        let jobs: Vec<_> = cli.jobs().iter().map(|job| (job.pattern, job.size)).collect();
+        let fetches = [8, 4096].map(|size| (Pattern::Fetch, size));
+        let writes = [8, 12, 4096, 8192].map(|size| (Pattern::WriteLatency, size));
+        assert_eq!(jobs, [&fetches[..], &writes[..]].concat());
     }
 
     #[test]
@@ -186,6 +203,7 @@ mod tests {
         let check = |args: &[&str]| Cli::try_parse_from(args).unwrap().check();
         assert!(check(&["x"]).is_ok());
         assert!(check(&["x", "--role", "client"]).is_err());
+        assert!(check(&["x", "--pattern", "read", "--sizes", "0"]).is_err());
         assert!(check(&["x", "--role", "server", "--adapter", "vfio-user:/a", "--libfabric", "shm"]).is_err());
         assert!(check(&["x", "--role", "server", "--adapter", "vfio-user:/a"]).is_ok());
     }

@@ -1,11 +1,11 @@
 //! Messages by a provider of libfabric, loaded when it is asked for.
 //!
 //! libfabric's functions are pointers in tables behind its objects; the layouts here are those of `rdma/fabric.h`, `fi_domain.h`,
-//! `fi_endpoint.h`, `fi_tagged.h`, `fi_cm.h` and `fi_eq.h` of the 1.x interface, which 2.x keeps: tables and structures only grow
+//! `fi_endpoint.h`, `fi_tagged.h`, `fi_rma.h`, `fi_atomic.h`, `fi_cm.h` and `fi_eq.h` of the 1.x interface, which 2.x keeps: tables and structures only grow
 //! at their end, and nothing beyond what 1.9 had is touched.
 #![allow(unsafe_code)]
 
-use crate::transport::{Event, Message, Sent, Transport};
+use crate::transport::{Access, Event, Message, Sent, Transport, Window};
 use anyhow::{Context, Result, bail, ensure};
 use libloading::{Library, Symbol};
 use std::collections::VecDeque;
@@ -16,9 +16,25 @@ use std::sync::Arc;
 
 /// The interface that is asked for: 1.9.
 const VERSION: u32 = 1 << 16 | 9;
+const FI_RMA: u64 = 1 << 2;
 const FI_TAGGED: u64 = 1 << 3;
+const FI_ATOMIC: u64 = 1 << 4;
+const FI_READ: u64 = 1 << 8;
+const FI_WRITE: u64 = 1 << 9;
 const FI_RECV: u64 = 1 << 10;
 const FI_SEND: u64 = 1 << 11;
+const FI_REMOTE_READ: u64 = 1 << 12;
+const FI_REMOTE_WRITE: u64 = 1 << 13;
+/// Local memory must be registered, too.
+const FI_MR_LOCAL: c_int = 1 << 2;
+/// Places are addresses.
+const FI_MR_VIRT_ADDR: c_int = 1 << 4;
+const FI_MR_ALLOCATED: c_int = 1 << 5;
+const FI_MR_PROV_KEY: c_int = 1 << 6;
+const FI_UINT64: c_int = 7;
+const FI_SUM: c_int = 2;
+/// What the provider answers that has nothing of the kind.
+const ENODATA: c_int = 61;
 /// `FI_CONTEXT` and `FI_CONTEXT2`: an operation lends the provider eight words.
 const FI_CONTEXT: u64 = 1 << 59;
 const FI_CONTEXT2: u64 = 1 << 52;
@@ -77,6 +93,32 @@ struct FabricOps {
 struct DomainObject {
     fid: Fid,
     ops: *const DomainOps,
+    mr: *const MrOps,
+}
+
+/// `struct fi_ops_mr`.
+#[repr(C)]
+struct MrOps {
+    size: usize,
+    reg: unsafe extern "C" fn(
+        *mut Fid,
+        *const c_void,
+        usize,
+        u64,
+        u64,
+        u64,
+        u64,
+        *mut *mut MrObject,
+        *mut c_void,
+    ) -> c_int,
+}
+
+/// `struct fid_mr`.
+#[repr(C)]
+struct MrObject {
+    fid: Fid,
+    mem_desc: *mut c_void,
+    key: u64,
 }
 
 /// `struct fi_ops_domain`.
@@ -180,8 +222,53 @@ struct EndpointObject {
     ops: Unused,
     cm: *const CmOps,
     msg: Unused,
-    rma: Unused,
+    rma: *const RmaOps,
     tagged: *const TaggedOps,
+    atomic: *const AtomicOps,
+}
+
+/// `struct fi_ops_rma`.
+#[repr(C)]
+struct RmaOps {
+    size: usize,
+    read:
+        unsafe extern "C" fn(*mut EndpointObject, *mut c_void, usize, *mut c_void, u64, u64, u64, *mut c_void) -> isize,
+    readv: Unused,
+    readmsg: Unused,
+    write: unsafe extern "C" fn(
+        *mut EndpointObject,
+        *const c_void,
+        usize,
+        *mut c_void,
+        u64,
+        u64,
+        u64,
+        *mut c_void,
+    ) -> isize,
+}
+
+/// `struct fi_ops_atomic`.
+#[repr(C)]
+struct AtomicOps {
+    size: usize,
+    write: Unused,
+    writev: Unused,
+    writemsg: Unused,
+    inject: Unused,
+    readwrite: unsafe extern "C" fn(
+        *mut EndpointObject,
+        *const c_void,
+        usize,
+        *mut c_void,
+        *mut c_void,
+        *mut c_void,
+        u64,
+        u64,
+        u64,
+        c_int,
+        c_int,
+        *mut c_void,
+    ) -> isize,
 }
 
 /// `struct fi_ops_cm`.
@@ -221,7 +308,7 @@ struct Info {
     tx_attr: *mut c_void,
     rx_attr: *mut c_void,
     ep_attr: *mut EpAttr,
-    domain_attr: *mut c_void,
+    domain_attr: *mut DomainAttr,
     fabric_attr: *mut FabricAttr,
 }
 
@@ -229,6 +316,19 @@ struct Info {
 #[repr(C)]
 struct EpAttr {
     kind: c_int,
+}
+
+/// The beginning of `struct fi_domain_attr`.
+#[repr(C)]
+struct DomainAttr {
+    domain: *mut c_void,
+    name: *mut c_char,
+    threading: c_int,
+    control_progress: c_int,
+    data_progress: c_int,
+    resource_mgmt: c_int,
+    av_type: c_int,
+    mr_mode: c_int,
 }
 
 /// The beginning of `struct fi_fabric_attr`.
@@ -250,8 +350,49 @@ type StrError = unsafe extern "C" fn(c_int) -> *const c_char;
 struct Slot {
     context: [u64; 8],
     index: usize,
-    is_send: bool,
+    kind: Kind,
     buffer: Vec<u8>,
+    /// Where the answer of an atomic operation goes.
+    result: Vec<u8>,
+    /// Registrations of the two, where the provider wants them.
+    local: [Registered; 2],
+}
+
+/// What an operation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Receive,
+    Send,
+    Access(Access),
+}
+
+/// A registration, closed when it is dropped; or none.
+struct Registered {
+    mr: *mut MrObject,
+    /// What it is of.
+    memory: (*const u8, usize),
+}
+
+impl Registered {
+    const NONE: Self = Self { mr: ptr::null_mut(), memory: (ptr::null(), 0) };
+
+    fn desc(&self) -> *mut c_void {
+        if self.mr.is_null() {
+            return ptr::null_mut();
+        }
+        // SAFETY: the provider gave it, and it isn't closed.
+        unsafe { (*self.mr).mem_desc }
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        if !self.mr.is_null() {
+            let fid = self.mr.cast::<Fid>();
+            // SAFETY: it was registered and is closed once; the domain outlives it, and no operation has its memory any more.
+            unsafe { ((*(*fid).ops).close)(fid) };
+        }
+    }
 }
 
 /// The loaded library.
@@ -310,15 +451,23 @@ pub struct Libfabric {
     /// Completions that were read and not told yet, last first.
     read: Vec<CqEntry>,
     last: Option<usize>,
+    /// What it can do beside messages.
+    caps: u64,
+    /// How the provider wants memory registered.
+    mr_mode: c_int,
+    /// Memory that the peer may use, and its registration.
+    exposed: Option<(Registered, Vec<u8>)>,
+    /// Keys that were chosen so far, where the provider doesn't.
+    keys: u64,
 }
 
-/// Two endpoints of `provider` in this process that know each other.
+/// Two endpoints of `provider` in this process that know each other. What of `needs` the provider doesn't have they can't do.
 ///
 /// # Errors
 /// When the library or the provider isn't there, or refuses.
-pub fn pair(library: &Path, provider: &str) -> Result<(Libfabric, Libfabric)> {
+pub fn pair(library: &Path, provider: &str, needs: &[Access]) -> Result<(Libfabric, Libfabric)> {
     let api = Arc::new(Api::load(library)?);
-    let (mut one, mut other) = (Libfabric::open(&api, provider)?, Libfabric::open(&api, provider)?);
+    let (mut one, mut other) = (Libfabric::open(&api, provider, needs)?, Libfabric::open(&api, provider, needs)?);
     let names = (one.name()?, other.name()?);
     one.know(&names.1)?;
     other.know(&names.0)?;
@@ -330,14 +479,14 @@ pub fn pair(library: &Path, provider: &str) -> Result<(Libfabric, Libfabric)> {
 /// # Errors
 /// When the library or the provider isn't there, or refuses.
 pub fn one(library: &Path, provider: &str, exchange: impl FnOnce(&[u8]) -> Result<Vec<u8>>) -> Result<Libfabric> {
-    let mut one = Libfabric::open(&Arc::new(Api::load(library)?), provider)?;
+    let mut one = Libfabric::open(&Arc::new(Api::load(library)?), provider, &[])?;
     let theirs = exchange(&one.name()?)?;
     one.know(&theirs)?;
     Ok(one)
 }
 
 impl Libfabric {
-    fn open(api: &Arc<Api>, provider: &str) -> Result<Self> {
+    fn open(api: &Arc<Api>, provider: &str, needs: &[Access]) -> Result<Self> {
         let null = ptr::null_mut::<c_void>();
         let mut this = Self {
             api: Arc::clone(api),
@@ -354,8 +503,28 @@ impl Libfabric {
             rotation: 0,
             read: Vec::new(),
             last: None,
+            caps: FI_TAGGED,
+            mr_mode: 0,
+            exposed: None,
+            keys: 0,
         };
-        this.info = this.find(provider)?;
+        let rma = if needs.iter().any(|access| *access != Access::Fetch) { FI_RMA } else { 0 };
+        // What a fetch has done is read, to be looked at.
+        let atomic = if needs.contains(&Access::Fetch) { FI_ATOMIC | FI_RMA } else { 0 };
+        let mut choices = vec![FI_TAGGED | rma | atomic, FI_TAGGED | rma | atomic & FI_RMA, FI_TAGGED];
+        choices.dedup();
+        for caps in choices {
+            (this.info, this.caps) = (this.find(provider, caps)?.unwrap_or(ptr::null_mut()), caps);
+            if !this.info.is_null() {
+                break;
+            }
+        }
+        ensure!(
+            !this.info.is_null(),
+            "libfabric's provider {provider} has no reliable datagrams with tagged messages here"
+        );
+        // SAFETY: fi_getinfo has filled the structure.
+        this.mr_mode = unsafe { (*(*this.info).domain_attr).mr_mode };
         // SAFETY: fi_getinfo has filled the structure; each object is opened by the one before with pointers to live places, and
         // closed in `drop` if it was opened.
         unsafe {
@@ -394,8 +563,8 @@ impl Libfabric {
         Ok(this)
     }
 
-    /// The provider's first offer of what is needed.
-    fn find(&self, provider: &str) -> Result<*mut Info> {
+    /// The provider's first offer of what is needed, if it has one.
+    fn find(&self, provider: &str, caps: u64) -> Result<Option<*mut Info>> {
         let name = CString::new(provider).context("a provider's name has no zeros")?;
         let api = &self.api;
         let (get, dup, free) =
@@ -406,7 +575,10 @@ impl Libfabric {
         let code = unsafe {
             let hints = dup(ptr::null());
             ensure!(!hints.is_null(), "libfabric has no memory");
-            (*hints).caps = FI_TAGGED;
+            (*hints).caps = caps;
+            if caps != FI_TAGGED {
+                (*(*hints).domain_attr).mr_mode = FI_MR_LOCAL | FI_MR_VIRT_ADDR | FI_MR_ALLOCATED | FI_MR_PROV_KEY;
+            }
             (*hints).mode = FI_CONTEXT | FI_CONTEXT2;
             (*(*hints).ep_attr).kind = FI_EP_RDM;
             (*(*hints).fabric_attr).prov_name = name.as_ptr().cast_mut();
@@ -415,8 +587,11 @@ impl Libfabric {
             free(hints);
             code
         };
+        if code == -ENODATA && caps != FI_TAGGED {
+            return Ok(None);
+        }
         api.check(&format!("fi_getinfo of provider {provider}"), code)?;
-        Ok(found)
+        Ok(Some(found))
     }
 
     fn name(&self) -> Result<Vec<u8>> {
@@ -438,7 +613,7 @@ impl Libfabric {
     }
 
     /// A place for an operation with a buffer of `len` bytes.
-    fn slot(&mut self, len: usize, is_send: bool) -> &mut Slot {
+    fn slot(&mut self, len: usize, kind: Kind) -> &mut Slot {
         let free = match self.rotation {
             0 => self.free.pop_back(),
             bytes if self.free.len() * len < bytes => None,
@@ -446,13 +621,47 @@ impl Libfabric {
         };
         let index = free.unwrap_or_else(|| {
             let index = self.slots.len();
-            self.slots.push(Box::new(Slot { context: [0; 8], index, is_send, buffer: Vec::new() }));
+            let local = [Registered::NONE, Registered::NONE];
+            let (buffer, result) = (Vec::new(), Vec::new());
+            self.slots.push(Box::new(Slot { context: [0; 8], index, kind, buffer, result, local }));
             index
         });
         let slot = &mut self.slots[index];
-        slot.is_send = is_send;
+        slot.kind = kind;
         slot.buffer.resize(len, 0);
         slot
+    }
+
+    /// Registers memory, with a key if others are to use it.
+    fn register(&mut self, memory: *const u8, len: usize, access: u64) -> Result<Registered> {
+        self.keys += 1;
+        let mut registered = Registered { mr: ptr::null_mut(), memory: (memory, len) };
+        // SAFETY: the domain is open; the memory is a buffer's, which stays where it is until the registration is closed.
+        let code = unsafe {
+            let ops = &*(*self.domain).mr;
+            let (domain, mr) = (self.domain.cast(), &raw mut registered.mr);
+            (ops.reg)(domain, memory.cast(), len, access, 0, self.keys, 0, mr, ptr::null_mut())
+        };
+        self.api.check("fi_mr_reg", code)?;
+        Ok(registered)
+    }
+
+    /// Sees to it that the buffers of an operation are registered, where the provider wants that; gives what it calls them.
+    fn describe(&mut self, index: usize) -> Result<[*mut c_void; 2]> {
+        if self.mr_mode & FI_MR_LOCAL == 0 {
+            return Ok([ptr::null_mut(); 2]);
+        }
+        for which in 0..2 {
+            let slot = &self.slots[index];
+            let buffer = if which == 0 { &slot.buffer } else { &slot.result };
+            let memory = (buffer.as_ptr(), buffer.len());
+            if memory.1 > 0 && slot.local[which].memory != memory {
+                // The one before first: its memory may be gone.
+                self.slots[index].local[which] = Registered::NONE;
+                self.slots[index].local[which] = self.register(memory.0, memory.1, FI_READ | FI_WRITE)?;
+            }
+        }
+        Ok([0, 1].map(|which| self.slots[index].local[which].desc()))
     }
 
     /// Reads completions; the first is told next.
@@ -489,7 +698,7 @@ impl Transport for Libfabric {
     }
 
     fn post(&mut self, tag: u64, len: usize) -> Result<()> {
-        let slot: *mut Slot = self.slot(len, false);
+        let slot: *mut Slot = self.slot(len, Kind::Receive);
         loop {
             // SAFETY: the endpoint is open; slot and buffer stay where they are until the completion, as nobody touches a slot
             // that isn't free.
@@ -529,7 +738,7 @@ impl Transport for Libfabric {
             self.api.check("fi_tinject", code as i64)?;
             return Ok(Sent::Now);
         }
-        let slot = self.slot(len, true);
+        let slot = self.slot(len, Kind::Send);
         if let Message::These(bytes) = message {
             slot.buffer.copy_from_slice(bytes);
         }
@@ -548,6 +757,75 @@ impl Transport for Libfabric {
         Ok(Sent::Later)
     }
 
+    fn can(&self, access: Access) -> bool {
+        let cap = if access == Access::Fetch { FI_ATOMIC } else { FI_RMA };
+        self.caps & cap != 0
+    }
+
+    fn expose(&mut self, content: &[u8]) -> Result<Window> {
+        // The registration first.
+        self.exposed = None;
+        let memory = content.to_vec();
+        let access = FI_REMOTE_READ | FI_REMOTE_WRITE;
+        let registered = self.register(memory.as_ptr(), memory.len(), access)?;
+        // SAFETY: it was registered just now.
+        let key = unsafe { (*registered.mr).key };
+        let place = if self.mr_mode & FI_MR_VIRT_ADDR == 0 { 0 } else { memory.as_ptr() as u64 };
+        self.exposed = Some((registered, memory));
+        Ok(Window { key, place })
+    }
+
+    fn access(&mut self, access: Access, window: Window, message: Message<'_>) -> Result<Sent> {
+        let len = message.len();
+        let slot = self.slot(len, Kind::Access(access));
+        if let Message::These(bytes) = message {
+            slot.buffer.copy_from_slice(bytes);
+        }
+        slot.result.resize(if access == Access::Fetch { len } else { 0 }, 0);
+        let index = slot.index;
+        let [desc, result_desc] = self.describe(index)?;
+        let (end, peer, Window { key, place }) = (self.end, self.peer, window);
+        let slot: *mut Slot = &raw mut *self.slots[index];
+        // SAFETY: the endpoint is open and has these tables, as the provider offers what they are for; the slot and its buffers
+        // stay where they are until the operation ends.
+        let code = unsafe {
+            let buffer = (*slot).buffer.as_mut_ptr().cast::<c_void>();
+            match access {
+                Access::Write => ((*(*end).rma).write)(end, buffer, len, desc, peer, place, key, slot.cast()),
+                Access::Read => ((*(*end).rma).read)(end, buffer, len, desc, peer, place, key, slot.cast()),
+                Access::Fetch => {
+                    let (result, count) = ((*slot).result.as_mut_ptr().cast(), len / 8);
+                    let fetch = (*(*end).atomic).readwrite;
+                    fetch(
+                        end,
+                        buffer,
+                        count,
+                        desc,
+                        result,
+                        result_desc,
+                        peer,
+                        place,
+                        key,
+                        FI_UINT64,
+                        FI_SUM,
+                        slot.cast(),
+                    )
+                }
+            }
+        };
+        if code == -EAGAIN {
+            self.free.push_back(index);
+            return Ok(Sent::Again);
+        }
+        let call = match access {
+            Access::Write => "fi_write",
+            Access::Read => "fi_read",
+            Access::Fetch => "fi_fetch_atomic",
+        };
+        self.api.check(call, code as i64)?;
+        Ok(Sent::Later)
+    }
+
     fn poll(&mut self) -> Result<Option<Event<'_>>> {
         self.free.extend(self.last.take());
         if self.read.is_empty() {
@@ -558,9 +836,21 @@ impl Transport for Libfabric {
         // SAFETY: contexts are those of slots, which live as long as the endpoint.
         let index = unsafe { (*entry.context).index };
         let slot = &self.slots[index];
-        if slot.is_send {
-            self.free.push_back(index);
-            return Ok(Some(Event::Sent));
+        match slot.kind {
+            Kind::Send => {
+                self.free.push_back(index);
+                return Ok(Some(Event::Sent));
+            }
+            Kind::Access(access) => {
+                self.last = Some(index);
+                let bytes = match access {
+                    Access::Write => &[][..],
+                    Access::Read => &slot.buffer,
+                    Access::Fetch => &slot.result,
+                };
+                return Ok(Some(Event::Done { bytes }));
+            }
+            Kind::Receive => {}
         }
         // Its content is looked at before it is used again.
         self.last = Some(index);
@@ -574,7 +864,15 @@ impl Transport for Libfabric {
 
 impl Drop for Libfabric {
     fn drop(&mut self) {
-        let objects = [self.end.cast::<Fid>(), self.cq.cast(), self.av.cast(), self.domain.cast(), self.fabric.cast()];
+        // The endpoint first, so that no operation has their memory; then they, before their domain.
+        if !self.end.is_null() {
+            let fid = self.end.cast::<Fid>();
+            // SAFETY: it was opened and is closed once; buffers are freed after it.
+            unsafe { ((*(*fid).ops).close)(fid) };
+        }
+        self.exposed = None;
+        self.slots.iter_mut().for_each(|slot| slot.local = [Registered::NONE, Registered::NONE]);
+        let objects = [self.cq.cast::<Fid>(), self.av.cast(), self.domain.cast(), self.fabric.cast()];
         for object in objects {
             if !object.is_null() {
                 // SAFETY: it was opened and is closed once, after what was made of it; buffers are freed after their endpoint.
@@ -596,10 +894,10 @@ mod tests {
 
     #[test]
     fn what_isnt_there_is_told_with_what_to_do() {
-        let error = pair(Path::new("/nonexistent/libfabric.so.1"), "shm").err().unwrap();
+        let error = pair(Path::new("/nonexistent/libfabric.so.1"), "shm", &[]).err().unwrap();
         assert!(error.to_string().contains("--library"), "{error}");
         // A library, but not this one.
-        let error = pair(Path::new("libc.so.6"), "shm").err().unwrap();
+        let error = pair(Path::new("libc.so.6"), "shm", &[]).err().unwrap();
         assert!(error.to_string().contains("is it libfabric?"), "{error}");
     }
 }

@@ -85,15 +85,16 @@ fn in_one_process(cli: &Cli, hfi: &Hfi<AnyBus>, bus: &AnyBus) -> Result<Report> 
     let mut opx = Both::new(Opx::new(ends.0, b, bus.clone()), Opx::new(ends.1, a, bus.clone()))?;
     let mut others = Vec::new();
     for provider in &cli.libfabric {
-        let (asks, answers) = libfabric::pair(&cli.library, provider)?;
+        let (asks, answers) = libfabric::pair(&cli.library, provider, &cli.needs())?;
         others.push(Both::new(asks, answers)?);
     }
     let mut report = Report::new(cli.adapter.to_string(), "both in one process");
     for job in cli.jobs() {
         if !cli.unchecked {
             opx.check(&job)?;
-            others.iter_mut().try_for_each(|other| other.check(&job))?;
+            others.iter_mut().filter(|other| other.can(&job)).try_for_each(|other| other.check(&job))?;
         }
+        let mut others: Vec<_> = others.iter_mut().filter(|other| other.can(&job)).collect();
         let mut rounds = vec![Vec::new(); 1 + others.len()];
         for _ in 0..cli.rounds {
             let mut each = rounds.iter_mut();
@@ -102,7 +103,7 @@ fn in_one_process(cli: &Cli, hfi: &Hfi<AnyBus>, bus: &AnyBus) -> Result<Report> 
                 all.push(other.measure(&job)?);
             }
         }
-        let labels = std::iter::once(opx.label()).chain(others.iter().map(Both::label));
+        let labels = std::iter::once(opx.label()).chain(others.iter().map(|other| other.label()));
         report.lines.extend(labels.zip(&rounds).map(|(label, rounds)| Line::new(&label, &job, rounds)));
     }
     Ok(report)
@@ -125,8 +126,13 @@ impl<T: Transport> Both<T> {
         self.asks.label()
     }
 
+    /// Whether it can do what is to be measured.
+    fn can(&self, job: &Job) -> bool {
+        job.pattern.access().is_none_or(|access| self.asks.can(access))
+    }
+
     fn check(&mut self, job: &Job) -> Result<()> {
-        self.with(|asker| asker.check(job.size, CHECKED))
+        self.with(|asker| asker.check(job.pattern, job.size, CHECKED))
     }
 
     fn measure(&mut self, job: &Job) -> Result<Measured> {
@@ -158,7 +164,7 @@ fn client(cli: &Cli, hfi: &Hfi<AnyBus>, bus: &AnyBus) -> Result<Report> {
     let mut asker = Asker::new(&mut end, &mut meanwhile);
     for job in cli.jobs() {
         if !cli.unchecked {
-            asker.check(job.size, CHECKED)?;
+            asker.check(job.pattern, job.size, CHECKED)?;
         }
         let rounds = (0..cli.rounds).map(|_| asker.measure(&job)).collect::<Result<Vec<_>>>()?;
         report.lines.push(Line::new(&label, &job, &rounds));

@@ -1,9 +1,13 @@
 //! Messages by this project's own stack.
 
-use crate::transport::{Event, Message, Sent, Transport};
+use crate::transport::{Access, Event, Message, Sent, Transport, Window};
 use anyhow::{Result, bail};
-use opx_bus::PciFunction;
-use opx_stack::{Address, Completion, Endpoint, Outgoing, Pattern, SendError};
+use opx_bus::{PciFunction, SharedMem};
+use opx_stack::atomics::{AtomicOp, Datatype, Op};
+use opx_stack::regions::{self, MemoryRegion, Registration};
+use opx_stack::{
+    Address, Atomic, Completion, Endpoint, Outgoing, Pattern, Read, Remote, RequestError, SendError, Write,
+};
 use std::collections::VecDeque;
 
 /// Longest message that is injected: copied, without a completion.
@@ -19,12 +23,14 @@ pub struct Opx<B: PciFunction> {
     /// See [`Transport::rotate`].
     rotation: usize,
     last: Vec<u8>,
+    /// Memory that the peer may use.
+    exposed: Option<MemoryRegion>,
 }
 
 impl<B: PciFunction> Opx<B> {
     /// Talks over `end` with `peer`.
     pub fn new(end: Endpoint<B>, peer: Address, bus: B) -> Self {
-        Self { end, peer, bus, spare: VecDeque::new(), rotation: 0, last: Vec::new() }
+        Self { end, peer, bus, spare: VecDeque::new(), rotation: 0, last: Vec::new(), exposed: None }
     }
 
     /// Whether everything sent has been acknowledged.
@@ -46,6 +52,21 @@ impl<B: PciFunction> Opx<B> {
         let mut buffer = buffer.unwrap_or_default();
         buffer.resize(len, 0);
         buffer
+    }
+
+    /// A buffer that says what the message does.
+    fn filled(&mut self, message: Message<'_>) -> Vec<u8> {
+        let mut buffer = self.buffer(message.len());
+        if let Message::These(bytes) = message {
+            buffer.copy_from_slice(bytes);
+        }
+        buffer
+    }
+
+    /// Remembers what has come, until the next does.
+    fn keep(&mut self, buffer: opx_stack::Buffer) {
+        let seen = std::mem::replace(&mut self.last, buffer.into_vec());
+        self.spare.push_back(seen);
     }
 }
 
@@ -77,16 +98,52 @@ impl<B: PciFunction> Transport for Opx<B> {
                 Err(error) => again(error),
             };
         }
-        let mut buffer = self.buffer(message.len());
-        if let Message::These(bytes) = message {
-            buffer.copy_from_slice(bytes);
-        }
+        let buffer = self.filled(message);
         match self.end.send_message(Outgoing { tag: Some(tag), ..Outgoing::new(self.peer, buffer, tag) }) {
             Ok(()) => Ok(Sent::Later),
             Err(no) => {
                 self.spare.push_back(no.buffer.into_vec());
                 again(no.error)
             }
+        }
+    }
+
+    fn can(&self, _: Access) -> bool {
+        true
+    }
+
+    fn expose(&mut self, content: &[u8]) -> Result<Window> {
+        let memory = SharedMem::new(content.len().max(1))?;
+        memory.write(0, content);
+        let region = self.end.regions().register(Registration::of(memory, regions::Access::ATOMIC))?;
+        let window = Window { key: region.key(), place: region.base() };
+        self.exposed = Some(region);
+        Ok(window)
+    }
+
+    fn access(&mut self, access: Access, window: Window, message: Message<'_>) -> Result<Sent> {
+        let there = Remote { peer: self.peer, key: window.key, place: window.place };
+        let asked = match access {
+            Access::Write => {
+                let buffer = self.filled(message);
+                self.end.write_with(Write::new(there, buffer, 0))
+            }
+            Access::Read => {
+                let buffer = self.buffer(message.len());
+                self.end.read_with(Read::new(there, buffer, 0))
+            }
+            Access::Fetch => {
+                let (operand, result) = (self.filled(message), self.buffer(message.len()));
+                let sum = AtomicOp::new(Op::Sum, Datatype::Uint64)?;
+                self.end.atomic(Atomic::fetch(there, sum, operand, result, 0))
+            }
+        };
+        match asked {
+            Ok(()) => Ok(Sent::Later),
+            Err(no) => match no.error {
+                RequestError::Send(SendError::Again(_)) => Ok(Sent::Again),
+                error => Err(error.into()),
+            },
         }
     }
 
@@ -99,9 +156,21 @@ impl<B: PciFunction> Transport for Opx<B> {
                 Ok(Some(Event::Sent))
             }
             Some(Completion::Received { tag: Some(tag), len, buffer, .. }) => {
-                let seen = std::mem::replace(&mut self.last, buffer.into_vec());
-                self.spare.push_back(seen);
+                self.keep(buffer);
                 Ok(Some(Event::Received { tag, bytes: self.last.get(..len).unwrap_or_default() }))
+            }
+            Some(Completion::Written { buffer, .. }) => {
+                self.spare.push_back(buffer.into_vec());
+                Ok(Some(Event::Done { bytes: &[] }))
+            }
+            Some(Completion::Read { buffer, .. }) => {
+                self.keep(buffer);
+                Ok(Some(Event::Done { bytes: &self.last }))
+            }
+            Some(Completion::Fetched { operands, result, .. }) => {
+                self.spare.push_back(operands.into_vec());
+                self.keep(result);
+                Ok(Some(Event::Done { bytes: &self.last }))
             }
             Some(Completion::Failed { error, .. }) => Err(error.into()),
             Some(other) => bail!("nobody asked for {other:?}"),

@@ -2,7 +2,7 @@
 //!
 //! Both ends can be in one process: then the asking end lets the answering one have its turn whenever it waits.
 
-use crate::transport::{Event, Message, Sent, Transport};
+use crate::transport::{Access, Event, Message, Sent, Transport, Window};
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use hdrhistogram::Histogram;
@@ -24,12 +24,58 @@ const STALL: Duration = Duration::from_secs(60);
 
 /// What goes on between the ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Pattern {
     /// A message there and one back, one at a time: half of the round trip.
     Latency,
     /// Messages one way, a window of them under way: bytes and messages per second.
     Bandwidth,
+    /// A write to the other end's memory, one at a time, until it is done.
+    WriteLatency,
+    /// Writes, a window of them under way.
+    Write,
+    /// A read of the other end's memory, one at a time, until it is done.
+    ReadLatency,
+    /// Reads, a window of them under way.
+    Read,
+    /// Numbers of 8 bytes added in the other end's memory, with what they were as the answer, one operation at a time.
+    FetchLatency,
+    /// The same, a window of operations under way.
+    Fetch,
+}
+
+/// Most bytes of an atomic operation that is measured.
+pub const FETCH_MAX: usize = 4096;
+
+impl Pattern {
+    /// What it does to the other end's memory, if anything.
+    pub fn access(self) -> Option<Access> {
+        match self {
+            Self::Latency | Self::Bandwidth => None,
+            Self::WriteLatency | Self::Write => Some(Access::Write),
+            Self::ReadLatency | Self::Read => Some(Access::Read),
+            Self::FetchLatency | Self::Fetch => Some(Access::Fetch),
+        }
+    }
+
+    /// Whether there is one at a time, of which each is timed.
+    pub fn is_latency(self) -> bool {
+        matches!(self, Self::Latency | Self::WriteLatency | Self::ReadLatency | Self::FetchLatency)
+    }
+
+    /// Whether it can be measured with so many bytes.
+    pub fn takes(self, size: usize) -> bool {
+        match self.access() {
+            None => true,
+            Some(Access::Write | Access::Read) => size > 0,
+            Some(Access::Fetch) => size > 0 && size.is_multiple_of(8) && size <= FETCH_MAX,
+        }
+    }
+
+    /// As it is called on the command line.
+    pub fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
 }
 
 /// One measurement to be made.
@@ -55,8 +101,7 @@ pub const ROTATION: usize = 64 << 20;
 impl fmt::Display for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { pattern, size, window, warmup, count, rotating } = self;
-        let pattern = pattern.to_possible_value();
-        let name = pattern.as_ref().map_or("", |value| value.get_name());
+        let name = pattern.name();
         write!(f, "{name}:{size}:{window}:{warmup}:{count}:{rotating}")
     }
 }
@@ -81,8 +126,8 @@ impl FromStr for Job {
 pub struct Measured {
     /// Time for all messages that count.
     pub time: Duration,
-    /// Half round trips in nanoseconds; empty but for [`Pattern::Latency`].
-    pub halves: Histogram<u64>,
+    /// Half round trips, or whole operations on memory, in nanoseconds; empty unless each was timed.
+    pub times: Histogram<u64>,
 }
 
 /// What the asking end tells the other to take part in.
@@ -106,6 +151,10 @@ enum Order {
     Rotate {
         rotation: usize,
     },
+    /// Memory of the answering end's, with the content of message 0, may be used.
+    Expose {
+        size: usize,
+    },
     End,
 }
 
@@ -119,6 +168,7 @@ impl Order {
             Self::Take { size, window, count } => [2, size as u64, window, count],
             Self::Check { size, count } => [3, size as u64, 1, count],
             Self::Rotate { rotation } => [4, rotation as u64, 0, 0],
+            Self::Expose { size } => [5, size as u64, 1, 0],
         };
         let mut bytes = [0; ORDER_BYTES];
         for (to, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
@@ -137,6 +187,7 @@ impl Order {
             2 => Self::Take { size, window, count },
             3 => Self::Check { size, count },
             4 => Self::Rotate { rotation: size },
+            5 => Self::Expose { size },
             _ => bail!("the other end isn't opx-perf of this version"),
         })
     }
@@ -153,21 +204,31 @@ pub struct Asker<'a, T: Transport> {
     end: &'a mut T,
     /// What is done while it waits.
     meanwhile: &'a mut dyn FnMut() -> Result<()>,
-    /// Messages that haven't left.
+    /// Messages that haven't left, and operations on memory that haven't ended.
     under_way: u64,
+    /// What was read last.
+    read: Vec<u8>,
 }
 
 impl<'a, T: Transport> Asker<'a, T> {
     /// Asks over `end`; `meanwhile` is called again and again while it waits.
     pub fn new(end: &'a mut T, meanwhile: &'a mut dyn FnMut() -> Result<()>) -> Self {
-        Self { end, meanwhile, under_way: 0 }
+        Self { end, meanwhile, under_way: 0, read: Vec::new() }
+    }
+
+    /// Looks at the content of some messages, or of memory.
+    ///
+    /// # Errors
+    /// When it isn't what it must be.
+    pub fn check(&mut self, pattern: Pattern, size: usize, count: u64) -> Result<()> {
+        match pattern.access() {
+            None => self.check_messages(size, count),
+            Some(access) => self.check_memory(access, size),
+        }
     }
 
     /// Sends messages whose content the other end looks at.
-    ///
-    /// # Errors
-    /// When something else arrives there, or nothing.
-    pub fn check(&mut self, size: usize, count: u64) -> Result<()> {
+    fn check_messages(&mut self, size: usize, count: u64) -> Result<()> {
         self.order(Order::Check { size, count })?;
         self.end.post(DONE, 8)?;
         for number in 0..count {
@@ -177,6 +238,26 @@ impl<'a, T: Transport> Asker<'a, T> {
         let wrong = self.until_received(DONE)?;
         self.settle()?;
         ensure!(wrong == 0, "{wrong} of {count} messages of {size} bytes arrived with other content");
+        Ok(())
+    }
+
+    /// Does what is measured once, and looks at what is in the memory before and after.
+    fn check_memory(&mut self, access: Access, size: usize) -> Result<()> {
+        let [before, operand] = [0, 1].map(|number| (0..size).map(|at| content(number, at)).collect::<Vec<_>>());
+        let sums = |a: &[u8], b: &[u8]| {
+            let words = a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0);
+            words.flat_map(|(a, b)| u64::from_le_bytes(*a).wrapping_add(u64::from_le_bytes(*b)).to_le_bytes()).collect()
+        };
+        let (answer, after) = match access {
+            Access::Write => (vec![], operand.clone()),
+            Access::Read => (before.clone(), before.clone()),
+            Access::Fetch => (before.clone(), sums(&before, &operand)),
+        };
+        let window = self.expose(size)?;
+        for (access, expected) in [(access, answer), (Access::Read, after)] {
+            let read = self.access_once(access, window, Message::These(&operand))?;
+            ensure!(read == expected, "{size} bytes of the other end's memory have other content");
+        }
         Ok(())
     }
 
@@ -191,6 +272,11 @@ impl<'a, T: Transport> Asker<'a, T> {
         match job.pattern {
             Pattern::Latency => self.latency(job),
             Pattern::Bandwidth => self.bandwidth(job),
+            other => match other.access() {
+                Some(access) if other.is_latency() => self.access_latency(access, job),
+                Some(access) => self.access_bandwidth(access, job),
+                None => bail!("nothing is measured by {}", other.name()),
+            },
         }
     }
 
@@ -222,7 +308,79 @@ impl<'a, T: Transport> Asker<'a, T> {
         }
         let time = begin.elapsed();
         self.settle()?;
-        Ok(Measured { time, halves })
+        Ok(Measured { time, times: halves })
+    }
+
+    fn access_latency(&mut self, access: Access, job: &Job) -> Result<Measured> {
+        let window = self.expose(job.size)?;
+        let mut times = Histogram::new(3)?;
+        let mut begin = Instant::now();
+        for number in 0..job.warmup + job.count {
+            let start = Instant::now();
+            if number == job.warmup {
+                begin = start;
+            }
+            self.begin_access(access, window, Message::Any(job.size))?;
+            self.settle()?;
+            if number >= job.warmup {
+                times.record(start.elapsed().as_nanos() as u64)?;
+            }
+        }
+        Ok(Measured { time: begin.elapsed(), times })
+    }
+
+    fn access_bandwidth(&mut self, access: Access, job: &Job) -> Result<Measured> {
+        let window = self.expose(job.size)?;
+        let mut time = Duration::ZERO;
+        for count in [job.warmup, job.count] {
+            let begin = Instant::now();
+            for _ in 0..count {
+                while self.under_way >= u64::from(job.window) {
+                    self.wait_for_one()?;
+                }
+                self.begin_access(access, window, Message::Any(job.size))?;
+            }
+            self.settle()?;
+            time = begin.elapsed();
+        }
+        Ok(Measured { time, times: Histogram::new(1)? })
+    }
+
+    /// Has the other end's memory opened, with what the first checked message says in it.
+    fn expose(&mut self, size: usize) -> Result<Window> {
+        self.end.post(READY, 16)?;
+        self.send(ASK, Message::These(&Order::Expose { size }.bytes()))?;
+        let (key, place) = self.until_received_both(READY)?;
+        self.settle()?;
+        Ok(Window { key, place })
+    }
+
+    /// Does something to the other end's memory, and waits until it is done; gives what was read.
+    fn access_once(&mut self, access: Access, window: Window, message: Message<'_>) -> Result<Vec<u8>> {
+        self.begin_access(access, window, message)?;
+        self.wait_for_one()?;
+        Ok(std::mem::take(&mut self.read))
+    }
+
+    fn begin_access(&mut self, access: Access, window: Window, message: Message<'_>) -> Result<()> {
+        let begin = Instant::now();
+        while self.end.access(access, window, message)? == Sent::Again {
+            self.turn()?;
+            ensure!(begin.elapsed() < STALL, "there was no room for an operation for {STALL:?}");
+        }
+        self.under_way += 1;
+        Ok(())
+    }
+
+    /// Waits until one of what is under way has ended.
+    fn wait_for_one(&mut self) -> Result<()> {
+        let begin = Instant::now();
+        let before = self.under_way;
+        while self.under_way == before {
+            self.turn()?;
+            ensure!(begin.elapsed() < STALL, "nothing has ended for {STALL:?}");
+        }
+        Ok(())
     }
 
     fn bandwidth(&mut self, job: &Job) -> Result<Measured> {
@@ -240,7 +398,7 @@ impl<'a, T: Transport> Asker<'a, T> {
             time = begin.elapsed();
             self.settle()?;
         }
-        Ok(Measured { time, halves: Histogram::new(1)? })
+        Ok(Measured { time, times: Histogram::new(1)? })
     }
 
     /// Sends messages, a window at a time, until the other end says that it has them all.
@@ -256,8 +414,8 @@ impl<'a, T: Transport> Asker<'a, T> {
                 sent += 1;
             }
             match self.turn()? {
-                Turn::Received(DONE, _) => return Ok(()),
-                Turn::Received(tag, _) => bail!("a message with tag {tag:#x} came that nobody asked for"),
+                Turn::Received(DONE, ..) => return Ok(()),
+                Turn::Received(tag, ..) => bail!("a message with tag {tag:#x} came that nobody asked for"),
                 Turn::Sent => alive = Instant::now(),
                 Turn::Nothing => ensure!(alive.elapsed() < STALL, "nothing arrived for {STALL:?}"),
             }
@@ -282,7 +440,7 @@ impl<'a, T: Transport> Asker<'a, T> {
                 }
                 Sent::Now => return Ok(()),
             }
-            if let Turn::Received(tag, _) = self.turn()? {
+            if let Turn::Received(tag, ..) = self.turn()? {
                 bail!("a message with tag {tag:#x} came while one was being sent");
             }
             ensure!(begin.elapsed() < STALL, "there was no room to send for {STALL:?}");
@@ -291,22 +449,27 @@ impl<'a, T: Transport> Asker<'a, T> {
 
     /// Waits for a message with `wanted`; tells what its first 8 bytes say, if it has so many.
     fn until_received(&mut self, wanted: u64) -> Result<u64> {
+        self.until_received_both(wanted).map(|(number, _)| number)
+    }
+
+    /// The same, and what its second 8 bytes say.
+    fn until_received_both(&mut self, wanted: u64) -> Result<(u64, u64)> {
         let begin = Instant::now();
         loop {
             match self.turn()? {
-                Turn::Received(tag, number) if tag == wanted => return Ok(number),
-                Turn::Received(tag, _) => bail!("a message with tag {tag:#x} came that nobody asked for"),
+                Turn::Received(tag, first, second) if tag == wanted => return Ok((first, second)),
+                Turn::Received(tag, ..) => bail!("a message with tag {tag:#x} came that nobody asked for"),
                 Turn::Sent => {}
                 Turn::Nothing => ensure!(begin.elapsed() < STALL, "nothing arrived for {STALL:?}"),
             }
         }
     }
 
-    /// Waits until all messages have left.
+    /// Waits until all messages have left, and all operations have ended.
     fn settle(&mut self) -> Result<()> {
         let begin = Instant::now();
         while self.under_way > 0 {
-            if let Turn::Received(tag, _) = self.turn()? {
+            if let Turn::Received(tag, ..) = self.turn()? {
                 bail!("a message with tag {tag:#x} came that nobody asked for");
             }
             ensure!(begin.elapsed() < STALL, "messages haven't left for {STALL:?}");
@@ -321,8 +484,18 @@ impl<'a, T: Transport> Asker<'a, T> {
                 self.under_way = self.under_way.checked_sub(1).context("more messages left than were sent")?;
                 Turn::Sent
             }
+            Some(Event::Done { bytes }) => {
+                self.read.clear();
+                // Only what is looked at.
+                if self.under_way == 1 {
+                    self.read.extend_from_slice(bytes);
+                }
+                self.under_way = self.under_way.checked_sub(1).context("more operations ended than were begun")?;
+                Turn::Sent
+            }
             Some(Event::Received { tag, bytes }) => {
-                Turn::Received(tag, bytes.first_chunk().map_or(0, |word| u64::from_le_bytes(*word)))
+                let word = |at| bytes.as_chunks::<8>().0.get(at).map_or(0, |word| u64::from_le_bytes(*word));
+                Turn::Received(tag, word(0), word(1))
             }
             None => {
                 (self.meanwhile)()?;
@@ -336,8 +509,8 @@ impl<'a, T: Transport> Asker<'a, T> {
 /// What a turn brought.
 enum Turn {
     Sent,
-    /// A message: its tag, and what its first 8 bytes say.
-    Received(u64, u64),
+    /// A message: its tag, and what its first and its second 8 bytes say.
+    Received(u64, u64, u64),
     Nothing,
 }
 
@@ -360,6 +533,7 @@ pub struct Answerer {
 enum Reply {
     Any(usize),
     Number(u64),
+    Window(Window),
 }
 
 impl Answerer {
@@ -387,7 +561,7 @@ impl Answerer {
         while let Some(event) = end.poll()? {
             busy = true;
             match event {
-                Event::Sent => {}
+                Event::Sent | Event::Done { .. } => {}
                 Event::Received { tag: ASK, bytes } => {
                     let order = Order::read(bytes)?;
                     self.begin(order, end)?;
@@ -408,7 +582,7 @@ impl Answerer {
         self.order = order;
         self.wrong = 0;
         let (size, window, count) = match order {
-            Order::End => (0, 0, 0),
+            Order::End | Order::Expose { .. } => (0, 0, 0),
             Order::Rotate { rotation } => {
                 end.rotate(rotation);
                 (0, 0, 0)
@@ -425,7 +599,13 @@ impl Answerer {
         if !self.is_over {
             end.post(ASK, ORDER_BYTES)?;
         }
-        self.outgoing.push_back((READY, Reply::Number(0)));
+        let reply = match order {
+            Order::Expose { size } => {
+                Reply::Window(end.expose(&(0..size).map(|at| content(0, at)).collect::<Vec<_>>())?)
+            }
+            _ => Reply::Number(0),
+        };
+        self.outgoing.push_back((READY, reply));
         Ok(())
     }
 
@@ -445,7 +625,9 @@ impl Answerer {
                 size
             }
             Order::Take { size, .. } | Order::Check { size, .. } => size,
-            Order::End | Order::Rotate { .. } => bail!("a message came although nothing was announced"),
+            Order::End | Order::Rotate { .. } | Order::Expose { .. } => {
+                bail!("a message came although nothing was announced")
+            }
         };
         if self.to_post > 0 {
             self.to_post -= 1;
@@ -459,12 +641,17 @@ impl Answerer {
 
     fn flush<T: Transport>(&mut self, end: &mut T) -> Result<()> {
         while let Some((tag, reply)) = self.outgoing.front() {
-            let number;
+            let number: [u8; 8];
+            let window: [[u8; 8]; 2];
             let message = match reply {
                 Reply::Any(size) => Message::Any(*size),
                 Reply::Number(value) => {
                     number = value.to_le_bytes();
                     Message::These(&number)
+                }
+                Reply::Window(Window { key, place }) => {
+                    window = [key.to_le_bytes(), place.to_le_bytes()];
+                    Message::These(window.as_flattened())
                 }
             };
             if end.send(*tag, message)? == Sent::Again {
@@ -491,6 +678,10 @@ mod tests {
         last: Vec<u8>,
         refusals: u32,
         spoil: bool,
+        exposed: Rc<RefCell<Vec<u8>>>,
+        /// What was done to the other end's memory, and what was read.
+        done: VecDeque<Vec<u8>>,
+        others: Rc<RefCell<Vec<u8>>>,
     }
 
     impl Transport for Plain {
@@ -520,7 +711,41 @@ mod tests {
             Ok(Sent::Now)
         }
 
+        fn can(&self, _: Access) -> bool {
+            true
+        }
+
+        fn expose(&mut self, content: &[u8]) -> Result<Window> {
+            *self.exposed.borrow_mut() = content.to_vec();
+            Ok(Window { key: 5, place: 6 })
+        }
+
+        fn access(&mut self, access: Access, window: Window, message: Message<'_>) -> Result<Sent> {
+            assert_eq!(window, Window { key: 5, place: 6 });
+            self.refusals += 1;
+            if self.refusals.is_multiple_of(3) {
+                return Ok(Sent::Again);
+            }
+            let mut memory = self.others.borrow_mut();
+            let before = memory.clone();
+            if let (Access::Write, Message::These(bytes)) = (access, message) {
+                memory.copy_from_slice(bytes);
+                memory[0] ^= u8::from(self.spoil);
+            }
+            if let (Access::Fetch, Message::These(bytes)) = (access, message) {
+                for (to, add) in memory.as_chunks_mut::<8>().0.iter_mut().zip(bytes.as_chunks::<8>().0) {
+                    *to = u64::from_le_bytes(*to).wrapping_add(u64::from_le_bytes(*add)).to_le_bytes();
+                }
+            }
+            self.done.push_back(if access == Access::Write { vec![] } else { before });
+            Ok(Sent::Later)
+        }
+
         fn poll(&mut self) -> Result<Option<Event<'_>>> {
+            if let Some(read) = self.done.pop_front() {
+                self.last = read;
+                return Ok(Some(Event::Done { bytes: &self.last }));
+            }
             let Some((tag, bytes)) = self.from.borrow_mut().pop_front() else { return Ok(None) };
             self.last = bytes;
             Ok(Some(Event::Received { tag, bytes: &self.last }))
@@ -529,14 +754,18 @@ mod tests {
 
     fn pair(spoil: bool) -> (Plain, Plain) {
         let (one, other) = <(Rc<RefCell<_>>, Rc<RefCell<_>>)>::default();
-        let end = |to: &Rc<_>, from: &Rc<_>| Plain {
+        let (here, there) = <(Rc<RefCell<Vec<u8>>>, Rc<RefCell<Vec<u8>>>)>::default();
+        let end = |to: &Rc<_>, from: &Rc<_>, exposed: &Rc<_>, others: &Rc<_>| Plain {
             to: Rc::clone(to),
             from: Rc::clone(from),
             last: Vec::new(),
             refusals: 0,
             spoil,
+            exposed: Rc::clone(exposed),
+            done: VecDeque::new(),
+            others: Rc::clone(others),
         };
-        (end(&one, &other), end(&other, &one))
+        (end(&one, &other, &here, &there), end(&other, &one, &there, &here))
     }
 
     fn with(spoil: bool, run: impl FnOnce(&mut Asker<'_, Plain>) -> Result<()>) -> Result<bool> {
@@ -548,13 +777,23 @@ mod tests {
     }
 
     #[test]
-    fn both_patterns_run_to_their_end_and_the_other_side_knows() {
+    fn all_patterns_run_to_their_end_and_the_other_side_knows() {
         let over = with(false, |asker| {
             let job = Job { pattern: Pattern::Latency, size: 8, window: 1, warmup: 3, count: 10, rotating: false };
-            assert_eq!(asker.measure(&job)?.halves.len(), 10);
+            assert_eq!(asker.measure(&job)?.times.len(), 10);
             let job = Job { pattern: Pattern::Bandwidth, size: 100, window: 7, warmup: 5, count: 50, rotating: false };
-            assert!(asker.measure(&job)?.halves.is_empty());
-            asker.check(1000, 5)?;
+            assert!(asker.measure(&job)?.times.is_empty());
+            asker.check(Pattern::Bandwidth, 1000, 5)?;
+            for (pattern, window) in [(Pattern::WriteLatency, 1), (Pattern::ReadLatency, 1), (Pattern::FetchLatency, 1)]
+            {
+                asker.check(pattern, 64, 5)?;
+                let job = Job { pattern, size: 64, window, warmup: 2, count: 10, rotating: false };
+                assert_eq!(asker.measure(&job)?.times.len(), 10);
+            }
+            for pattern in [Pattern::Write, Pattern::Read, Pattern::Fetch] {
+                let job = Job { pattern, size: 64, window: 4, warmup: 0, count: 30, rotating: false };
+                assert!(asker.measure(&job)?.times.is_empty());
+            }
             asker.finish()
         });
         assert!(over.unwrap());
@@ -562,8 +801,10 @@ mod tests {
 
     #[test]
     fn spoilt_messages_are_told() {
-        let error = with(true, |asker| asker.check(64, 5)).unwrap_err().to_string();
+        let error = with(true, |asker| asker.check(Pattern::Latency, 64, 5)).unwrap_err().to_string();
         assert_eq!(error, "5 of 5 messages of 64 bytes arrived with other content");
+        let error = with(true, |asker| asker.check(Pattern::Write, 64, 5)).unwrap_err().to_string();
+        assert_eq!(error, "64 bytes of the other end's memory have other content");
     }
 
     #[test]
@@ -573,6 +814,7 @@ mod tests {
             Order::Echo { size: 9, count: 4 },
             Order::Take { size: 1 << 20, window: 64, count: 1 << 40 },
             Order::Check { size: 0, count: 1 },
+            Order::Expose { size: 77 },
         ] {
             assert_eq!(Order::read(&order.bytes()).unwrap(), order);
         }

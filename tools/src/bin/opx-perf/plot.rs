@@ -1,6 +1,5 @@
 //! A picture of a run: time and bandwidth over the size of messages, a line for each transport.
 
-use crate::pattern::Pattern;
 use crate::report::{Line, Report};
 use anyhow::{Context, Result};
 use plotters::prelude::*;
@@ -33,8 +32,8 @@ fn svg(report: &Report) -> Result<String> {
         let root = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
         root.fill(&WHITE)?;
         let (upper, lower) = root.split_vertically(SIZE.1 / 2);
-        chart(&upper, "half round trip, microseconds", report, Pattern::Latency, |line| line.microseconds)?;
-        chart(&lower, "bandwidth, MB/s", report, Pattern::Bandwidth, |line| line.megabytes_per_second)?;
+        chart(&upper, "half round trip or operation, microseconds", report, true, |line| line.microseconds)?;
+        chart(&lower, "bandwidth, MB/s", report, false, |line| line.megabytes_per_second)?;
         root.present()?;
     }
     Ok(text)
@@ -44,10 +43,10 @@ fn chart(
     area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
     title: &str,
     report: &Report,
-    pattern: Pattern,
+    is_latency: bool,
     value: fn(&Line) -> f64,
 ) -> Result<()> {
-    let lines = || report.lines.iter().filter(|line| line.pattern == pattern);
+    let lines = || report.lines.iter().filter(|line| line.pattern.is_latency() == is_latency);
     let bounds = |values: &mut dyn Iterator<Item = f64>| {
         values.fold((f64::INFINITY, 0f64), |(low, high), value| (low.min(value), high.max(value)))
     };
@@ -63,14 +62,19 @@ fn chart(
         .y_label_area_size(70)
         .build_cartesian_2d((left..right.max(left * 2.0)).log_scale(), (low / 1.5..high * 1.5).log_scale())?;
     chart.configure_mesh().x_desc("bytes of a message").light_line_style(WHITE).draw()?;
-    let mut series: Vec<(&str, u32)> = lines().map(|line| (&*line.transport, line.window)).collect();
+    let mut series: Vec<(&str, String, u32)> =
+        lines().map(|line| (&*line.transport, line.pattern.name(), line.window)).collect();
     series.sort_unstable();
     series.dedup();
-    for ((transport, window), colour) in series.into_iter().zip(COLOURS.iter().cycle()) {
+    for ((transport, pattern, window), colour) in series.into_iter().zip(COLOURS.iter().cycle()) {
         let points = lines()
-            .filter(|line| line.transport == transport && line.window == window)
+            .filter(|line| line.transport == transport && line.pattern.name() == pattern && line.window == window)
             .map(|line| (line.size.max(1) as f64, value(line)));
-        let label = if window == 1 { transport.to_owned() } else { format!("{transport}, window {window}") };
+        let label = if window == 1 {
+            format!("{transport}, {pattern}")
+        } else {
+            format!("{transport}, {pattern}, window {window}")
+        };
         let shown = colour.stroke_width(2);
         chart
             .draw_series(LineSeries::new(points.clone(), shown))?
@@ -85,7 +89,7 @@ fn chart(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pattern::{Job, Measured};
+    use crate::pattern::{Job, Measured, Pattern};
     use hdrhistogram::Histogram;
     use std::time::Duration;
 
@@ -96,12 +100,12 @@ mod tests {
             for (size, pattern) in [(8, Pattern::Latency), (4096, Pattern::Latency), (8, Pattern::Bandwidth)] {
                 let job = Job { pattern, size, window: 1, warmup: 0, count: 10, rotating: false };
                 let time = Duration::from_micros(10 + size as u64);
-                report.lines.push(Line::new(transport, &job, &[Measured { time, halves: Histogram::new(3).unwrap() }]));
+                report.lines.push(Line::new(transport, &job, &[Measured { time, times: Histogram::new(3).unwrap() }]));
             }
         }
         let text = svg(&report).unwrap();
         assert!(text.starts_with("<svg") && text.trim_end().ends_with("</svg>"));
-        for expected in ["libfabric shm", "half round trip, microseconds", "bandwidth, MB/s"] {
+        for expected in ["libfabric shm", "half round trip or operation, microseconds", "bandwidth, MB/s"] {
             assert!(text.contains(expected), "{expected} isn't in the picture");
         }
     }

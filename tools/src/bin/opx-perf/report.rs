@@ -24,7 +24,7 @@ pub struct Line {
     pub messages: u64,
     /// Rounds.
     pub rounds: usize,
-    /// Microseconds a message, median of the rounds: half of the round trip of a ping-pong.
+    /// Microseconds a message or an operation, median of the rounds: half of the round trip of a ping-pong.
     pub microseconds: f64,
     /// The best round.
     pub best_microseconds: f64,
@@ -32,9 +32,9 @@ pub struct Line {
     pub megabytes_per_second: f64,
     /// Messages per second, median of the rounds.
     pub messages_per_second: f64,
-    /// Percentiles of half the round trip, in microseconds; only of ping-pongs.
+    /// Percentiles of half the round trip, or of an operation, in microseconds; only where each was timed.
     pub percentiles: Option<Percentiles>,
-    /// How often half of the round trip took up to so many nanoseconds.
+    /// How often that took up to so many nanoseconds.
     pub histogram: Vec<Bucket>,
 }
 
@@ -74,7 +74,7 @@ impl Line {
         let mut halves = hdrhistogram::Histogram::<u64>::new(3).ok();
         if let Some(all) = &mut halves {
             // Both have three digits, so nothing is refused.
-            rounds.iter().for_each(|round| all.add(&round.halves).unwrap_or_default());
+            rounds.iter().for_each(|round| all.add(&round.times).unwrap_or_default());
         }
         let halves = halves.filter(|all| !all.is_empty());
         let percentiles = halves.as_ref().map(|all| {
@@ -154,7 +154,7 @@ impl Report {
             };
             table.add_row([
                 Cell::new(&line.transport),
-                Cell::new(name(line.pattern)),
+                Cell::new(line.pattern.name()),
                 number(line.size.to_string()),
                 number(line.window.to_string()),
                 number(line.messages.to_string()),
@@ -178,19 +178,13 @@ impl Report {
 /// A histogram in letters.
 fn bars(line: &Line) -> String {
     let most = line.histogram.iter().map(|bucket| bucket.count).max().unwrap_or(0).max(1);
-    let mut text = format!("\n\n{} {} of {} bytes, half round trips:", line.transport, name(line.pattern), line.size);
+    let what = if line.pattern == Pattern::Latency { ", half round trips" } else { "" };
+    let mut text = format!("\n\n{} {} of {} bytes{what}:", line.transport, line.pattern.name(), line.size);
     for bucket in &line.histogram {
         let bar = "#".repeat((bucket.count * BAR).div_ceil(most) as usize);
         text += &format!("\n{:>10} ns {:>9}  {bar}", bucket.up_to_ns, bucket.count);
     }
     text
-}
-
-fn name(pattern: Pattern) -> &'static str {
-    match pattern {
-        Pattern::Latency => "latency",
-        Pattern::Bandwidth => "bandwidth",
-    }
 }
 
 fn number(text: String) -> Cell {
@@ -206,7 +200,7 @@ mod tests {
     fn measured(micros: u64, halves: &[u64]) -> Measured {
         let mut all = Histogram::new(3).unwrap();
         halves.iter().for_each(|half| all.record(*half).unwrap());
-        Measured { time: Duration::from_micros(micros), halves: all }
+        Measured { time: Duration::from_micros(micros), times: all }
     }
 
     #[test]

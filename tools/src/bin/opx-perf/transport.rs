@@ -32,11 +32,36 @@ pub enum Sent {
     Again,
 }
 
+/// Memory of one end's that the other may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Its key.
+    pub key: u64,
+    /// Where it begins.
+    pub place: u64,
+}
+
+/// What is done to the other end's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Bytes are written.
+    Write,
+    /// Bytes are read.
+    Read,
+    /// Numbers of 8 bytes are added, and what they were is read.
+    Fetch,
+}
+
 /// What a poll finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event<'a> {
     /// A message that was sent is out of the sender's hands.
     Sent,
+    /// The other end's memory was written, or read.
+    Done {
+        /// What was read; nothing of a write.
+        bytes: &'a [u8],
+    },
     /// A message was received.
     Received {
         /// Its tag.
@@ -56,6 +81,16 @@ pub trait Transport {
 
     /// Sends to the peer.
     fn send(&mut self, tag: u64, message: Message<'_>) -> Result<Sent>;
+
+    /// Whether it can do that to the other end's memory.
+    fn can(&self, access: Access) -> bool;
+
+    /// Lets the other end use `content`, from now on until this is called again.
+    fn expose(&mut self, content: &[u8]) -> Result<Window>;
+
+    /// Does something to the other end's memory, from its beginning on: writes or adds these bytes, or reads as many. There will be
+    /// [`Event::Done`], unless there was no room.
+    fn access(&mut self, access: Access, window: Window, message: Message<'_>) -> Result<Sent>;
 
     /// Moves everything on; tells of one thing that has happened.
     fn poll(&mut self) -> Result<Option<Event<'_>>>;

@@ -59,6 +59,7 @@ pub fn play(library: &Library, jobs: &[Job], cores: Cores) -> Result<()> {
             time = match job.pattern {
                 Pattern::Latency => mpi.latency(&mut memory, count, side)?,
                 Pattern::Bandwidth => mpi.bandwidth(&mut memory, job.window as usize, count, side)?,
+                other => bail!("{} isn't measured by MPI", other.name()),
             };
         }
         if side == Side::Asks {

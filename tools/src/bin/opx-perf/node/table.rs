@@ -113,8 +113,8 @@ fn what(job: &Job) -> String {
     let memory = if job.rotating { ", in memory that rotates" } else { "" };
     match job.pattern {
         Pattern::Latency => format!("half round trip, {size}{memory}: us"),
-        Pattern::Bandwidth if job.size < 1024 => format!("messages of {size}{memory}: M/s"),
-        Pattern::Bandwidth => format!("bandwidth, {size}{memory}: GB/s"),
+        _ if job.size < 1024 => format!("messages of {size}{memory}: M/s"),
+        _ => format!("bandwidth, {size}{memory}: GB/s"),
     }
 }
 
@@ -127,8 +127,8 @@ fn median(job: &Job, rounds: &[&Round], library: usize, number: usize) -> Option
     let messages = job.count as f64;
     Some(match job.pattern {
         Pattern::Latency => time * 1e6 / messages / 2.0,
-        Pattern::Bandwidth if job.size < 1024 => messages / time / 1e6,
-        Pattern::Bandwidth => messages * job.size as f64 / time / 1e9,
+        _ if job.size < 1024 => messages / time / 1e6,
+        _ => messages * job.size as f64 / time / 1e9,
     })
 }
 
