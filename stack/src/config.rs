@@ -1,7 +1,7 @@
 //! What an endpoint is made with.
 
-use crate::Thresholds;
 use crate::observe::{Path, Recording};
+use crate::{SharedMemory, Thresholds};
 use opx_bus::PacketFaults;
 use opx_defs::units::{JobKey, Sc, Sl, Vl};
 use opx_defs::wire::opx::Generation;
@@ -77,6 +77,8 @@ pub struct Config {
     pub interrupts: bool,
     /// Whether there is a flight recorder, and where.
     pub recorder: Recording,
+    /// Whether endpoints on this machine are reached through its memory.
+    pub shared_memory: SharedMemory,
     /// The slowest way that messages may go; what would go a slower one is refused ([`crate::SendError::Slower`]).
     pub expect: Option<Path>,
 }
@@ -117,6 +119,7 @@ impl Default for Config {
             // fi_opx_hfi1.h:OPX_CONTEXT_STATUS_CHECK_INTERVAL_USEC.
             health_interval: Duration::from_millis(250),
             recorder: Recording::Off,
+            shared_memory: SharedMemory::default(),
             expect: None,
         }
     }

@@ -43,6 +43,15 @@ pub enum OpenError {
     /// The flight recorder's memory or file can't be made.
     #[error("can't make the flight recorder: {0}; check the directory of Config::recorder")]
     Recorder(#[source] std::io::Error),
+    /// A job can't be called so.
+    #[error("{0:?} is no name of a job; it has 1 to 48 visible ASCII characters (shared_memory.job, FI_OPX_UUID)")]
+    Job(String),
+    /// No part can be taken in the shared memory.
+    #[error(
+        "no part can be taken in the machine's shared memory: {0}; give each job of the machine a name of its own \
+         (shared_memory.job, FI_OPX_UUID), or switch it off (FI_OPX_SHM_ENABLE=0)"
+    )]
+    SharedMemory(#[source] opx_shm::OpenError),
     /// A setting makes no sense.
     #[error("endpoint setting {name} is {value}, it must be {must}")]
     Setting {
@@ -74,6 +83,9 @@ pub enum EndpointError {
         "the endpoint belongs to the process that this one was forked from; use it there, or open one after forking"
     )]
     Forked,
+    /// The system refuses to tell of peers on this machine.
+    #[error("nothing is heard of peers on this machine any more: {0}")]
+    SharedMemory(#[from] opx_shm::PollError),
     /// A send engine halted and can't be restarted.
     #[error(transparent)]
     Restart(#[from] ContextError),

@@ -79,6 +79,8 @@ pub(crate) enum SendKind {
         /// Bytes that have gone out.
         sent: usize,
     },
+    /// Its memory is offered to a peer on this machine.
+    Offered,
     /// The receiver asks for pieces.
     Rendezvous {
         /// Pieces asked for and not sent yet.
@@ -194,6 +196,8 @@ impl Send {
     pub(crate) fn is_done(&self) -> bool {
         let all_sent = match &self.kind {
             SendKind::Eager => true,
+            // Its end is told.
+            SendKind::Offered => false,
             SendKind::MultiPacket { sent, .. } => *sent == self.buffer.len(),
             SendKind::Rendezvous { grants, ungranted, along, truncated, .. } => {
                 // A receiver that has the tail already may leave it out without saying so.
@@ -338,6 +342,8 @@ pub(crate) enum Kept {
     },
     /// Its offer.
     Offer(Offer),
+    /// Its offer, by a peer on this machine.
+    Local(opx_shm::Offered),
 }
 
 impl Unexpected {
@@ -347,6 +353,7 @@ impl Unexpected {
             Kept::Eager(message) => message.len() as u64,
             Kept::MultiPacket { len, .. } => *len as u64,
             Kept::Offer(offer) => offer.len,
+            Kept::Local(offered) => offered.len(),
         }
     }
 
@@ -358,6 +365,7 @@ impl Unexpected {
                 Kept::Eager(message) => message.len(),
                 Kept::MultiPacket { len, .. } => *len,
                 Kept::Offer(offer) => offer.immediate.len(),
+                Kept::Local(_) => 0,
             }
     }
 }

@@ -71,6 +71,20 @@ impl RawBuffer {
         unsafe { slice::from_raw_parts(self.at.as_ptr(), self.len) }
     }
 
+    /// Its memory, to be read by a peer on this machine. Whoever takes it keeps the buffer until it is released.
+    pub(crate) fn source(&self) -> opx_shm::Source {
+        // SAFETY: the constructor's caller has promised that the memory may be read from any thread, and that nobody writes to it,
+        // until this value is dropped; it is kept until the source is released.
+        unsafe { opx_shm::Source::raw(self.at.as_ptr(), self.len) }
+    }
+
+    /// Its memory, to be written. Whoever takes it keeps the buffer, and leaves it alone, until it is given back.
+    pub(crate) fn sink(&mut self) -> opx_shm::Sink {
+        // SAFETY: the constructor's caller has promised that the memory may be written from any thread, is initialised and used by
+        // nobody else until this value is dropped; it is kept, and not used, until the sink is given back.
+        unsafe { opx_shm::Sink::raw(self.at.as_ptr(), self.len) }
+    }
+
     /// Overwrites bytes from `at` on; of those beyond its end, none.
     #[inline]
     pub(crate) fn write(&mut self, at: usize, from: &[u8]) {

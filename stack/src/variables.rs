@@ -1,7 +1,7 @@
 //! The settings of an endpoint that libfabric's OPX provider takes from the environment, under its names; together with those
 //! of the reliability protocol, and with those that have no effect here, of which is warned.
 
-use crate::Config;
+use crate::{Config, SharedMemory};
 use opx_defs::units::Sl;
 use std::fmt;
 
@@ -74,7 +74,7 @@ impl Values {
 
 impl Variable {
     /// All of them, without those of the reliability protocol ([`opx_reliability::Variable::ALL`]).
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self {
             name: "FI_OPX_RZV_MIN_PAYLOAD_BYTES",
             help: "bytes of the shortest message that goes by rendezvous",
@@ -140,6 +140,13 @@ impl Variable {
             get: |config| config.sl.0.into(),
         },
         Self {
+            name: "FI_OPX_SHM_ENABLE",
+            help: "endpoints of the same job on this machine are reached through its memory",
+            values: Values::Switch,
+            set: |config, value| config.shared_memory.enabled = value != 0,
+            get: |config| config.shared_memory.enabled.into(),
+        },
+        Self {
             name: "FI_OPX_HFISVC",
             help: "the HFI service, which this generation of adapters lacks: an endpoint that asks for it isn't opened",
             values: Values::Switch,
@@ -183,12 +190,14 @@ const FORMER: [Former; 2] = [
     Former { name: "FI_OPX_EXPECTED_RECEIVE_ENABLE", now: "FI_OPX_TID_DISABLE", inverted: true },
 ];
 
-const WITHOUT_EFFECT: [(&str, Why); 24] = [
-    ("FI_OPX_SHM_ENABLE", Why::NotYet),
+/// The variables that name the job, the first that is set counts (`fi_opx_domain.c`). OPX has a name for those without one; two
+/// fabrics of a machine would share it here, where adapters are more than those that the kernel knows.
+const JOB: [&str; 3] = ["FI_OPX_UUID", "SLURM_JOB_ID", "I_MPI_HYDRA_UUID"];
+
+const WITHOUT_EFFECT: [(&str, Why); 23] = [
     ("FI_OPX_CONTEXT_SHARING", Why::NotYet),
     ("FI_OPX_ENDPOINTS_PER_HFI_CONTEXT", Why::NotYet),
     ("FI_OPX_HFI_SELECT", Why::NotYet),
-    ("FI_OPX_UUID", Why::NotYet),
     ("FI_OPX_FORCE_CPUAFFINITY", Why::NotYet),
     ("FI_OPX_PROG_AFFINITY", Why::NotYet),
     ("FI_OPX_DEV_REG_SEND_THRESHOLD", Why::NotYet),
@@ -233,6 +242,13 @@ pub enum Warning {
         /// Its name by now.
         now: &'static str,
     },
+    /// It names the job, and no job can be called so.
+    Job {
+        /// The variable.
+        name: &'static str,
+        /// Its value.
+        value: String,
+    },
     /// It has no effect.
     NoEffect {
         /// Its name.
@@ -250,6 +266,12 @@ impl fmt::Display for Warning {
             }
             Self::Reliability(bad) => bad.fmt(f),
             Self::Former { name, now } => write!(f, "{name} is taken for now; its name is {now}"),
+            Self::Job { name, value } => {
+                write!(
+                    f,
+                    "{name}={value:?} must be 1 to 48 visible ASCII characters; no peer is reached through memory"
+                )
+            }
             Self::NoEffect { name, why } => write!(f, "{name} {why}"),
         }
     }
@@ -331,6 +353,13 @@ impl Config {
             }
         }
         warnings.extend(FORMER.iter().filter_map(|former| self.set_former(former, &lookup)));
+        if let Some((name, value)) = JOB.iter().find_map(|name| Some((*name, lookup(name)?))) {
+            if SharedMemory::is_job(&value) {
+                self.shared_memory.job = Some(value);
+            } else {
+                warnings.push(Warning::Job { name, value });
+            }
+        }
         warnings.extend(self.reliability.set_from(&lookup).into_iter().map(Warning::Reliability));
         let set = WITHOUT_EFFECT.iter().filter(|(name, _)| lookup(name).is_some());
         warnings.extend(set.map(|&(name, why)| Warning::NoEffect { name, why: why.text() }));
@@ -414,13 +443,13 @@ mod tests {
     #[test]
     fn the_defaults_are_those_of_opx_and_each_name_is_there_once() {
         let defaults = Variable::ALL.map(|variable| variable.value(&Config::default()));
-        assert_eq!(defaults, [16385, 0, 0, 16385, 16385, 0, 4096, 8192, 0, 0]);
+        assert_eq!(defaults, [16385, 0, 0, 16385, 16385, 0, 4096, 8192, 0, 1, 0]);
         let settings = settings();
         let former = FORMER.iter().map(|it| it.name);
         let names = settings.iter().map(|it| it.name).chain(former).chain(WITHOUT_EFFECT.iter().map(|it| it.0));
         let different: HashSet<_> = names.clone().collect();
         assert_eq!(different.len(), names.count());
-        assert_eq!(settings.len(), 16);
+        assert_eq!(settings.len(), 17);
     }
 
     #[test]
@@ -441,6 +470,20 @@ mod tests {
         let warnings = config.set_from(|name| all.contains(&name).then(|| "0".to_owned()));
         assert!(!config.thresholds.no_tid && warnings.len() == 1);
         assert!(warnings[0].to_string().contains("no effect as FI_OPX_TID_DISABLE is set"), "{}", warnings[0]);
+    }
+
+    #[test]
+    fn the_job_has_the_name_that_its_launcher_gives_it() {
+        let named = |lookup: &[(&str, &str)]| {
+            let mut config = Config::default();
+            let find = |name: &str| Some(lookup.iter().find(|(known, _)| *known == name)?.1.to_owned());
+            let warnings = config.set_from(find).len();
+            (config.shared_memory.job, warnings)
+        };
+        assert_eq!(named(&[]), (None, 0));
+        assert_eq!(named(&[("I_MPI_HYDRA_UUID", "b"), ("SLURM_JOB_ID", "4711")]), (Some("4711".into()), 0));
+        assert_eq!(named(&[("SLURM_JOB_ID", "4711"), ("FI_OPX_UUID", "a")]), (Some("a".into()), 0));
+        assert_eq!(named(&[("FI_OPX_UUID", "a b")]), (None, 1));
     }
 
     #[test]

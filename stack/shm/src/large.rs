@@ -34,6 +34,7 @@ const KERNEL_STEP: usize = 512 << 10;
 pub struct Source(Memory);
 
 enum Memory {
+    Owned(Vec<u8>),
     Shared(Arc<dyn AsRef<[u8]> + Send + Sync>),
     Raw(RawSource),
 }
@@ -50,6 +51,7 @@ impl Source {
 
     pub(crate) fn as_slice(&self) -> &[u8] {
         match &self.0 {
+            Memory::Owned(bytes) => bytes,
             Memory::Shared(memory) => (**memory).as_ref(),
             Memory::Raw(raw) => raw.as_slice(),
         }
@@ -64,11 +66,19 @@ impl Source {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// The bytes that it was made from; None when others may read them, or it was raw.
+    pub fn into_vec(self) -> Option<Vec<u8>> {
+        match self.0 {
+            Memory::Owned(bytes) => Some(bytes),
+            Memory::Shared(_) | Memory::Raw(_) => None,
+        }
+    }
 }
 
 impl From<Vec<u8>> for Source {
     fn from(bytes: Vec<u8>) -> Self {
-        Self::shared(Arc::new(bytes))
+        Self(Memory::Owned(bytes))
     }
 }
 

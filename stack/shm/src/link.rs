@@ -2,6 +2,7 @@
 
 use crate::choose::Chooser;
 use crate::error::{KernelCopy, PeerGone};
+use crate::message::Header;
 use crate::ring::{Head, Receiver, Sender, Sent, Unsent};
 use crate::slab::Key;
 use crate::socket;
@@ -25,6 +26,21 @@ pub(crate) mod class {
 
 /// A record of this crate's own that waits for room, with its two words of payload.
 pub(crate) type Note = (Head, [u64; 2]);
+
+/// A message or an offer that wasn't taken.
+#[derive(Debug)]
+pub(crate) struct Left {
+    pub(crate) header: Header,
+    pub(crate) what: LeftWhat,
+    pub(crate) slots: u32,
+}
+
+#[derive(Debug)]
+pub(crate) enum LeftWhat {
+    Message(Vec<u8>),
+    /// Number, address and length.
+    Offer([u64; 3]),
+}
 
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -50,6 +66,11 @@ pub(crate) struct Link {
     pub(crate) is_hot: bool,
     /// It is in the node's list of those that lack room.
     pub(crate) is_wanting: bool,
+    /// Messages that weren't taken, and the slots that they had in the ring.
+    pub(crate) left: VecDeque<Left>,
+    pub(crate) left_slots: u32,
+    /// Its next message wasn't taken and can't be put with those.
+    pub(crate) is_held: bool,
     /// Rounds in which it had nothing to say.
     pub(crate) silent: u8,
 }

@@ -26,15 +26,26 @@ pub struct Message<'a> {
     pub peer: PeerId,
     /// The caller's words.
     pub header: Header,
-    pub(crate) receiver: &'a Receiver,
-    pub(crate) record: Record,
+    /// An earlier message of the peer has been left ([`Taken::NotNow`]); this one would overtake it.
+    pub overtakes: bool,
+    pub(crate) body: Body<'a>,
+}
+
+/// Where a message's payload is.
+#[derive(Debug)]
+pub(crate) enum Body<'a> {
+    Ring(&'a Receiver, Record),
+    Left(&'a [u8]),
 }
 
 impl Message<'_> {
     /// Bytes of the payload.
     #[inline]
     pub fn len(&self) -> usize {
-        self.record.len
+        match self.body {
+            Body::Ring(_, record) => record.len,
+            Body::Left(bytes) => bytes.len(),
+        }
     }
 
     /// Whether it has no payload.
@@ -46,7 +57,15 @@ impl Message<'_> {
     /// Copies payload out, from `offset` on: as many bytes as there are, at most as many as fit. Tells how many.
     #[inline]
     pub fn read(&self, offset: usize, bytes: &mut [u8]) -> usize {
-        self.receiver.read(&self.record, offset, bytes)
+        match self.body {
+            Body::Ring(receiver, record) => receiver.read(&record, offset, bytes),
+            Body::Left(left) => {
+                let from = left.get(offset..).unwrap_or_default();
+                let count = from.len().min(bytes.len());
+                bytes.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+                count
+            }
+        }
     }
 
     /// Copies the payload out.
@@ -55,6 +74,15 @@ impl Message<'_> {
         self.read(0, &mut bytes);
         bytes
     }
+}
+
+/// What a handler says of a message or an offer, see [`crate::Node::poll_some`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It has been seen to.
+    Yes,
+    /// It is to come again.
+    NotNow,
 }
 
 /// What has happened.
@@ -69,6 +97,8 @@ pub enum Event<'a> {
         peer: PeerId,
         /// What the peer says about it.
         header: Header,
+        /// As [`Message::overtakes`].
+        overtakes: bool,
         /// To be pulled or declined.
         offered: Offered,
     },

@@ -151,13 +151,15 @@ pub(crate) struct Sender {
     rung: u32,
     /// What it wrote into its own word: odd while it waits for room.
     wanting: u32,
+    /// The receiver wanted no messages when that was looked at last.
+    shut: bool,
     /// The ends can't count on `barrier`.
     full_fences: bool,
 }
 
 impl Sender {
     pub(crate) fn new(lines: Lines, full_fences: bool) -> Self {
-        Self { lines, tail: 0, back: 0, rung: 0, wanting: 0, full_fences }
+        Self { lines, tail: 0, back: 0, rung: 0, wanting: 0, shut: false, full_fences }
     }
 
     /// From now on the other end takes part in the kernel's fences, or it doesn't.
@@ -237,7 +239,17 @@ impl Sender {
         slots.checked_sub(used).ok_or(Unsent::Broken(Broken("it gave back slots of the ring that it never got")))
     }
 
-    /// Asks to be rung for when slots are given back. To be followed by a heavy fence, and that by
+    /// Whether the receiver wants messages at present.
+    #[inline(always)]
+    pub(crate) fn is_wanted(&mut self) -> bool {
+        let shut = self.lines.gate().load(Ordering::Acquire) != 0;
+        if shut != self.shut {
+            self.shut = shut;
+        }
+        !shut
+    }
+
+    /// Asks to be rung for when slots are given back, or messages are wanted again. To be followed by a heavy fence, and that by
     /// [`Sender::has_got_room`].
     pub(crate) fn want_room(&mut self) {
         self.wanting = self.wanting.wrapping_add(1) | 1;
@@ -252,9 +264,10 @@ impl Sender {
         }
     }
 
-    /// Whether slots were given back since the last message was tried.
+    /// Whether slots were given back since the last message was tried, or messages are wanted again.
     pub(crate) fn has_got_room(&self) -> bool {
-        Given::load(self.lines.receiver()).back != self.back
+        let opened = self.shut && self.lines.gate().load(Ordering::Acquire) == 0;
+        opened || Given::load(self.lines.receiver()).back != self.back
     }
 }
 
@@ -267,6 +280,13 @@ pub(crate) struct Record {
     /// The first slot, and how many there are.
     at: u32,
     slots: u32,
+}
+
+impl Record {
+    /// Slots that it has in the ring.
+    pub(crate) fn slots(&self) -> u32 {
+        self.slots
+    }
 }
 
 /// The end that reads.
@@ -353,6 +373,21 @@ impl Receiver {
     fn give_back(&mut self) -> Sent {
         self.given = self.head;
         self.publish();
+        self.wake_who_wants()
+    }
+
+    /// From now on no messages are wanted.
+    pub(crate) fn shut(&mut self) {
+        self.lines.gate().store(1, Ordering::Release);
+    }
+
+    /// From now on they are. `Sent::Ring` when the sender waits for that.
+    pub(crate) fn open(&mut self) -> Sent {
+        self.lines.gate().store(0, Ordering::Release);
+        self.wake_who_wants()
+    }
+
+    fn wake_who_wants(&mut self) -> Sent {
         light_fence(self.full_fences);
         let wanting = self.lines.sender().load(Ordering::Acquire) as u32;
         if wanting & 1 == 0 || wanting == self.rung {

@@ -144,6 +144,12 @@ impl Lines {
         &self.line(self.control.wrapping_add(APART / SLOT))[0]
     }
 
+    /// Another word that its receiver writes, in the same cache line: not 0 while it wants no messages.
+    #[inline(always)]
+    pub(crate) fn gate(&self) -> &AtomicU64 {
+        &self.line(self.control.wrapping_add(APART / SLOT))[1]
+    }
+
     /// A slot; positions go round.
     #[inline(always)]
     pub(crate) fn slot(&self, position: u32) -> &Slot {

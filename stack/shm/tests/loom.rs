@@ -27,6 +27,7 @@ mod segment {
         sender: AtomicU64,
         receiver: AtomicU64,
         slots: Vec<[AtomicU64; 8]>,
+        gate: AtomicU64,
     }
 
     #[derive(Debug, Clone)]
@@ -35,7 +36,12 @@ mod segment {
     impl Lines {
         pub fn model() -> Self {
             let slots = (0..SLOTS).map(|_| std::array::from_fn(|_| AtomicU64::new(0))).collect();
-            Self(Arc::new(Shared { sender: AtomicU64::new(0), receiver: AtomicU64::new(0), slots }))
+            Self(Arc::new(Shared {
+                sender: AtomicU64::new(0),
+                receiver: AtomicU64::new(0),
+                gate: AtomicU64::new(0),
+                slots,
+            }))
         }
 
         pub fn mask(&self) -> u32 {
@@ -48,6 +54,10 @@ mod segment {
 
         pub fn receiver(&self) -> &AtomicU64 {
             &self.0.receiver
+        }
+
+        pub fn gate(&self) -> &AtomicU64 {
+            &self.0.gate
         }
 
         pub fn slot(&self, position: u32) -> &[AtomicU64; 8] {

@@ -40,7 +40,7 @@ impl Heard {
     fn poll(&mut self, node: &mut Node) {
         node.poll(|event| match event {
             Event::Message(message) => self.messages.push((message.peer, message.header, message.to_vec())),
-            Event::Offer { peer, header, offered } => self.offers.push((peer, header, offered)),
+            Event::Offer { peer, header, offered, .. } => self.offers.push((peer, header, offered)),
             Event::Connected(peer) => self.connected.push(peer),
             Event::Pulled { sink, result, .. } => self.pulled.push((sink.into_vec().unwrap(), result)),
             Event::Released { result, .. } => self.released.push(result),

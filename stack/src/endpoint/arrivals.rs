@@ -165,7 +165,12 @@ impl<B: PciFunction> Endpoint<B> {
             Ok(Packet::MpFirst(first)) => (first.tag, false),
             _ => return false,
         };
-        let source = header.origin_in(self.config.generation).into();
+        self.has_to_wait(tag, header.origin_in(self.config.generation).into(), full, whole)
+    }
+
+    /// The same, of a message.
+    #[cold]
+    pub(super) fn has_to_wait(&self, tag: Option<u64>, source: Address, full: bool, whole: bool) -> bool {
         let matcher = self.matcher_of(tag);
         let most = self.config.operations;
         match matcher.find(tag.unwrap_or(0), source).and_then(|id| matcher.get(id)) {
@@ -196,7 +201,7 @@ impl<B: PciFunction> Endpoint<B> {
     }
 
     #[inline(never)]
-    fn dispatch_other(&mut self, header: &Header, payload: &[u8], source: Address) {
+    pub(super) fn dispatch_other(&mut self, header: &Header, payload: &[u8], source: Address) {
         if header.is_expected() {
             return self.placed(source, header, true);
         }
@@ -268,7 +273,7 @@ impl<B: PciFunction> Endpoint<B> {
     pub(super) fn keep(&mut self, envelope: &Envelope, message: Unexpected) {
         self.counters.unexpected_messages += 1;
         self.unexpected_bytes += message.footprint();
-        self.tally.offers_kept += u64::from(matches!(message.what, Kept::Offer(_)));
+        self.tally.offers_kept += u64::from(matches!(message.what, Kept::Offer(_) | Kept::Local(_)));
         self.matcher_mut(envelope.tag).keep(envelope.tag.unwrap_or(0), envelope.source, message);
         self.tally.kept(envelope.tag.is_some(), self.matcher_of(envelope.tag).kept());
     }

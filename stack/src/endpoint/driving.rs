@@ -31,7 +31,18 @@ impl<B: PciFunction> Endpoint<B> {
         self.recv.irq()
     }
 
-    /// Prepares to sleep on [`Endpoint::irq`] until [`Endpoint::poll_timeout`]: `true` when there is something to do already,
+    /// What becomes readable when there is something to do for peers on this machine, after [`Endpoint::arm`]; `None` when the
+    /// machine's shared memory isn't used ([`crate::SharedMemory`]). It stays so until [`Endpoint::progress`].
+    pub fn doorbell(&self) -> Option<&Irq> {
+        self.local.as_ref().map(|local| local.irq())
+    }
+
+    /// All that wakes who sleeps for this endpoint.
+    pub(crate) fn irqs(&self) -> impl Iterator<Item = Irq> {
+        self.irq().into_iter().chain(self.doorbell()).cloned()
+    }
+
+    /// Prepares to sleep on [`Endpoint::irq`] and [`Endpoint::doorbell`] until [`Endpoint::poll_timeout`]: `true` when there is something to do already,
     /// so don't.
     ///
     /// # Errors
@@ -43,9 +54,11 @@ impl<B: PciFunction> Endpoint<B> {
         if let Some(irq) = self.recv.irq() {
             // What it told of has been seen to.
             let _ = irq.take();
-            return Ok(self.recv.arm()?);
+            if self.recv.arm()? {
+                return Ok(true);
+            }
         }
-        Ok(false)
+        self.arm_locally()
     }
 
     /// How long one may sleep; arms the interrupt.
@@ -57,6 +70,9 @@ impl<B: PciFunction> Endpoint<B> {
             if self.hfi.freezes() == self.freezes && self.recv.arm()? {
                 return Ok(Rest::None);
             }
+        }
+        if self.arm_locally()? {
+            return Ok(Rest::None);
         }
         Ok(if stirred || self.recv.irq().is_none() { Rest::Short } else { Rest::Long })
     }

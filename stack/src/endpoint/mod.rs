@@ -6,6 +6,7 @@ mod driving;
 mod expected;
 mod health;
 mod lending;
+mod local;
 mod multi_packet;
 mod multi_receive;
 mod observed;
@@ -66,6 +67,10 @@ pub struct Counters {
     pub requests_done: u64,
     /// Those that failed.
     pub requests_failed: u64,
+    /// Messages sent through the machine's shared memory, of all that were sent.
+    pub sent_locally: u64,
+    /// Messages that came through it.
+    pub received_locally: u64,
     /// Messages delivered to their receives.
     pub received_messages: u64,
     /// Messages for views that were lent.
@@ -149,6 +154,8 @@ pub struct Endpoint<B: PciFunction> {
     inject_model: Model,
     /// The way back here; made once, because asking the adapter for its LID takes a lock.
     to_self: Route,
+    /// Peers that are reached through the machine's memory. It goes before the memory of operations does, which it may refer to.
+    local: Option<Box<local::Local>>,
     recv: RecvContext<B>,
     pio: PioSender<B>,
     sdma: SdmaQueue<B, SlotId>,
@@ -318,6 +325,7 @@ impl<B: PciFunction> Endpoint<B> {
             limits,
             address,
             process: ProcessMark::here(),
+            local: local::Local::open(&config.shared_memory, hfi.options().job_key, address)?,
             inject_model: Model::inject(&to_self, config.vl),
             to_self,
             recv,
@@ -402,12 +410,13 @@ impl<B: PciFunction> Endpoint<B> {
         if !self.process.is_here() {
             return Err(EndpointError::Forked);
         }
+        let heard = self.local.is_some() && self.hear_peers()?;
         let now = self.hfi.bus().now();
         // What nearly every poll finds.
         if !self.stirred && now < self.wake && self.recv.is_empty() && self.hfi.freezes() == self.freezes {
-            return Ok(false);
+            return Ok(heard);
         }
-        self.turn(now)
+        Ok(self.turn(now)? | heard)
     }
 
     /// Does all that there is to do.
@@ -520,6 +529,7 @@ impl<B: PciFunction> Endpoint<B> {
     }
 
     fn fail_all(&mut self, error: OperationError) {
+        self.end_transfers(error);
         for handle in self.sends.handles() {
             self.fail_send(handle, error);
         }

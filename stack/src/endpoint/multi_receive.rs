@@ -202,6 +202,10 @@ impl<B: PciFunction> Endpoint<B> {
                 self.claim_incoming(incoming, place, source);
             }
             Kept::Offer(offer) => self.accept_part(part, envelope, &offer),
+            Kept::Local(offered) => {
+                let place = self.place(part, usize::try_from(offered.len()).unwrap_or(usize::MAX));
+                self.fetch_locally(place, envelope, offered);
+            }
         }
     }
 

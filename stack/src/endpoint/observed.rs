@@ -7,7 +7,7 @@ use crate::completion::Completion;
 use crate::error::OpenError;
 use crate::observe::counters::Counted;
 use crate::observe::dump::{MOST_FLOWS, State, Value, asked, file_name};
-use crate::observe::explain::{Facts, Slower};
+use crate::observe::explain::{Facts, Reason, Slower};
 use crate::observe::{Event, Explanation, Message, Record, Recorder, Recording, Tap, Watch};
 use crate::operations::Outgoing;
 use crate::slots::SlotId;
@@ -54,6 +54,7 @@ impl<B: PciFunction> Endpoint<B> {
             sdma: self.sdma.counters(),
             recv: self.recv.counts(),
             tally: self.tally,
+            shm: self.local.as_ref().map(|local| local.counters()).unwrap_or_default(),
             posted: [self.untagged.posted_so_far(), self.tagged.posted_so_far()],
         };
         counted.named()
@@ -123,7 +124,7 @@ impl<B: PciFunction> Endpoint<B> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn explain(&self, message: Message) -> Explanation {
-        self.facts().explain(message)
+        self.facts(message.to).explain(message)
     }
 
     /// Whether a message would go a slower way than was asked for.
@@ -133,11 +134,16 @@ impl<B: PciFunction> Endpoint<B> {
         let expected = outgoing.expect.or(self.config.expect)?;
         let message =
             Message { tagged: outgoing.tag.is_some(), ..Message::untagged(outgoing.to, outgoing.buffer.len()) };
-        self.facts().slower(&message, expected)
+        self.facts(message.to).slower(&message, expected)
     }
 
-    fn facts(&self) -> Facts {
-        Facts { me: self.address, thresholds: self.config.thresholds, limits: self.limits }
+    fn facts(&self, to: Address) -> Facts {
+        let no_memory = match &self.local {
+            Some(local) => local.obstacle(to),
+            None if self.config.shared_memory.enabled => Some(Reason::NoJob),
+            None => Some(Reason::Off("shared_memory.enabled, FI_OPX_SHM_ENABLE")),
+        };
+        Facts { no_memory, thresholds: self.config.thresholds, limits: self.limits }
     }
 
     /// A packet came, and this became of it.
@@ -224,7 +230,7 @@ impl<B: PciFunction> Endpoint<B> {
         lines([
             ("work_pending[SDMA].head", Value::Queue(by_engine)),
             ("work_pending[PIO].head", Value::Queue(self.outbox.len() - by_engine)),
-            ("work_pending[SHM].head", Value::Queue(0)),
+            ("work_pending[SHM].head", Value::Queue(self.local.as_ref().map_or(0, |local| local.waiting()))),
             ("work_pending[TID_SETUP].head", Value::Queue(0)),
             ("work_pending[HFISVC].head", Value::Queue(0)),
             ("sdma_request_queue.list.head", Value::Queue(self.queues.transfers())),

@@ -1,6 +1,7 @@
 //! The way out: packets into slots, slots to the adapter in order, and back when the adapter is done with them.
 
 use super::Endpoint;
+use super::local::Local;
 use super::queues::{Progress, Work};
 use crate::Address;
 use crate::error::EndpointError;
@@ -22,12 +23,18 @@ pub(super) type Slot = (SlotId, Psn);
 /// Takes a slot and a sequence number for a packet, or neither.
 #[inline]
 pub(super) fn reserve<Q>(
+    local: &mut Option<Box<Local>>,
     slots: &mut Slots,
     reliability: &mut Reliability<SlotId, Q>,
     now: Instant,
     to: Address,
     payload: usize,
 ) -> Result<Slot, SendError> {
+    if let Some(local) = local
+        && let Some(slot) = local.reserve(slots, to)?
+    {
+        return Ok(slot);
+    }
     let slot = slots.take(to).ok_or(SendError::Again(to))?;
     match reliability.send(now, Origin::from(to), payload as u32, |_| slot) {
         Ok(psn) => Ok((slot, psn)),
@@ -47,7 +54,7 @@ impl<B: PciFunction> Endpoint<B> {
     /// Takes a slot and a sequence number for a packet, or neither.
     #[inline]
     pub(super) fn reserve(&mut self, to: Address, payload: usize) -> Result<Slot, SendError> {
-        reserve(&mut self.slots, &mut self.reliability, self.hfi.bus().now(), to, payload)
+        reserve(&mut self.local, &mut self.slots, &mut self.reliability, self.hfi.bus().now(), to, payload)
     }
 
     /// As [`Endpoint::reserve`], for what waits in line: tells whether it has to wait for its peer or for room.
@@ -58,7 +65,7 @@ impl<B: PciFunction> Endpoint<B> {
         operation: Option<Handle>,
         payload: usize,
     ) -> Result<Slot, Progress> {
-        match reserve(&mut self.slots, &mut self.reliability, now, to, payload) {
+        match reserve(&mut self.local, &mut self.slots, &mut self.reliability, now, to, payload) {
             Ok(slot) => {
                 if let Some(handle) = operation {
                     self.slots.set_operation(slot.0, handle);
@@ -105,6 +112,9 @@ impl<B: PciFunction> Endpoint<B> {
     pub(super) fn commit_by(&mut self, (slot, psn): Slot, mut header: Header, payload: usize, by_engine: bool) {
         header.set_psn(psn);
         self.slots.seal(slot, header.pbc(self.config.vl), header.as_bytes(), payload as u32);
+        if self.local.as_ref().is_some_and(|local| local.is_there(self.slots.to(slot))) {
+            return self.pass(slot);
+        }
         if by_engine {
             self.slots.set_by_engine(slot);
         }

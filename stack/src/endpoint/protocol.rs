@@ -185,7 +185,7 @@ impl<B: PciFunction> Endpoint<B> {
     }
 
     /// Fails the operations with a peer that wait for it; those with packets outstanding have failed with their packets.
-    fn give_up(&mut self, peer: Address) {
+    pub(super) fn give_up(&mut self, peer: Address) {
         self.queues.forget(peer);
         let all = (peer, Role::Sender, 0)..=(peer, Role::Target, u64::MAX);
         let waiting: Vec<_> = self.by_peer.range(all).copied().collect();

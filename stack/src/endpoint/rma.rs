@@ -216,7 +216,7 @@ impl<B: PciFunction> Endpoint<B> {
                 // It was checked that it can be said.
                 None => return Err(SendError::TooLong(request.len)),
             };
-        let slot = reserve(&mut self.slots, &mut self.reliability, now, to, payload)?;
+        let slot = reserve(&mut self.local, &mut self.slots, &mut self.reliability, now, to, payload)?;
         match from {
             From::Scratch(filled) => {
                 self.slots.write_payload(slot.0, 0, &self.scratch[..filled]);
@@ -256,6 +256,7 @@ impl<B: PciFunction> Endpoint<B> {
         let to = Origin::from(request.remote.peer);
         if request.level == Level::Delivery
             && request.result.is_none()
+            && !self.local.as_ref().is_some_and(|local| local.is_there(request.remote.peer))
             && !self.reliability.has_acknowledged(to, request.last)
         {
             // All of it is there, and may be kept behind a packet that isn't.

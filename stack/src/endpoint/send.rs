@@ -68,6 +68,9 @@ impl<B: PciFunction> Endpoint<B> {
         if !self.process.is_here() {
             return Err(SendError::Forked);
         }
+        if let Some(peer) = self.local_peer(to)? {
+            return self.inject_locally(peer, to, (tag, data), message);
+        }
         let packet = self.inject_model.with_message(to.into(), tag, data, message);
         let Ok(mut block) = packet else { return Err(SendError::TooLong(message.len())) };
         let slot = self.reserve(to, 0)?;
@@ -93,10 +96,17 @@ impl<B: PciFunction> Endpoint<B> {
         if message.level == Level::Delivery {
             return Err(Rejected { error: SendError::Delivery, buffer: message.buffer });
         }
+        let local = match self.local_peer(message.to) {
+            Ok(local) => local,
+            Err(error) => return Err(Rejected { error, buffer: message.buffer }),
+        };
         if (message.expect.is_some() || self.config.expect.is_some())
             && let Some(slower) = self.slower_than_expected(&message)
         {
             return Err(Rejected { error: SendError::Slower(slower), buffer: message.buffer });
+        }
+        if let Some(peer) = local {
+            return self.send_locally(peer, message);
         }
         let sent = match message.buffer.len() {
             len if len <= self.limits.eager => self.send_eager(message),
@@ -120,10 +130,11 @@ impl<B: PciFunction> Endpoint<B> {
             Ok(header) => (header, eager.body.len()),
             Err(_) => return Err(Rejected { error: SendError::TooLong(bytes.len()), buffer: message.buffer }),
         };
-        let slot = match reserve(&mut self.slots, &mut self.reliability, self.hfi.bus().now(), to, payload) {
-            Ok(slot) => slot,
-            Err(error) => return Err(Rejected { error, buffer: message.buffer }),
-        };
+        let slot =
+            match reserve(&mut self.local, &mut self.slots, &mut self.reliability, self.hfi.bus().now(), to, payload) {
+                Ok(slot) => slot,
+                Err(error) => return Err(Rejected { error, buffer: message.buffer }),
+            };
         self.slots.write_payload(slot.0, 0, eager.body);
         match (message.level, message.silent) {
             (Level::Inject, true) => self.counters.sends_done += 1,

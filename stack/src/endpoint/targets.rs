@@ -210,7 +210,7 @@ impl<B: PciFunction> Endpoint<B> {
         let dput = Dput { op: DputOp::Get, atomic, name: reply.request, place: reply.rbuf, len: len as u16, ack_req };
         let Ok(header) = dput.encode(&route, padding) else { return Ok(false) };
         let padded = padding.pad(len);
-        let slot = reserve(&mut self.slots, &mut self.reliability, now, reply.to, padded)?;
+        let slot = reserve(&mut self.local, &mut self.slots, &mut self.reliability, now, reply.to, padded)?;
         self.slots.write_payload(slot.0, 0, bytes);
         self.slots.pad_payload(slot.0, len, padded - len);
         self.commit(slot, header, padded);

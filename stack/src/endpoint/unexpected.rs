@@ -170,6 +170,7 @@ impl<B: PciFunction> Endpoint<B> {
             Kept::Eager(_) => {}
             Kept::MultiPacket { incoming, .. } => self.drop_incoming(incoming),
             Kept::Offer(offer) => self.refuse(source, &offer),
+            Kept::Local(offered) => self.decline_locally(offered),
         }
     }
 
@@ -182,6 +183,7 @@ impl<B: PciFunction> Endpoint<B> {
             Kept::Eager(bytes) => self.complete_receive(posted, envelope, &bytes, &[]),
             Kept::MultiPacket { incoming, .. } => self.claim_incoming(incoming, Target::Receive(posted), source),
             Kept::Offer(offer) => self.accept(posted, envelope, &offer),
+            Kept::Local(offered) => self.accept_locally(posted, envelope, offered),
         }
     }
 }

@@ -295,7 +295,7 @@ impl<B: PciFunction> PollSet<B> {
         let mut irqs = Vec::new();
         if sleeper.is_forgetful() {
             let going_on = members.iter().filter(|driven| driven.failed.is_none());
-            irqs.extend(going_on.filter_map(|driven| driven.engine.irq().cloned()));
+            irqs.extend(going_on.flat_map(|driven| driven.engine.irqs()));
         }
         sleeper.sleep(domain.hfi(), irqs, &until);
     }

@@ -252,7 +252,7 @@ impl<B: PciFunction> Driver<B> {
                 }
             }
             if self.sleeper.is_forgetful() {
-                irqs.extend(driven.engine.irq().cloned());
+                irqs.extend(driven.engine.irqs());
             }
         }
         self.sleeper.sleep(&self.shared.hfi, irqs, &until);

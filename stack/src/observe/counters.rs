@@ -68,6 +68,7 @@ pub(crate) struct Counted {
     pub(crate) sdma: SdmaCounters,
     pub(crate) recv: RecvCounts,
     pub(crate) tally: Tally,
+    pub(crate) shm: opx_shm::Counters,
     /// Receives posted that found no message: untagged, tagged.
     pub(crate) posted: [u64; 2],
 }
@@ -498,6 +499,20 @@ const OPX: &[Group] = &[
 /// What OPX doesn't count.
 const OWN: &[Group] = &[
     Group {
+        name: "shm",
+        here: &[
+            ("again", |c| c.shm.again),
+            ("rings", |c| c.shm.rings),
+            ("retired", |c| c.shm.retired),
+            ("refused", |c| c.shm.refused),
+            ("strays", |c| c.shm.strays),
+            ("ring_pulls", |c| c.shm.ring_pulls),
+            ("kernel_pulls", |c| c.shm.kernel_pulls),
+            ("kernel_refusals", |c| c.shm.kernel_refusals),
+        ],
+        absent: &[],
+    },
+    Group {
         name: "endpoint",
         here: &[
             ("sent_messages", |c| c.endpoint.sent_messages),
@@ -505,6 +520,8 @@ const OWN: &[Group] = &[
             ("sends_failed", |c| c.endpoint.sends_failed),
             ("requests_done", |c| c.endpoint.requests_done),
             ("requests_failed", |c| c.endpoint.requests_failed),
+            ("sent_locally", |c| c.endpoint.sent_locally),
+            ("received_locally", |c| c.endpoint.received_locally),
             ("received_messages", |c| c.endpoint.received_messages),
             ("lent_messages", |c| c.endpoint.lent_messages),
             ("copied_none_spare", |c| c.endpoint.copied_none_spare),

@@ -95,12 +95,24 @@ impl Message {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Reason {
-    /// It isn't part of endpoints yet.
-    #[error("it isn't part of endpoints yet")]
-    NotBuilt,
-    /// The peer is on another port.
+    /// The endpoint wasn't told its job, without which it knows nobody on its machine.
+    #[error("no job is named, whose endpoints could be on this machine (shared_memory.job, FI_OPX_UUID)")]
+    NoJob,
+    /// The peer is on another machine, as far as is known.
     #[error("the peer is at another LID")]
     OtherNode,
+    /// The peer takes no part in the shared memory.
+    #[error(
+        "the peer takes no part in this machine's memory: it is elsewhere, has it switched off or is of another job, or in \
+         another network namespace"
+    )]
+    NoNode,
+    /// The peer is another user's.
+    #[error("the peer is another user's process")]
+    OtherUser,
+    /// The system refused, or there are too many peers.
+    #[error("the peer couldn't be connected when something was sent to it first; the log tells why")]
+    NotConnected,
     /// It is too long.
     #[error("{len} bytes are more than {most}, the most that go this way ({limit})")]
     TooLong {
@@ -174,7 +186,8 @@ impl fmt::Display for Explanation {
 /// What decides, of an endpoint.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Facts {
-    pub(crate) me: Address,
+    /// Why the peer isn't reached through memory, if it isn't.
+    pub(crate) no_memory: Option<Reason>,
     pub(crate) thresholds: Thresholds,
     pub(crate) limits: Limits,
 }
@@ -187,13 +200,15 @@ impl Facts {
 
     /// Why a message doesn't go a way, whatever others there are.
     pub(crate) fn obstacle(&self, path: Path, message: &Message) -> Option<Reason> {
-        let Message { to, len, tagged, injected } = *message;
+        let Message { len, tagged, injected, .. } = *message;
         let Self { thresholds, limits, .. } = self;
         let too_long = |most, limit| (len > most).then_some(Reason::TooLong { len, most, limit });
         let too_short = |least, limit| (len < least).then_some(Reason::TooShort { len, least, limit });
         match path {
-            Path::SharedMemory if to.lid != self.me.lid => Some(Reason::OtherNode),
-            Path::SharedMemory => Some(Reason::NotBuilt),
+            Path::SharedMemory if injected && self.no_memory.is_none() => {
+                too_long(INJECT_MAX_BYTES, "an injected message")
+            }
+            Path::SharedMemory => self.no_memory,
             Path::Inject if !injected => Some(Reason::NotInjected),
             Path::Inject => too_long(INJECT_MAX_BYTES, "a packet's header"),
             // Whoever injects wants no buffer kept and no completion.
@@ -269,12 +284,11 @@ mod tests {
     use opx_defs::units::{Blocks, Lid};
     use proptest::prelude::*;
 
-    const ME: Address = Address { lid: Lid(1), rx: 1 };
     const PEER: Address = Address { lid: Lid(2), rx: 1 };
 
     fn facts() -> Facts {
         let thresholds = Thresholds::default();
-        Facts { me: ME, thresholds, limits: thresholds.limits(Blocks(256)) }
+        Facts { no_memory: Some(Reason::OtherNode), thresholds, limits: thresholds.limits(Blocks(256)) }
     }
 
     #[test]

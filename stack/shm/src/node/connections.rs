@@ -53,6 +53,11 @@ impl Node {
         Ok(PeerId(key))
     }
 
+    /// Whether a living process has that name. It isn't connected by that; whoever it is takes no notice.
+    pub fn is_there(&self, name: &str) -> bool {
+        !self.guard.is_child() && socket::is_name(name) && socket::reach(name).is_ok()
+    }
+
     pub(super) fn trusts(&self, uid: u32) -> bool {
         self.config.trust == Trust::Anyone || uid == rustix::process::geteuid().as_raw()
     }
@@ -101,6 +106,7 @@ impl Node {
         let Some(link) = self.links.remove(key) else { return };
         self.listen();
         self.hot.retain(|hot| *hot != key);
+        self.leaving.retain(|leaving| *leaving != key);
         self.wanting.retain(|wanting| *wanting != key);
         let reason = link.going.map_or(PeerGone::Unknown, |(why, _)| why);
         for (id, pull) in self.transfers.pulls.remove_all(|pull| pull.link == key) {
@@ -113,6 +119,15 @@ impl Node {
         }
         if !self.links.iter().any(|(_, other)| other.peer == link.peer) {
             self.tell(Event::Gone { peer: PeerId(link.peer), reason });
+        }
+    }
+
+    /// Hears no more of a link that goes: what would be heard is known, and would wake whoever sleeps before the link is read out.
+    pub(super) fn unwatch(&self, key: Key) {
+        if let Some(link) = self.links.get(key).filter(|link| link.going.is_some()) {
+            for fd in [Some(&link.socket), link.process.as_ref()].into_iter().flatten() {
+                let _ = epoll::delete(&self.epoll, fd);
+            }
         }
     }
 
@@ -250,6 +265,9 @@ pub(super) fn link(
         notes: VecDeque::new(),
         is_hot: false,
         is_wanting: false,
+        left: VecDeque::new(),
+        left_slots: 0,
+        is_held: false,
         silent: 0,
     }
 }

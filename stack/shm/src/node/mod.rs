@@ -9,10 +9,10 @@ mod transfers;
 use crate::barrier;
 use crate::config::Config;
 use crate::error::{Forked, KernelCopy, OpenError, PeerGone, PollError, SendError};
-use crate::large::Transfers;
-use crate::link::{Link, class};
-use crate::message::{Event, Header, Message, PeerId};
-use crate::ring::{Broken, Head, Sent, Unsent};
+use crate::large::{Offered, Transfers};
+use crate::link::{Left, LeftWhat, Link, class};
+use crate::message::{Body, Event, Header, Message, PeerId, Taken};
+use crate::ring::{Broken, Head, Record, Sent, Unsent};
 use crate::segment;
 use crate::slab::{Key, Slab};
 use crate::socket::{self, Introduction};
@@ -24,7 +24,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
-use transfers::other;
+use transfers::{offer, other, told_of};
 
 /// Of so many polls one looks at what only the kernel knows: new peers, peers that have ended, doorbells.
 const LOOK: u32 = 256;
@@ -93,6 +93,8 @@ pub struct Node {
     noting: Vec<Key>,
     /// Links that have refused something for lack of room.
     wanting: Vec<Key>,
+    /// Links with messages that weren't taken.
+    leaving: Vec<Key>,
     /// Links that are gone and read out.
     gone: Vec<Key>,
     arriving: Slab<OwnedFd>,
@@ -144,6 +146,7 @@ impl Node {
             transfers: Transfers::default(),
             noting: Vec::new(),
             wanting: Vec::new(),
+            leaving: Vec::new(),
             gone: Vec::new(),
             arriving: Slab::default(),
             config,
@@ -201,15 +204,29 @@ impl Node {
     #[inline]
     pub fn try_send(&mut self, peer: PeerId, header: Header, parts: &[&[u8]]) -> Result<(), SendError> {
         let head = Head { class: class::MESSAGE, kind: header.kind, words: header.words };
-        self.send(peer.0, head, parts)
+        self.send(peer.0, head, parts, false)
     }
 
+    /// As [`Node::try_send`], but not as long as the peer has left messages ([`Taken::NotNow`]): then there is no room. What is
+    /// sent so never keeps back memory that the peer fetches, however many messages it leaves.
+    ///
+    /// # Errors
+    /// As [`Node::try_send`].
     #[inline]
-    fn send(&mut self, key: Key, head: Head, parts: &[&[u8]]) -> Result<(), SendError> {
+    pub fn try_send_if_wanted(&mut self, peer: PeerId, header: Header, parts: &[&[u8]]) -> Result<(), SendError> {
+        let head = Head { class: class::MESSAGE, kind: header.kind, words: header.words };
+        self.send(peer.0, head, parts, true)
+    }
+
+    #[inline(always)]
+    fn send(&mut self, key: Key, head: Head, parts: &[&[u8]], if_wanted: bool) -> Result<(), SendError> {
         self.check_fork()?;
         let link = self.links.get_mut(key).ok_or(PeerGone::Unknown)?;
         if let Some((why, _)) = link.going {
             return Err(why.into());
+        }
+        if if_wanted && !link.sender.is_wanted() {
+            return Err(self.unsent(key, Unsent::Full, parts));
         }
         match link.sender.send(head, parts) {
             Ok(Sent::Quiet) => Ok(()),
@@ -255,6 +272,22 @@ impl Node {
     /// In a forked child, and when the system refuses.
     #[inline]
     pub fn poll(&mut self, mut handler: impl FnMut(Event<'_>)) -> Result<usize, PollError> {
+        self.poll_some(|event| {
+            handler(event);
+            Taken::Yes
+        })
+    }
+
+    /// As [`Node::poll`], for a caller who may have no room for what comes: a message or an offer that is [`Taken::NotNow`] is
+    /// left, and comes again with the next call. What its peer has sent after it is shown too, and may be taken before it
+    /// ([`Message::overtakes`]). Meanwhile the peer sends no more by [`Node::try_send_if_wanted`] and [`Node::offer`], so that
+    /// about as much is left as its ring holds. Nobody is kept from sleeping by what is left ([`Node::arm`]): who could take it
+    /// later has to poll then. All other events are taken, whatever the handler says.
+    ///
+    /// # Errors
+    /// As [`Node::poll`].
+    #[inline]
+    pub fn poll_some(&mut self, mut handler: impl FnMut(Event<'_>) -> Taken) -> Result<usize, PollError> {
         self.check_fork()?;
         self.polls = self.polls.wrapping_add(1);
         if self.polls.is_multiple_of(LOOK) || self.look_now {
@@ -268,14 +301,17 @@ impl Node {
         if self.is_busy {
             count += self.work(&mut handler);
         }
-        let Self { links, hot, transfers, events, counters, gone, is_busy, .. } = self;
+        if !self.leaving.is_empty() {
+            count += self.take_left(&mut handler);
+        }
+        let Self { links, hot, transfers, events, counters, gone, is_busy, leaving, .. } = self;
         for key in &*hot {
             let Some(link) = links.get_mut(*key) else { continue };
             for turn in 0..TURN {
                 let record = match link.receiver.next() {
                     Ok(Some(record)) if link.going.is_none() || may_read(link) => record,
                     next => {
-                        if turn == 0 && (next.is_err() || link.going.is_some()) {
+                        if turn == 0 && (next.is_err() || link.going.is_some() && read_out(link)) {
                             at_end(link, next.err());
                             gone.push(*key);
                             *is_busy = true;
@@ -284,16 +320,25 @@ impl Node {
                     }
                 };
                 link.silent = 0;
-                count = count.wrapping_add(1);
-                let is_message = record.head.class == class::MESSAGE;
-                if is_message {
+                let event = if record.head.class == class::MESSAGE {
                     let header = Header { kind: record.head.kind, words: record.head.words };
                     let peer = PeerId(link.peer);
-                    handler(Event::Message(Message { peer, header, receiver: &link.receiver, record }));
+                    let body = Body::Ring(&link.receiver, record);
+                    Some(Event::Message(Message { peer, header, overtakes: !link.left.is_empty(), body }))
+                } else {
+                    let header = Header { kind: record.head.kind, words: record.head.words };
+                    offer(link, &record).map(|offer| told_of(link, *key, header, offer))
+                };
+                let is_message = event.is_some();
+                if let Some(event) = event {
+                    if handler(event) == Taken::NotNow && !leave_it(link, *key, &record, leaving) {
+                        break;
+                    }
                 } else {
                     other(link, *key, &record, transfers, events, counters);
                     *is_busy |= !events.is_empty() || !transfers.serving.is_empty();
                 }
+                count = count.wrapping_add(1);
                 if link.receiver.consume(&record) == Sent::Ring {
                     counters.rings += link.ring_if(Sent::Ring);
                 }
@@ -309,10 +354,45 @@ impl Node {
         Ok(count)
     }
 
+    /// Shows what was left once more.
+    #[cold]
+    #[inline(never)]
+    fn take_left(&mut self, handler: &mut impl FnMut(Event<'_>) -> Taken) -> usize {
+        let mut count = 0;
+        let Self { links, leaving, counters, .. } = self;
+        leaving.retain(|key| {
+            let Some(link) = links.get_mut(*key) else { return false };
+            while let Some(Left { header, what, slots }) = link.left.pop_front() {
+                // Nothing before it is left any more.
+                let peer = PeerId(link.peer);
+                let taken = match &what {
+                    LeftWhat::Message(bytes) => {
+                        let body = Body::Left(bytes);
+                        handler(Event::Message(Message { peer, header, overtakes: false, body }))
+                    }
+                    LeftWhat::Offer([id, address, len]) => {
+                        let offered = Offered { link: *key, id: *id, address: *address, len: *len };
+                        handler(Event::Offer { peer, header, overtakes: false, offered })
+                    }
+                };
+                if taken == Taken::NotNow {
+                    link.left.push_front(Left { header, what, slots });
+                    return true;
+                }
+                link.left_slots -= slots;
+                count += 1;
+            }
+            let opened = link.receiver.open();
+            counters.rings += link.ring_if(opened);
+            false
+        });
+        count
+    }
+
     /// All but messages.
     #[cold]
     #[inline(never)]
-    fn work(&mut self, handler: &mut impl FnMut(Event<'_>)) -> usize {
+    fn work(&mut self, handler: &mut impl FnMut(Event<'_>) -> Taken) -> usize {
         for key in std::mem::take(&mut self.gone) {
             self.bury(key);
         }
@@ -402,6 +482,46 @@ fn may_read(link: &mut Link) -> bool {
             true
         }
     }
+}
+
+/// Whether nothing of what a link that goes has sent is left. If there is, who sleeps isn't kept from it by that.
+#[cold]
+#[inline(never)]
+fn read_out(link: &mut Link) -> bool {
+    link.is_held = !link.left.is_empty();
+    !link.is_held
+}
+
+/// A message wasn't taken: makes room for what is behind it. `false` when it stays in the ring, because too much is left. That isn't,
+/// as long as the peer heeds that no messages are wanted.
+#[cold]
+#[inline(never)]
+fn leave_it(link: &mut Link, key: Key, record: &Record, leaving: &mut Vec<Key>) -> bool {
+    let slots = link.left_slots.saturating_add(record.slots());
+    link.is_held = slots > 2 * link.receiver.slots();
+    if link.is_held {
+        // It wasn't read after all.
+        if let Some((_, left)) = &mut link.going {
+            *left = left.saturating_add(1);
+        }
+        return false;
+    }
+    let header = Header { kind: record.head.kind, words: record.head.words };
+    let what = match offer(link, record) {
+        Some(offer) => LeftWhat::Offer(offer),
+        None => {
+            let mut bytes = vec![0; record.len];
+            link.receiver.read(record, 0, &mut bytes);
+            LeftWhat::Message(bytes)
+        }
+    };
+    if link.left.is_empty() {
+        link.receiver.shut();
+        leaving.push(key);
+    }
+    link.left_slots = slots;
+    link.left.push_back(Left { header, what, slots: record.slots() });
+    true
 }
 
 /// Nothing more is read of a peer: all was, or nothing after this makes sense.

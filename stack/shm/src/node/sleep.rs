@@ -65,7 +65,9 @@ impl Node {
         if room {
             self.stop_wanting();
         }
-        Ok(self.hot.is_empty() && !room)
+        let links = &self.links;
+        let nothing = self.hot.iter().all(|key| links.get(*key).is_some_and(|link| link.is_held));
+        Ok(nothing && !room)
     }
 
     pub(super) fn stop_wanting(&mut self) {
@@ -138,13 +140,17 @@ impl Node {
             let token = event.data.u64();
             let key = token & !token::KIND;
             match token & token::KIND {
-                token::SOCKET => self.hear(key),
+                token::SOCKET => {
+                    self.hear(key);
+                    self.unwatch(key);
+                }
                 token::PROCESS => {
                     // What it said last is still to be heard.
                     self.hear(key);
                     if let Some(link) = self.links.get_mut(key) {
                         leave(link, key, PeerGone::Died, &mut self.hot);
                     }
+                    self.unwatch(key);
                 }
                 token::ARRIVING => {
                     if let Some(socket) = self.arriving.remove(key) {

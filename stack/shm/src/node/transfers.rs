@@ -17,7 +17,7 @@ impl Node {
     /// Offers memory to a peer, with a header of the caller's own. It is held until [`Event::Released`].
     ///
     /// # Errors
-    /// As [`Node::try_send`], with the memory.
+    /// As [`Node::try_send_if_wanted`], with the memory.
     pub fn offer(&mut self, peer: PeerId, header: Header, source: Source) -> Result<OfferId, (SendError, Source)> {
         let bytes = source.as_slice();
         let (address, len) = (bytes.as_ptr().expose_provenance() as u64, bytes.len() as u64);
@@ -26,7 +26,7 @@ impl Node {
         };
         let words = [id, address, len].map(u64::to_le_bytes);
         let head = Head { class: class::OFFER, kind: header.kind, words: header.words };
-        match self.send(peer.0, head, &[words.as_flattened()]) {
+        match self.send(peer.0, head, &[words.as_flattened()], true) {
             Ok(()) => Ok(OfferId(id)),
             Err(why) => match self.transfers.offers.remove(id) {
                 Some(offer) => Err((why, offer.source)),
@@ -189,7 +189,24 @@ pub(super) fn done(offer: u64, declined: bool) -> Note {
     (Head { class: class::DONE, kind: 0, words: [offer, declined.into()] }, [0; 2])
 }
 
-/// A record that isn't a message.
+/// The offer that a record is, if it is one: its number, address and length.
+#[inline(never)]
+pub(super) fn offer(link: &Link, record: &Record) -> Option<[u64; 3]> {
+    if record.head.class != class::OFFER || record.len != 24 {
+        return None;
+    }
+    let mut payload = [0; 24];
+    link.receiver.read(record, 0, &mut payload);
+    Some(words(payload))
+}
+
+/// What is told of an offer.
+pub(super) fn told_of(link: &Link, key: Key, header: Header, [id, address, len]: [u64; 3]) -> Event<'static> {
+    let (peer, overtakes) = (PeerId(link.peer), !link.left.is_empty());
+    Event::Offer { peer, header, overtakes, offered: Offered { link: key, id, address, len } }
+}
+
+/// A record that is neither a message nor an offer.
 #[inline(never)]
 pub(super) fn other(
     link: &mut Link,
@@ -202,14 +219,6 @@ pub(super) fn other(
     let mut payload = [0; 24];
     let [first, second] = record.head.words;
     match record.head.class {
-        class::OFFER if record.len == 24 => {
-            link.receiver.read(record, 0, &mut payload);
-            let [id, address, len] = words(payload);
-            let header = Header { kind: record.head.kind, words: record.head.words };
-            let offered = Offered { link: key, id, address, len };
-            events.push_back(Event::Offer { peer: PeerId(link.peer), header, offered });
-            return;
-        }
         class::ASK if record.len == 16 => {
             link.receiver.read(record, 0, &mut payload);
             let [offset, len, _] = words(payload);

@@ -1,0 +1,169 @@
+//! What moves shared memory on: hearing what has come, doing what waits, sleeping, and the ends of peers.
+
+use super::super::Endpoint;
+use super::{Local, Todo, Way, kind};
+use crate::Address;
+use crate::completion::OperationError;
+use crate::error::EndpointError;
+use opx_bus::PciFunction;
+use opx_shm::{Event, PeerGone, PeerId, Taken};
+
+impl Local {
+    #[inline]
+    fn has_work(&self) -> bool {
+        !self.todo.is_empty() || !self.released.is_empty() || self.waiting > 0 || !self.used.is_empty()
+    }
+}
+
+impl<B: PciFunction> Endpoint<B> {
+    /// Takes what has come through shared memory; `true` when there was something.
+    #[inline]
+    pub(in super::super) fn hear_peers(&mut self) -> Result<bool, EndpointError> {
+        let Some(mut node) = self.local.as_mut().and_then(|local| local.node.take()) else { return Ok(false) };
+        let heard = node.poll_some(|event| self.heard(event));
+        if let Some(local) = &mut self.local {
+            local.node = Some(node);
+            if local.has_work() {
+                self.work_locally();
+            }
+        }
+        Ok(heard? > 0)
+    }
+
+    #[inline]
+    fn heard(&mut self, event: Event<'_>) -> Taken {
+        match event {
+            Event::Message(message) => {
+                // Somebody new is asked who it is before it is listened to.
+                let known = self.local.as_mut().and_then(|local| local.address_of(message.peer));
+                let Some(source) = known else { return Taken::NotNow };
+                match message.header.kind & kind::BITS {
+                    kind::MESSAGE => return self.message_from_ring(source, &message),
+                    kind::PACKET => return self.packet_from_ring(source, &message),
+                    kind::USED => self.used_by_peer(source, message.header.words[0]),
+                    _ => self.counters.malformed += 1,
+                }
+            }
+            Event::Offer { peer, header, overtakes, offered } => {
+                let known = self.local.as_mut().and_then(|local| local.address_of(peer));
+                let Some(source) = known else { return Taken::NotNow };
+                return self.offered_locally(source, &header, overtakes, offered);
+            }
+            Event::Connected(peer) => self.do_locally(Todo::Meet(peer)),
+            Event::Pulled { pull, sink, result } => self.pull_ended(pull, sink, result),
+            Event::Released { offer, source, result } => self.offer_ended(offer, source, result),
+            Event::Gone { peer, reason } => self.peer_ended(peer, reason),
+            _ => {}
+        }
+        Taken::Yes
+    }
+
+    /// Does something with the node: now, or when it is back.
+    pub(super) fn do_locally(&mut self, todo: Todo) {
+        // Whoever sleeps for this endpoint doesn't know of it.
+        self.stirred = true;
+        if let Some(local) = &mut self.local {
+            local.todo.push_back(todo);
+            if local.node.is_some() {
+                self.work_locally();
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(in super::super) fn work_locally(&mut self) {
+        while let Some(todo) = self.local.as_mut().and_then(|local| local.todo.pop_front()) {
+            match todo {
+                Todo::Meet(peer) => self.meet(peer),
+                Todo::Pull(offered, handle) => self.pull(offered, handle),
+                Todo::Decline(offered) => {
+                    if let Some(Local { node: Some(node), .. }) = self.local.as_deref_mut() {
+                        node.decline(offered);
+                    }
+                }
+            }
+        }
+        self.pass_waiting();
+        self.tell_peers();
+        self.release_passed();
+        self.stirred |= self.queues.is_ready();
+    }
+
+    /// Somebody has connected, under a name that tells an address.
+    fn meet(&mut self, peer: PeerId) {
+        let Some(Local { node: Some(node), names, ports, me, .. }) = self.local.as_deref_mut() else { return };
+        let address = node.peer_name(peer).and_then(|name| names.address(name));
+        let address = address.filter(|address| address != me && ports.iter().any(|port| port.lid == address.lid));
+        let Some(address) = address else {
+            log::warn!("{me}: {:?} isn't one of this job's endpoints", node.peer_name(peer).unwrap_or_default());
+            self.counters.malformed += 1;
+            return node.close(peer);
+        };
+        let Some(local) = &self.local else { return };
+        if let Some(Way::There(before)) = local.way(address).filter(|way| !matches!(way, Way::There(it) if *it == peer))
+        {
+            // Its address has a new owner, so the one before has ended.
+            self.peer_ended(before, PeerGone::Died);
+        }
+        if let Some(local) = &mut self.local {
+            local.addresses.insert(peer, address);
+            if let Some(way @ (Way::Undecided | Way::Gone)) = local.way_mut(address) {
+                *way = Way::There(peer);
+            }
+        }
+    }
+
+    /// A peer has ended: what was under way with it fails.
+    pub(super) fn peer_ended(&mut self, peer: PeerId, reason: PeerGone) {
+        let Some(local) = &mut self.local else { return };
+        local.last = None;
+        let Some(address) = local.addresses.remove(&peer) else { return };
+        if !matches!(local.way(address), Some(Way::There(it)) if it == peer) {
+            return;
+        }
+        local.set_way(address, Way::Gone);
+        self.lose_line(peer, address);
+        if !matches!(reason, PeerGone::Closed | PeerGone::Unknown) {
+            log::warn!("{}: {address} has ended: {reason}", self.address);
+            self.report(|reporter| reporter.unreachable(address));
+        }
+        self.give_up(address);
+        self.stirred = true;
+    }
+
+    /// Prepares to sleep until the descriptor of [`Local::irq`] is readable; `true` when there is something to do.
+    pub(in super::super) fn arm_locally(&mut self) -> Result<bool, EndpointError> {
+        let Some(Local { node: Some(node), todo, released, .. }) = self.local.as_deref_mut() else { return Ok(false) };
+        Ok(!todo.is_empty() || !released.is_empty() || !node.arm()?)
+    }
+
+    /// Ends the transfers of long messages, by leaving the peers that they are with: as long as those may read the memory, or
+    /// write to it, it isn't its owner's.
+    pub(in super::super) fn end_transfers(&mut self, error: OperationError) {
+        let Some(local) = &mut self.local else { return };
+        let sent = local.offers.values().filter_map(|(handle, _)| self.sends.get_mut(*handle).map(|send| send.to));
+        let mut peers: Vec<Address> = sent.collect();
+        for (handle, _) in local.pulls.values() {
+            peers.extend(self.incoming.get_mut(*handle).map(|incoming| incoming.envelope.source));
+        }
+        if peers.is_empty() {
+            return;
+        }
+        peers.sort_unstable();
+        peers.dedup();
+        let Some(node) = &mut local.node else { return };
+        let theirs: Vec<PeerId> =
+            local.addresses.iter().filter(|(_, address)| peers.contains(address)).map(|(peer, _)| *peer).collect();
+        for peer in theirs {
+            node.close(peer);
+        }
+        local.ending = Some(error);
+        if let Err(error) = self.hear_peers() {
+            log::warn!("{}: {error}", self.address);
+        }
+        if let Some(local) = &mut self.local {
+            local.ending = None;
+        }
+    }
+}

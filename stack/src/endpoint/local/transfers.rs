@@ -1,0 +1,185 @@
+//! Long messages through shared memory: the sender offers its memory, and the receiver's process fetches it in one copy.
+
+use super::super::Endpoint;
+use super::messages::{envelope, header, not_sent};
+use super::{Local, Todo};
+use crate::Address;
+use crate::buffer::Buffer;
+use crate::completion::{Completion, OperationError};
+use crate::endpoint::multi_receive::Found;
+use crate::operations::{
+    Envelope, Incoming, Kept, Outgoing, Posted, Rejected, Send, SendError, SendKind, Target, Unexpected,
+};
+use crate::table::Handle;
+use opx_bus::PciFunction;
+use opx_shm::{Header, NotTaken, OfferId, Offered, PeerId, PullError, PullId, Sink, Source, Taken};
+
+/// The memory of a buffer, and whether it has left the buffer. Whatever the other process can't read as it lies is copied.
+fn source(buffer: &mut Buffer) -> (Source, bool) {
+    match buffer {
+        Buffer::Bytes(bytes) => (Source::from(std::mem::take(bytes)), true),
+        Buffer::Raw(raw) => (raw.source(), false),
+        other => {
+            let mut bytes = vec![0; other.len()];
+            other.read(0, &mut bytes);
+            (Source::from(bytes), false)
+        }
+    }
+}
+
+/// Room for `len` bytes: the receive's own memory, which leaves its buffer then, or a copy's.
+fn sink(into: &mut Target, len: usize) -> (Sink, bool) {
+    match into {
+        Target::Receive(Posted { buffer: Buffer::Bytes(bytes), .. }) if bytes.len() >= len => {
+            (Sink::from(std::mem::take(bytes)), true)
+        }
+        Target::Receive(Posted { buffer: Buffer::Raw(raw), .. }) if raw.len() >= len => (raw.sink(), false),
+        _ => (Sink::from(vec![0; len]), false),
+    }
+}
+
+impl<B: PciFunction> Endpoint<B> {
+    /// A message that is too long for the ring.
+    pub(super) fn offer_locally(&mut self, peer: PeerId, mut message: Outgoing) -> Result<(), Rejected<SendError>> {
+        let Outgoing { to, tag, data, .. } = message;
+        let has_room = self.sends.has_room();
+        let local = self.local.as_mut().filter(|local| has_room && !local.is_in_line(to));
+        let Some(Local { node: Some(node), offers, .. }) = local.map(|local| &mut **local) else {
+            return Err(Rejected { error: SendError::Again(to), buffer: message.buffer });
+        };
+        let (memory, moved) = source(&mut message.buffer);
+        match node.offer(peer, header(tag, data), memory) {
+            Ok(offer) => {
+                if let Ok(handle) = self.sends.insert(Send::new(message, SendKind::Offered)) {
+                    offers.insert(offer, (handle, moved));
+                }
+                self.counters.sent_messages += 1;
+                self.counters.sent_locally += 1;
+                self.counters.offers_sent += 1;
+                Ok(())
+            }
+            Err((error, memory)) => {
+                if moved {
+                    message.buffer = memory.into_vec().unwrap_or_default().into();
+                }
+                Err(Rejected { error: not_sent(error, to), buffer: message.buffer })
+            }
+        }
+    }
+
+    /// The memory of a message is its owner's again.
+    pub(super) fn offer_ended(&mut self, offer: OfferId, memory: Source, result: Result<(), NotTaken>) {
+        let Some((handle, moved)) = self.local.as_mut().and_then(|local| local.offers.remove(&offer)) else { return };
+        let Some(mut send) = self.take_send(handle) else { return };
+        if moved {
+            send.buffer = memory.into_vec().unwrap_or_default().into();
+        }
+        let Send { context, buffer, to, silent, .. } = send;
+        // A receiver that has no room, or doesn't want it, ends it as well.
+        if let Err(NotTaken::Gone(_)) = result {
+            self.counters.sends_failed += 1;
+            let error = self.why_ended(to);
+            return self.completions.push_back(Completion::Failed { context, error, buffer });
+        }
+        self.counters.sends_done += 1;
+        if !silent {
+            self.completions.push_back(Completion::Sent { context, buffer });
+        }
+    }
+
+    /// A peer offers a message.
+    pub(super) fn offered_locally(
+        &mut self,
+        source: Address,
+        said: &Header,
+        overtakes: bool,
+        offered: Offered,
+    ) -> Taken {
+        let Some(envelope) = envelope(said, source) else {
+            self.counters.malformed += 1;
+            self.do_locally(Todo::Decline(offered));
+            return Taken::Yes;
+        };
+        if overtakes || !self.has_room_for(&envelope, 0, false) {
+            return Taken::NotNow;
+        }
+        self.counters.offers += 1;
+        self.counters.received_locally += 1;
+        match self.find_receive(&envelope, offered.len()) {
+            Found::Receive(posted) => self.accept_locally(posted, envelope, offered),
+            Found::Part(part) => {
+                self.tally.multi_offers += 1;
+                let into = self.place(part, usize::try_from(offered.len()).unwrap_or(usize::MAX));
+                self.fetch_locally(into, envelope, offered);
+            }
+            Found::TooLong => self.do_locally(Todo::Decline(offered)),
+            Found::Nobody => {
+                self.keep(&envelope, Unexpected { data: envelope.data, what: Kept::Local(offered) });
+            }
+        }
+        Taken::Yes
+    }
+
+    /// Takes an offer for a receive, if it fits.
+    pub(in super::super) fn accept_locally(&mut self, posted: Posted, envelope: Envelope, offered: Offered) {
+        let (len, room) = (offered.len(), posted.buffer.room() as u64);
+        if len > room {
+            self.do_locally(Todo::Decline(offered));
+            let error = OperationError::Truncated { message: len, buffer: room };
+            return self.fail(posted.context, error, posted.buffer);
+        }
+        self.fetch_locally(Target::Receive(posted), envelope, offered);
+    }
+
+    /// Fetches a message for which there is room.
+    pub(in super::super) fn fetch_locally(&mut self, into: Target, envelope: Envelope, offered: Offered) {
+        let missing = offered.len();
+        match self.add_incoming(Incoming { into, envelope, len: missing as usize, missing, uid: None }) {
+            Ok(handle) => self.do_locally(Todo::Pull(offered, handle)),
+            // There is a place for every posted receive, see `Endpoint::post_receive`.
+            Err(incoming) => {
+                self.do_locally(Todo::Decline(offered));
+                self.fail_incoming(incoming, OperationError::Closed);
+            }
+        }
+    }
+
+    /// Tells a sender that nobody wants its message.
+    pub(in super::super) fn decline_locally(&mut self, offered: Offered) {
+        self.do_locally(Todo::Decline(offered));
+    }
+
+    fn why_ended(&self, peer: Address) -> OperationError {
+        let ending = self.local.as_ref().and_then(|local| local.ending);
+        ending.unwrap_or(OperationError::Unreachable(peer))
+    }
+
+    /// Begins to fetch a message.
+    pub(super) fn pull(&mut self, offered: Offered, handle: Handle) {
+        let Some(Local { node: Some(node), pulls, .. }) = self.local.as_deref_mut() else { return };
+        let Some(incoming) = self.incoming.get_mut(handle) else { return node.decline(offered) };
+        let (sink, moved) = sink(&mut incoming.into, incoming.len);
+        pulls.insert(node.pull(offered, sink), (handle, moved));
+    }
+
+    /// A message has been fetched, or won't be.
+    pub(super) fn pull_ended(&mut self, pull: PullId, sink: Sink, result: Result<usize, PullError>) {
+        let Some((handle, moved)) = self.local.as_mut().and_then(|local| local.pulls.remove(&pull)) else { return };
+        let Some(incoming) = self.incoming.get_mut(handle) else { return };
+        if let Some(bytes) = sink.into_vec() {
+            match &mut incoming.into {
+                Target::Receive(posted) if moved => posted.buffer = bytes.into(),
+                into if result.is_ok() => into.write(0, &bytes),
+                _ => {}
+            }
+        }
+        if result == Ok(incoming.len) {
+            incoming.missing = 0;
+            return self.finish_receive(handle);
+        }
+        if let Some(incoming) = self.take_incoming(handle) {
+            let error = self.why_ended(incoming.envelope.source);
+            self.fail_incoming(incoming, error);
+        }
+    }
+}
