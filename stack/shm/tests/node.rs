@@ -2,7 +2,7 @@
 
 use opx_shm::{
     Config, ConnectError, Event, Header, Large, Node, NotTaken, Offered, OpenError, PeerGone, PeerId, PullError,
-    Refusal, SendError, Sink, Source,
+    Refusal, SendError, Sink, Source, Taken,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -354,5 +354,81 @@ fn peers_that_were_silent_are_heard_again() {
             heard.poll(&mut hub);
         }
         assert!(heard.messages.drain(..).all(|(_, header, _)| u64::from(header.kind) == round));
+    }
+}
+
+/// What isn't taken is left, keeps its order and no memory back that is fetched, and no more is sent than the ring holds.
+#[test]
+fn what_isnt_taken_is_left_and_keeps_nothing_else_back() {
+    let (mut one, mut other, peer) = pair_with(Config { large: Large::Ring, ..Config::default() });
+    let kind = |kind: u16| Header { kind, words: [0; 2] };
+    let memory = bytes(300_000, 5);
+    one.offer(peer, kind(1), Source::from(memory.clone())).unwrap();
+    let (mut sent, mut passed) = (0u64, 0u64);
+    let (mut offered, mut pulled, mut refused) = (None, None, 0);
+    // None of kind 2 is taken before the memory has come; those of kind 3 may overtake.
+    for round in 0.. {
+        assert!(round < 1_000_000, "the memory doesn't come");
+        let header = Header { kind: 2, words: [sent, 0] };
+        match one.try_send_if_wanted(peer, header, &[&bytes(sent as usize % 500, 1)]) {
+            Ok(()) => sent += 1,
+            Err(why) => assert_eq!(why, SendError::Again),
+        }
+        passed += u64::from(round % 16 == 0 && one.try_send(peer, kind(3), &[]).is_ok());
+        one.poll(|_| {}).unwrap();
+        other
+            .poll_some(|event| match event {
+                Event::Message(message) if message.header.kind == 2 => {
+                    refused += 1;
+                    Taken::NotNow
+                }
+                Event::Message(_) => {
+                    passed -= 1;
+                    Taken::Yes
+                }
+                Event::Offer { offered: new, .. } => {
+                    offered = Some(new);
+                    Taken::Yes
+                }
+                Event::Pulled { sink, result, .. } => {
+                    pulled = Some((sink.into_vec(), result));
+                    Taken::Yes
+                }
+                _ => Taken::Yes,
+            })
+            .unwrap();
+        // Only once as much was sent as can be.
+        if offered.is_some() && one.try_send_if_wanted(peer, kind(9), &[]).is_err() && round > 3000 {
+            other.pull(offered.take().unwrap(), Sink::from(vec![0; memory.len()]));
+        }
+        if pulled.is_some() {
+            break;
+        }
+    }
+    assert_eq!(pulled, Some((Some(memory), Ok(300_000))));
+    assert!(refused > 0 && sent > 0 && sent < 2100, "{sent}");
+    // What is left keeps nobody awake, and then it comes, in order; and more is wanted again.
+    while other.poll_some(|event| if let Event::Message(_) = event { Taken::NotNow } else { Taken::Yes }).unwrap() > 0 {}
+    assert!(other.arm().unwrap());
+    let mut next = 0;
+    while next < sent || passed > 0 {
+        other
+            .poll_some(|event| {
+                if let Event::Message(message) = event {
+                    match message.header.kind {
+                        2 => {
+                            assert!(message.header.words[0] == next && !message.overtakes);
+                            assert_eq!(message.to_vec(), bytes(next as usize % 500, 1));
+                            next += 1;
+                        }
+                        _ => passed -= 1,
+                    }
+                }
+                Taken::Yes
+            })
+            .unwrap();
+    }
+    while one.try_send_if_wanted(peer, kind(2), &[]).is_err() {
+        one.poll(|_| {}).unwrap();
     }
 }

@@ -60,7 +60,7 @@ pub struct Cli {
     pub library: PathBuf,
 
     /// Measure shared memory between two processes of this node, without an adapter, by several libraries in turn:
-    /// libfabric:PROVIDER, openmpi, mpich, ucx. Sizes and windows are fixed; the result is a table in Markdown.
+    /// opx, libfabric:PROVIDER, openmpi, mpich, ucx. Sizes and windows are fixed; the result is a table in Markdown.
     #[arg(long, value_name = "LIBRARIES", value_delimiter = ',')]
     pub node: Vec<Library>,
 

@@ -6,6 +6,7 @@
 
 mod cores;
 mod mpi;
+mod ours;
 mod table;
 mod ucx;
 
@@ -34,6 +35,8 @@ const CHECKED: u64 = 4;
 /// A library that carries messages between processes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Library {
+    /// This project's own: an endpoint whose peer is on the same machine.
+    Opx,
     /// A provider of libfabric.
     Libfabric(String),
     /// Open MPI.
@@ -47,7 +50,7 @@ pub enum Library {
 impl Library {
     /// Whether it is this project's.
     pub fn is_ours(&self) -> bool {
-        false
+        *self == Self::Opx
     }
 }
 
@@ -56,12 +59,13 @@ impl FromStr for Library {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
+            "opx" => Ok(Self::Opx),
             "openmpi" => Ok(Self::OpenMpi),
             "mpich" => Ok(Self::Mpich),
             "ucx" => Ok(Self::Ucx),
             _ => match text.strip_prefix("libfabric:") {
                 Some(provider) if !provider.is_empty() => Ok(Self::Libfabric(provider.to_owned())),
-                _ => Err("name openmpi, mpich, ucx, or libfabric:PROVIDER".to_owned()),
+                _ => Err("name opx, openmpi, mpich, ucx, or libfabric:PROVIDER".to_owned()),
             },
         }
     }
@@ -70,6 +74,7 @@ impl FromStr for Library {
 impl fmt::Display for Library {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Opx => f.write_str("opx"),
             Self::Libfabric(provider) => write!(f, "libfabric:{provider}"),
             Self::OpenMpi => f.write_str("openmpi"),
             Self::Mpich => f.write_str("mpich"),
@@ -132,7 +137,7 @@ impl Plan {
                 (self.under_mpirun(library, &mpirun)?, false)
             }
             Library::Mpich => (self.under_mpirun(library, &["mpirun.mpich", "-bind-to", "none"])?, false),
-            Library::Libfabric(_) => (self.as_two(library)?, false),
+            Library::Opx | Library::Libfabric(_) => (self.as_two(library)?, false),
         };
         let mut results = results.into_iter();
         let mut times = Vec::new();
@@ -229,23 +234,31 @@ pub fn play(library: &Library, jobs: &[Job], side: Option<Side>, cores: Cores, f
     match library {
         Library::OpenMpi | Library::Mpich => mpi::play(library, jobs, cores),
         Library::Ucx => bail!("ucx_perftest is its own ends"),
+        Library::Opx => {
+            let side = side.context("an end needs its side")?;
+            cores.pin(side)?;
+            let (mut end, _before) = ours::one(side, exchange)?;
+            play_on(&mut end, side, jobs)
+        }
         Library::Libfabric(provider) => {
             let side = side.context("an end needs its side")?;
             cores.pin(side)?;
-            // The socket to the other end is this process' standard input.
-            let mut end = libfabric::one(file, provider, |name| {
-                let mut socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
-                socket.write_all(&u32::try_from(name.len())?.to_le_bytes())?;
-                socket.write_all(name)?;
-                let mut len = [0; 4];
-                socket.read_exact(&mut len)?;
-                let mut theirs = vec![0; u32::from_le_bytes(len).min(4096) as usize];
-                socket.read_exact(&mut theirs)?;
-                Ok(theirs)
-            })?;
+            let mut end = libfabric::one(file, provider, exchange)?;
             play_on(&mut end, side, jobs)
         }
     }
+}
+
+/// Tells the other end this one's name, and gives its. The socket to it is this process' standard input.
+fn exchange(name: &[u8]) -> Result<Vec<u8>> {
+    let mut socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    socket.write_all(&u32::try_from(name.len())?.to_le_bytes())?;
+    socket.write_all(name)?;
+    let mut len = [0; 4];
+    socket.read_exact(&mut len)?;
+    let mut theirs = vec![0; u32::from_le_bytes(len).min(4096) as usize];
+    socket.read_exact(&mut theirs)?;
+    Ok(theirs)
 }
 
 /// Plays one side over a transport.
