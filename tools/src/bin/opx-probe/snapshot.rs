@@ -9,6 +9,7 @@ use crate::sdma::Engines;
 use crate::temperature::Temperature;
 use opx_bus::{BusError, PciFunction};
 use opx_defs::time::Instant;
+use opx_hw::counters::{Counter, catalogue};
 
 /// The counters from which rates are made: flits of 8 bytes, and packets.
 pub const FLITS: [&str; 2] = ["DcXmitFlits", "DcRcvFlits"];
@@ -37,9 +38,19 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Looks.
+    /// Looks at all of it.
     pub fn take<B: PciFunction>(registers: &Registers<B>) -> Result<Self, BusError> {
-        let rows = counters::rows("*").unwrap_or_default();
+        Self::with(registers, &counters::rows("*").unwrap_or_default())
+    }
+
+    /// Looks at what a screen shows: of the counters only those that rates are made from, since reading each costs the
+    /// processor a round trip to the adapter.
+    pub fn for_screen<B: PciFunction>(registers: &Registers<B>) -> Result<Self, BusError> {
+        let is_shown = |row: &&Counter| FLITS.contains(&row.name) || PACKETS.contains(&row.name);
+        Self::with(registers, &catalogue().filter(is_shown).collect::<Vec<_>>())
+    }
+
+    fn with<B: PciFunction>(registers: &Registers<B>, rows: &[&'static Counter]) -> Result<Self, BusError> {
         Ok(Self {
             adapter: registers.bus().name().to_owned(),
             at: registers.bus().now(),
@@ -48,7 +59,7 @@ impl Snapshot {
             engines: Engines::read(registers)?,
             errors: Errors::read(registers)?,
             temperature: Temperature::read(registers)?,
-            counters: Counters::read(registers, &rows)?,
+            counters: Counters::read(registers, rows)?,
         })
     }
 
