@@ -194,7 +194,7 @@ const FORMER: [Former; 2] = [
 /// fabrics of a machine would share it here, where adapters are more than those that the kernel knows.
 const JOB: [&str; 3] = ["FI_OPX_UUID", "SLURM_JOB_ID", "I_MPI_HYDRA_UUID"];
 
-const WITHOUT_EFFECT: [(&str, Why); 23] = [
+const WITHOUT_EFFECT: [(&str, Why); 22] = [
     ("FI_OPX_CONTEXT_SHARING", Why::NotYet),
     ("FI_OPX_ENDPOINTS_PER_HFI_CONTEXT", Why::NotYet),
     ("FI_OPX_HFI_SELECT", Why::NotYet),

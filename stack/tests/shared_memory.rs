@@ -623,7 +623,7 @@ fn nonsense_from_a_peer_is_counted_and_harms_nobody() {
     // What is no message of any kind, what says too much, and packets of any bytes, that begin as packets do or don't.
     for round in 0..20_000u64 {
         let kind = match round % 5 {
-            0 => chance.below(1 << 16) as u16 & !0xff | 4 + chance.below(250) as u16,
+            0 => chance.below(1 << 16) as u16 & !0xff | (4 + chance.below(250) as u16),
             1 => 1 | (4 << chance.below(6)) << 8,
             _ => 2 | (chance.below(2) as u16) << 8,
         };

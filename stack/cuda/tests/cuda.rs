@@ -145,7 +145,7 @@ fn messages_go_from_and_into_memory_of_devices() {
     for len in [10, 3000, 12_000, 100_000] {
         for managed in [false, true] {
             let (from, to) = (fake.alloc(len, ON_DEVICE, managed, 0, 7), fake.alloc(len, ON_DEVICE, false, 1, 0));
-            let message: Vec<u8> = (0..len).map(|n| (n * 7 >> 2) as u8).collect();
+            let message: Vec<u8> = (0..len).map(|n| ((n * 7) >> 2) as u8).collect();
             fake.buffer(from, len).write(0, &message);
             let [sent, received] = pass(&fake, fake.buffer(from, len), fake.buffer(to, len), false);
             assert!(matches!(sent, Completion::Sent { context: 2, .. }), "{sent:?}");

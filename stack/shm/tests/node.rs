@@ -408,7 +408,8 @@ fn what_isnt_taken_is_left_and_keeps_nothing_else_back() {
     assert_eq!(pulled, Some((Some(memory), Ok(300_000))));
     assert!(refused > 0 && sent > 0 && sent < 2100, "{sent}");
     // What is left keeps nobody awake, and then it comes, in order; and more is wanted again.
-    while other.poll_some(|event| if let Event::Message(_) = event { Taken::NotNow } else { Taken::Yes }).unwrap() > 0 {}
+    while other.poll_some(|event| if let Event::Message(_) = event { Taken::NotNow } else { Taken::Yes }).unwrap() > 0 {
+    }
     assert!(other.arm().unwrap());
     let mut next = 0;
     while next < sent || passed > 0 {

@@ -277,7 +277,7 @@ mod tests {
         hfi.link_up(LinkMode::Loopback).unwrap();
         let shared = Progress::new(&hfi).unwrap().shared.clone();
         lock(&shared.members).stop = false;
-        let queue = CompletionQueue::new(16, shared.wake.clone());
+        let queue = CompletionQueue::new(16, shared.wake.clone(), ProcessMark::here());
         for id in (0..endpoints).map(EndpointId) {
             let config = Config { interrupts: true, ..Config::default() };
             let engine = Endpoint::open(&hfi, config).unwrap();

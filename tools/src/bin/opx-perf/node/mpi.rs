@@ -5,7 +5,7 @@
 
 use super::{CHECKED, Cores, Library, Side, tell};
 use crate::pattern::{Job, Pattern, ROTATION, content};
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::time::{Duration, Instant};
