@@ -536,6 +536,52 @@ fn an_endpoint_that_is_closed_ends_what_is_under_way() {
     no_packets(&bench);
 }
 
+/// What an endpoint has sent comes although it has ended and there was no room; who waits for it is told at once.
+#[test]
+fn an_endpoint_that_ends_leaves_what_it_has_sent() {
+    const MESSAGES: u64 = 100;
+    let Bench { hfi, adapter: _adapter, mut a, mut b } = bench(Config { unexpected_bytes: 5000, ..config() });
+    let to = b.address();
+    for n in 0..MESSAGES {
+        a.tag_send(to, n, data(n, 200), n).unwrap();
+    }
+    // Not all can be kept; and b waits for a.
+    while b.tag_peek(Pattern::exact(0)).is_none() {
+        b.progress().unwrap();
+    }
+    b.tag_send(a.address(), 1, vec![1; 100_000], 1).unwrap();
+    let remote = Remote { peer: a.address(), key: 5, place: 0 };
+    b.write_with(Write { level: Level::Delivery, ..Write::new(remote, vec![1; 8], 2) }).unwrap();
+    let peer = a.address();
+    drop(a);
+    let limit = hfi.bus().now() + Duration::from_secs(1);
+    let mut failed = vec![];
+    while failed.len() < 2 {
+        assert!(hfi.bus().now() < limit, "{failed:?}");
+        b.progress().unwrap();
+        while let Some(completion) = b.poll_completion() {
+            let Completion::Failed { context, error, .. } = completion else { panic!("{completion:?}") };
+            assert_eq!(error, OperationError::Unreachable(peer));
+            failed.push(context);
+        }
+        hfi.bus().relax();
+    }
+    assert!(b.counters().unexpected_messages < MESSAGES);
+    for n in 0..MESSAGES {
+        b.tag_receive(Pattern::exact(n), vec![0; 200], n).unwrap();
+        let completion = loop {
+            assert!(hfi.bus().now() < limit, "message {n}");
+            b.progress().unwrap();
+            if let Some(completion) = b.poll_completion() {
+                break completion;
+            }
+            hfi.bus().relax();
+        };
+        let Completion::Received { context, source, buffer, .. } = completion else { panic!("{completion:?}") };
+        assert!(context == n && source == peer && buffer == data(n, 200));
+    }
+}
+
 /// A waiting read sleeps, and wakes when a message comes through memory, to an endpoint that has nothing outstanding.
 #[test]
 fn a_message_through_memory_wakes_who_waits() {

@@ -71,6 +71,8 @@ pub(crate) struct Link {
     pub(crate) left_slots: u32,
     /// Its next message wasn't taken and can't be put with those.
     pub(crate) is_held: bool,
+    /// That it is going has been told, although something is left.
+    pub(crate) has_ended: bool,
     /// Rounds in which it had nothing to say.
     pub(crate) silent: u8,
 }

@@ -122,6 +122,13 @@ pub enum Event<'a> {
         /// Whether the peer has fetched what it wanted of it.
         result: Result<(), NotTaken>,
     },
+    /// A peer has ended, and messages of it are left ([`Taken::NotNow`]), which still come. [`Event::Gone`] follows.
+    Leaving {
+        /// Who.
+        peer: PeerId,
+        /// Why.
+        reason: PeerGone,
+    },
     /// A peer is gone; what it had sent before was delivered.
     Gone {
         /// Who.

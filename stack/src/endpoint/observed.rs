@@ -140,6 +140,7 @@ impl<B: PciFunction> Endpoint<B> {
     fn facts(&self, to: Address) -> Facts {
         let no_memory = match &self.local {
             Some(local) => local.obstacle(to),
+            None if to.lid != self.address.lid => Some(Reason::OtherNode),
             None if self.config.shared_memory.enabled => Some(Reason::NoJob),
             None => Some(Reason::Off("shared_memory.enabled, FI_OPX_SHM_ENABLE")),
         };

@@ -109,6 +109,13 @@ impl Node {
         self.leaving.retain(|leaving| *leaving != key);
         self.wanting.retain(|wanting| *wanting != key);
         let reason = link.going.map_or(PeerGone::Unknown, |(why, _)| why);
+        self.end_transfers(key, reason);
+        if !self.links.iter().any(|(_, other)| other.peer == link.peer) {
+            self.tell(Event::Gone { peer: PeerId(link.peer), reason });
+        }
+    }
+
+    fn end_transfers(&mut self, key: Key, reason: PeerGone) {
         for (id, pull) in self.transfers.pulls.remove_all(|pull| pull.link == key) {
             let result = Err(reason.into());
             self.tell(Event::Pulled { pull: PullId(id), sink: pull.into_sink(), result });
@@ -117,8 +124,16 @@ impl Node {
             let result = Err(NotTaken::Gone(reason));
             self.tell(Event::Released { offer: OfferId(id), source: offer.source, result });
         }
-        if !self.links.iter().any(|(_, other)| other.peer == link.peer) {
-            self.tell(Event::Gone { peer: PeerId(link.peer), reason });
+    }
+
+    /// A link goes of which messages are left: nobody waits longer for what its peer won't do any more.
+    pub(super) fn tell_of_end(&mut self, key: Key) {
+        let Some((peer, reason)) = self.links.get(key).and_then(|link| Some((link.peer, link.going?.0))) else {
+            return;
+        };
+        self.end_transfers(key, reason);
+        if !self.links.iter().any(|(other, link)| other != key && link.peer == peer && link.going.is_none()) {
+            self.tell(Event::Leaving { peer: PeerId(peer), reason });
         }
     }
 
@@ -268,6 +283,7 @@ pub(super) fn link(
         left: VecDeque::new(),
         left_slots: 0,
         is_held: false,
+        has_ended: false,
         silent: 0,
     }
 }

@@ -95,6 +95,8 @@ pub struct Node {
     wanting: Vec<Key>,
     /// Links with messages that weren't taken.
     leaving: Vec<Key>,
+    /// Links that are gone, of which something is left.
+    ended: Vec<Key>,
     /// Links that are gone and read out.
     gone: Vec<Key>,
     arriving: Slab<OwnedFd>,
@@ -147,6 +149,7 @@ impl Node {
             noting: Vec::new(),
             wanting: Vec::new(),
             leaving: Vec::new(),
+            ended: Vec::new(),
             gone: Vec::new(),
             arriving: Slab::default(),
             config,
@@ -304,17 +307,22 @@ impl Node {
         if !self.leaving.is_empty() {
             count += self.take_left(&mut handler);
         }
-        let Self { links, hot, transfers, events, counters, gone, is_busy, leaving, .. } = self;
+        let Self { links, hot, transfers, events, counters, gone, ended, is_busy, leaving, .. } = self;
         for key in &*hot {
             let Some(link) = links.get_mut(*key) else { continue };
             for turn in 0..TURN {
                 let record = match link.receiver.next() {
                     Ok(Some(record)) if link.going.is_none() || may_read(link) => record,
                     next => {
-                        if turn == 0 && (next.is_err() || link.going.is_some() && read_out(link)) {
+                        if turn == 0 && (next.is_err() || link.going.is_some()) {
                             at_end(link, next.err());
-                            gone.push(*key);
-                            *is_busy = true;
+                            if read_out(link) {
+                                gone.push(*key);
+                                *is_busy = true;
+                            } else if !std::mem::replace(&mut link.has_ended, true) {
+                                ended.push(*key);
+                                *is_busy = true;
+                            }
                         }
                         break;
                     }
@@ -393,6 +401,9 @@ impl Node {
     #[cold]
     #[inline(never)]
     fn work(&mut self, handler: &mut impl FnMut(Event<'_>) -> Taken) -> usize {
+        for key in std::mem::take(&mut self.ended) {
+            self.tell_of_end(key);
+        }
         for key in std::mem::take(&mut self.gone) {
             self.bury(key);
         }

@@ -11,7 +11,9 @@ use opx_shm::{Event, PeerGone, PeerId, Taken};
 impl Local {
     #[inline]
     fn has_work(&self) -> bool {
-        !self.todo.is_empty() || !self.released.is_empty() || self.waiting > 0 || !self.used.is_empty()
+        let nothing =
+            self.todo.is_empty() && self.released.is_empty() && self.used.is_empty() && self.crowded.is_empty();
+        self.waiting > 0 || !nothing
     }
 }
 
@@ -52,7 +54,14 @@ impl<B: PciFunction> Endpoint<B> {
             Event::Connected(peer) => self.do_locally(Todo::Meet(peer)),
             Event::Pulled { pull, sink, result } => self.pull_ended(pull, sink, result),
             Event::Released { offer, source, result } => self.offer_ended(offer, source, result),
-            Event::Gone { peer, reason } => self.peer_ended(peer, reason),
+            Event::Leaving { peer, reason } => self.peer_ended(peer, reason),
+            Event::Gone { peer, reason } => {
+                self.peer_ended(peer, reason);
+                if let Some(local) = &mut self.local {
+                    local.last = None;
+                    local.addresses.remove(&peer);
+                }
+            }
             _ => {}
         }
         Taken::Yes
@@ -83,6 +92,10 @@ impl<B: PciFunction> Endpoint<B> {
                     }
                 }
             }
+        }
+        // What waits to be sent to them tries again.
+        for peer in self.local.as_mut().map(|local| std::mem::take(&mut local.crowded)).unwrap_or_default() {
+            self.queues.acknowledged(peer);
         }
         self.pass_waiting();
         self.tell_peers();
@@ -117,8 +130,8 @@ impl<B: PciFunction> Endpoint<B> {
     /// A peer has ended: what was under way with it fails.
     pub(super) fn peer_ended(&mut self, peer: PeerId, reason: PeerGone) {
         let Some(local) = &mut self.local else { return };
-        local.last = None;
-        let Some(address) = local.addresses.remove(&peer) else { return };
+        // Messages of it may still come.
+        let Some(address) = local.addresses.get(&peer).copied() else { return };
         if !matches!(local.way(address), Some(Way::There(it)) if it == peer) {
             return;
         }
@@ -134,8 +147,10 @@ impl<B: PciFunction> Endpoint<B> {
 
     /// Prepares to sleep until the descriptor of [`Local::irq`] is readable; `true` when there is something to do.
     pub(in super::super) fn arm_locally(&mut self) -> Result<bool, EndpointError> {
-        let Some(Local { node: Some(node), todo, released, .. }) = self.local.as_deref_mut() else { return Ok(false) };
-        Ok(!todo.is_empty() || !released.is_empty() || !node.arm()?)
+        let Some(Local { node: Some(node), todo, released, crowded, .. }) = self.local.as_deref_mut() else {
+            return Ok(false);
+        };
+        Ok(!todo.is_empty() || !released.is_empty() || !crowded.is_empty() || !node.arm()?)
     }
 
     /// Ends the transfers of long messages, by leaving the peers that they are with: as long as those may read the memory, or

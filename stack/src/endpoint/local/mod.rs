@@ -99,6 +99,8 @@ pub(super) struct Local {
     lines: HashMap<Address, Line>,
     /// Packets of all lines that wait.
     waiting: usize,
+    /// Peers that take no more connections at present.
+    crowded: Vec<Address>,
     /// Packets that are in their peer's hands, or that never will be.
     released: VecDeque<(SlotId, bool)>,
     /// Peers who are to be told how many of their packets were used.
@@ -148,6 +150,7 @@ impl Local {
             last: None,
             lines: HashMap::new(),
             waiting: 0,
+            crowded: Vec::new(),
             released: VecDeque::new(),
             used: Vec::new(),
             offers: HashMap::new(),
@@ -199,7 +202,12 @@ impl Local {
                 self.set_way(to, Way::There(peer));
                 return Ok(Some(peer));
             }
-            Err(ConnectError::Again(_)) => return Err(SendError::Again(to)),
+            Err(ConnectError::Again(_)) => {
+                if !self.crowded.contains(&to) {
+                    self.crowded.push(to);
+                }
+                return Err(SendError::Again(to));
+            }
             Err(ConnectError::Forked(_)) => return Err(SendError::Forked),
             Err(_) if was_there => return Err(SendError::Unreachable(to)),
             Err(ConnectError::NoSuchPeer(_)) => Reason::NoNode,
