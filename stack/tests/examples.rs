@@ -33,7 +33,7 @@ fn file_copy() {
     // The last piece is full: an empty one tells the end.
     for len in [0, 1, 256 << 10, 700_001] {
         let (file, copy) = (folder.path().join("file"), folder.path().join("copy"));
-        std::fs::write(&file, (0..len).map(|n| (n * 7 >> 3) as u8).collect::<Vec<_>>()).unwrap();
+        std::fs::write(&file, (0..len).map(|n| ((n * 7) >> 3) as u8).collect::<Vec<_>>()).unwrap();
         run("file_copy", &[file.to_str().unwrap(), copy.to_str().unwrap()]);
         assert_eq!(std::fs::read(file).unwrap(), std::fs::read(copy).unwrap());
     }
