@@ -10,10 +10,13 @@ use nix::sys::signal::{Signal, raise};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::process::Command;
 
 /// Set in the child.
 const TRACED: &str = "OPX_BENCH_TRACED";
+/// Set by who wants to know where the instructions go: a folder.
+const PATHS: &str = "OPX_BENCH_PATHS";
 /// What the child raises before and after each counted run. Its parent keeps it from being delivered.
 const MARK: Signal = Signal::SIGUSR1;
 /// Counted runs of each case, and those in a short run (`--test`), which only shows that the bench runs.
@@ -112,6 +115,9 @@ impl Counted {
 
 /// Pieces of code to be counted.
 ///
+/// With `OPX_BENCH_PATHS=FOLDER` the instructions of each case's last run are written there, in order, to a file a case: one address
+/// a line, as `addr2line -ife PROGRAM` takes them to tell the lines of source.
+///
 /// ```no_run
 /// let mut cases = opx_bench::Cases::default();
 /// let mut sum = 0u64;
@@ -180,10 +186,12 @@ impl<'a> Cases<'a> {
         }
         let child =
             Command::new(std::env::current_exe()?).args(std::env::args_os().skip(1)).env(TRACED, "1").spawn()?;
-        let mut brackets = trace(Pid::from_raw(child.id().cast_signed()))?.into_iter();
+        let wanted = runs();
+        let mut paths = Paths::new(&self.names, wanted);
+        let mut brackets = trace(Pid::from_raw(child.id().cast_signed()), &mut paths)?.into_iter();
         let lost = || Error::Lost("ended early".to_owned());
         let empty = brackets.next().ok_or_else(lost)?;
-        let (mut counted, wanted) = (Vec::new(), runs());
+        let mut counted = Vec::new();
         for name in self.names {
             let runs: Vec<Steps> =
                 brackets.by_ref().take(wanted).map(|run| run.zip(empty, u64::saturating_sub)).collect();
@@ -214,8 +222,47 @@ fn bracket(work: impl FnOnce()) {
     let _ = raise(MARK);
 }
 
+/// Where the instructions of each case's last run are written, if anybody asked for that.
+struct Paths<'a> {
+    folder: PathBuf,
+    names: &'a [String],
+    /// Runs of a case; the empty one comes before them all.
+    runs: usize,
+    /// Those of the run that is counted now.
+    addresses: Vec<u64>,
+}
+
+impl<'a> Paths<'a> {
+    fn new(names: &'a [String], runs: usize) -> Option<Self> {
+        let folder = std::env::var_os(PATHS)?.into();
+        Some(Self { folder, names, runs, addresses: Vec::new() })
+    }
+
+    /// The run number `bracket` of `child` is over.
+    fn end(&mut self, child: Pid, bracket: usize) -> Result<(), Error> {
+        let addresses = std::mem::take(&mut self.addresses);
+        let last = bracket.is_multiple_of(self.runs);
+        if let Some(name) = (bracket / self.runs).checked_sub(1).and_then(|case| self.names.get(case)).filter(|_| last)
+        {
+            let base = load_address(child)?;
+            let lines: String = addresses.iter().map(|at| format!("{:#x}\n", at.wrapping_sub(base))).collect();
+            std::fs::write(self.folder.join(name.replace([' ', ':', ','], "-")), lines)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where the program lies in the child's memory.
+fn load_address(child: Pid) -> std::io::Result<u64> {
+    let maps = std::fs::read_to_string(format!("/proc/{child}/maps"))?;
+    let program = std::env::current_exe()?;
+    let first = maps.lines().find(|line| line.ends_with(&*program.to_string_lossy()));
+    let start = first.and_then(|line| line.split('-').next()).and_then(|start| u64::from_str_radix(start, 16).ok());
+    Ok(start.unwrap_or(0))
+}
+
 /// Follows the child to its end and gives what lay between its marks, two by two.
-fn trace(child: Pid) -> Result<Vec<Steps>, Error> {
+fn trace(child: Pid, paths: &mut Option<Paths>) -> Result<Vec<Steps>, Error> {
     let mut brackets = Vec::new();
     let mut inside: Option<Steps> = None;
     let mut at = 0;
@@ -226,6 +273,9 @@ fn trace(child: Pid) -> Result<Vec<Steps>, Error> {
             WaitStatus::Stopped(_, MARK) => {
                 inside = match inside {
                     Some(steps) => {
+                        if let Some(paths) = paths {
+                            paths.end(child, brackets.len())?;
+                        }
                         brackets.push(steps);
                         None
                     }
@@ -248,6 +298,9 @@ fn trace(child: Pid) -> Result<Vec<Steps>, Error> {
         // A string instruction stops after each repetition, where it is.
         if next != at {
             at = next;
+            if let Some(paths) = paths {
+                paths.addresses.push(next);
+            }
             steps.add(*kinds.entry(next).or_insert_with(|| kind(&bytes_at(child, next))));
             if steps.instructions > MOST_STEPS {
                 ptrace::kill(child)?;
