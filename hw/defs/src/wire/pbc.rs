@@ -20,6 +20,7 @@ pub enum InsertHcrc {
 }
 
 impl Pbc {
+    const INSERT_BYPASS_ICRC: u64 = 1 << 24;
     const CREDIT_RETURN: u64 = 1 << 25;
     const BYPASS: u64 = 1 << 28;
     const DC_INFO: u64 = 1 << 30;
@@ -47,6 +48,12 @@ impl Pbc {
     #[must_use]
     pub const fn bypass(self) -> Self {
         Self(self.0 | Self::BYPASS)
+    }
+
+    /// The same, for a bypass packet whose ICRC the chip is to write.
+    #[must_use]
+    pub const fn insert_bypass_icrc(self) -> Self {
+        Self(self.0 | Self::INSERT_BYPASS_ICRC)
     }
 
     /// The same, with the header checksum at `place`.

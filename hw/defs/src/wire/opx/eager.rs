@@ -1,7 +1,7 @@
 //! INJECT and EAGER: messages that fit one packet.
 
 use super::{
-    Flavour, Generation, Header, INJECT_MAX_BYTES, MAX_PAYLOAD_BYTES, Malformed, Opcode, Route, Unencodable, at_most,
+    Begin, Flavour, Generation, Header, INJECT_MAX_BYTES, MAX_PAYLOAD_BYTES, Malformed, Opcode, Unencodable, at_most,
     first, packed, room,
 };
 
@@ -21,10 +21,10 @@ impl<'a> Inject<'a> {
     ///
     /// # Errors
     /// When the message is longer than 16 bytes.
-    pub fn encode(&self, route: &Route) -> Result<Header, Unencodable> {
+    pub fn encode(&self, way: &impl Begin) -> Result<Header, Unencodable> {
         at_most("message", self.data.len(), INJECT_MAX_BYTES)?;
-        let mut header = Header::message(route, Opcode::Inject, self.tag, self.cq_data);
-        header.set_small(route.generation, self.data.len() as u8);
+        let mut header = Header::message(way, Opcode::Inject, self.tag, self.cq_data);
+        header.set_small(way.generation(), self.data.len() as u8);
         let (low, high) = self.data.split_at(self.data.len().min(8));
         header.set_word::<4>(packed(low));
         header.set_word::<5>(packed(high));
@@ -97,8 +97,8 @@ impl<'a> Eager<'a> {
     ///
     /// # Errors
     /// When the parts aren't of the lengths they must have, or `out` is too small.
-    pub fn encode(&self, route: &Route, out: &mut [u8]) -> Result<(Header, usize), Unencodable> {
-        let header = self.header(route)?;
+    pub fn encode(&self, way: &impl Begin, out: &mut [u8]) -> Result<(Header, usize), Unencodable> {
+        let header = self.header(way)?;
         room(out, self.body.len())?.copy_from_slice(self.body);
         Ok((header, self.body.len()))
     }
@@ -107,17 +107,17 @@ impl<'a> Eager<'a> {
     ///
     /// # Errors
     /// When the parts aren't of the lengths they must have.
-    pub fn header(&self, route: &Route) -> Result<Header, Unencodable> {
+    pub fn header(&self, way: &impl Begin) -> Result<Header, Unencodable> {
         at_most("eager tail", self.tail.len(), 7)?;
         at_most("eager body", self.body.len(), MAX_PAYLOAD_BYTES)?;
         if !self.body.len().is_multiple_of(8) {
             return Err(Unencodable::Field { name: "eager body length", value: self.body.len() as u64 });
         }
-        let mut header = Header::message(route, Opcode::Eager, self.tag, self.cq_data);
-        header.set_small(route.generation, self.tail.len() as u8);
+        let mut header = Header::message(way, Opcode::Eager, self.tag, self.cq_data);
+        header.set_small(way.generation(), self.tail.len() as u8);
         header.set_word::<4>((self.body.len() as u64 / 8) << 48);
         header.set_word::<5>(packed(self.tail));
-        if route.generation == Generation::G1 {
+        if way.generation() == Generation::G1 {
             // The first 8 bytes of the message, whatever of them counts.
             let mut start = [0; 8];
             for (to, from) in start.iter_mut().zip(self.tail.iter().chain(self.body)) {

@@ -28,19 +28,25 @@ mod eager;
 mod expected;
 mod generation;
 mod model;
+mod models;
 mod multi_packet;
 mod name;
 mod rendezvous;
 mod rma;
+mod short;
+mod sixteen;
 mod ud;
 
 pub use eager::{Eager, Inject};
 pub use generation::{Generation, UnknownGeneration};
 pub use model::{Block, Model};
+pub use models::{Begin, Models, Way};
 pub use multi_packet::{MpFirst, MpNth};
 pub use name::EndpointName;
 pub use rendezvous::{Answer, Immediate, Iov, Padding, RzvCts, RzvData, RzvOp, RzvRts};
 pub use rma::{Atomic, Dput, DputOp, Fetch, RmaCts, RmaOp, RmaRts, RzvTidCts};
+pub use short::Short;
+pub use sixteen::{HEADER16_BYTES, Header16, Model16};
 pub use ud::{FlowKey, Ud, UdOp};
 
 use super::OPX_HEADER_BYTES;
@@ -550,8 +556,8 @@ impl Header {
     }
 
     /// A header for a message of `opcode`'s kind with tag and completion data.
-    fn message(route: &Route, kind: fn(Flavour) -> Opcode, tag: Option<u64>, cq_data: Option<u32>) -> Self {
-        let mut header = Self::new(route, kind(Flavour { tagged: tag.is_some(), cq: cq_data.is_some() }));
+    fn message(way: &impl Begin, kind: fn(Flavour) -> Opcode, tag: Option<u64>, cq_data: Option<u32>) -> Self {
+        let mut header = way.begin(kind(Flavour { tagged: tag.is_some(), cq: cq_data.is_some() }));
         header.set_cq_data(cq_data.unwrap_or(0));
         header.set_word::<6>(tag.unwrap_or(0));
         header

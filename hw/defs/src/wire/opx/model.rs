@@ -10,6 +10,12 @@ use crate::wire::pbc::Pbc;
 pub struct Block(pub [u64; 8]);
 
 impl Block {
+    /// The PBC.
+    #[inline]
+    pub const fn pbc(&self) -> Pbc {
+        Pbc(self.0[0])
+    }
+
     /// Fills in the sequence number of a packet that isn't RZV_DATA, which has had none.
     #[inline]
     pub fn set_psn(&mut self, psn: Psn) {
@@ -70,7 +76,7 @@ impl Model {
         Ok(Block([
             pbc,
             h0 | u64::from((to.lid.0 as u16).swap_bytes()) << 16,
-            h1 | flavour | (len as u64) << self.small_at | u64::from(to.rx) << 56,
+            h1 | flavour | (len as u64).wrapping_shl(self.small_at) | u64::from(to.rx) << 56,
             h2,
             h3 | u64::from(cq_data.unwrap_or(0)) << 32,
             low,

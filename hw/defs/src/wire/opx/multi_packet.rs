@@ -1,7 +1,7 @@
 //! MP_EAGER_FIRST and MP_EAGER_NTH: messages of several packets that need no rendezvous.
 
 use super::{
-    Generation, Header, MAX_PAYLOAD_BYTES, Malformed, Opcode, Route, Unencodable, at_most, first, packed, room,
+    Begin, Generation, Header, MAX_PAYLOAD_BYTES, Malformed, Opcode, Unencodable, at_most, first, packed, room,
 };
 use crate::units::Psn;
 
@@ -48,8 +48,8 @@ impl<'a> MpFirst<'a> {
     ///
     /// # Errors
     /// When the data isn't whole dwords, is more than the message, or doesn't fit.
-    pub fn encode(&self, route: &Route, out: &mut [u8]) -> Result<(Header, usize), Unencodable> {
-        let (len, g1) = (self.data.len(), route.generation == Generation::G1);
+    pub fn encode(&self, way: &impl Begin, out: &mut [u8]) -> Result<(Header, usize), Unencodable> {
+        let (len, g1) = (self.data.len(), way.generation() == Generation::G1);
         at_most("first chunk", len, MAX_PAYLOAD_BYTES.min(usize::from(self.message_len)))?;
         if self.head.len() != if g1 { G1_HEAD } else { 0 } {
             return Err(Unencodable::Field { name: "first chunk in the header", value: self.head.len() as u64 });
@@ -59,7 +59,7 @@ impl<'a> MpFirst<'a> {
             return Err(Unencodable::Field { name: "first chunk length", value: len as u64 });
         }
         room(out, len)?.copy_from_slice(self.data);
-        let mut header = Header::message(route, Opcode::MpFirst, self.tag, self.cq_data);
+        let mut header = Header::message(way, Opcode::MpFirst, self.tag, self.cq_data);
         if g1 {
             header.set_small(Generation::G1, G1_HEAD as u8);
             header.set_word::<2>(header.word::<2>() | u64::from(self.message_len) << 32);
@@ -154,8 +154,8 @@ impl<'a> MpNth<'a> {
     ///
     /// # Errors
     /// When the parts aren't of the lengths they must have, or `out` is too small.
-    pub fn encode(&self, route: &Route, out: &mut [u8]) -> Result<(Header, usize), Unencodable> {
-        let g1 = route.generation == Generation::G1;
+    pub fn encode(&self, way: &impl Begin, out: &mut [u8]) -> Result<(Header, usize), Unencodable> {
+        let g1 = way.generation() == Generation::G1;
         at_most("chunk head", self.head.len(), if g1 { G1_HEAD } else { 0 })?;
         at_most("chunk tail", self.tail.len(), if g1 { 0 } else { 7 })?;
         at_most("chunk", self.body.len(), MAX_PAYLOAD_BYTES)?;
@@ -163,7 +163,7 @@ impl<'a> MpNth<'a> {
             return Err(Unencodable::Field { name: "chunk length", value: self.body.len() as u64 });
         }
         room(out, self.body.len())?.copy_from_slice(self.body);
-        let mut header = Header::new(route, Opcode::MpNth);
+        let mut header = way.begin(Opcode::MpNth);
         if g1 {
             header.set_small(Generation::G1, self.head.len() as u8);
             // 16 bytes of the data, whatever of them counts.
@@ -173,7 +173,7 @@ impl<'a> MpNth<'a> {
             }
             set_head(&mut header, &start);
         } else {
-            header.set_small(route.generation, self.tail.len() as u8);
+            header.set_small(way.generation(), self.tail.len() as u8);
             header.set_word::<4>(packed(self.tail));
         }
         header.set_word::<6>(u64::from(self.offset) | u64::from(self.uid.get()) << 32);

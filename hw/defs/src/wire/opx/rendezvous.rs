@@ -2,7 +2,7 @@
 
 use super::rma::{Atomic, Dput, DputOp};
 use super::{
-    BLOCK, Generation, Header, Malformed, Opcode, Route, Unencodable, at_most, first, packed, qword, room, split,
+    BLOCK, Begin, Generation, Header, Malformed, Opcode, Unencodable, at_most, first, packed, qword, room, split,
 };
 
 /// RTS flag bits in H4: the source isn't contiguous, the source is in another process' device memory.
@@ -74,7 +74,7 @@ impl<'a> RzvRts<'a> {
     ///
     /// # Errors
     /// When the immediate parts aren't of the lengths they must have, or `out` is too small.
-    pub fn encode(&self, route: &Route, out: &mut [u8]) -> Result<(Header, usize), Unencodable> {
+    pub fn encode(&self, way: &impl Begin, out: &mut [u8]) -> Result<(Header, usize), Unencodable> {
         let immediate = &self.immediate;
         at_most("immediate bytes", immediate.bytes.len(), 7)?;
         at_most("immediate qwords", immediate.qwords.len(), 56)?;
@@ -107,7 +107,7 @@ impl<'a> RzvRts<'a> {
             *to = *block;
         }
 
-        let mut header = Header::message(route, Opcode::RzvRts, self.tag, self.cq_data);
+        let mut header = Header::message(way, Opcode::RzvRts, self.tag, self.cq_data);
         header.set_word::<4>(1 << 48);
         header.set_word::<5>(self.len);
         header.set_payload_len(blocks * BLOCK);
@@ -267,8 +267,8 @@ impl RzvCts {
     ///
     /// # Errors
     /// When `out` is too small.
-    pub fn encode(&self, route: &Route, out: &mut [u8]) -> Result<(Header, usize), Unencodable> {
-        let mut header = Header::new(route, Opcode::RzvCts);
+    pub fn encode(&self, way: &impl Begin, out: &mut [u8]) -> Result<(Header, usize), Unencodable> {
+        let mut header = way.begin(Opcode::RzvCts);
         header.set_word::<5>(self.origin_counter);
         let Answer::Send { op, target_cookie, iov, second } = self.answer else {
             header.set_word::<4>(DputOp::RzvTruncated.code());
@@ -357,10 +357,10 @@ impl RzvData {
     ///
     /// # Errors
     /// When there is no data or more than a packet carries.
-    pub fn encode(&self, route: &Route, padding: Padding) -> Result<Header, Unencodable> {
+    pub fn encode(&self, way: &impl Begin, padding: Padding) -> Result<Header, Unencodable> {
         let Self { op, target_cookie, rbuf, len, ack_req } = *self;
         let atomic = Atomic::RENDEZVOUS;
-        Dput { op: op.op(), atomic, name: target_cookie, place: rbuf, len, ack_req }.encode(route, padding)
+        Dput { op: op.op(), atomic, name: target_cookie, place: rbuf, len, ack_req }.encode(way, padding)
     }
 
     /// Reads a packet of G4; gives its data too.

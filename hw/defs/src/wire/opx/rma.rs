@@ -2,7 +2,7 @@
 //! buffers.
 
 use super::rendezvous::Iov;
-use super::{BLOCK, Generation, Header, MAX_PAYLOAD_BYTES, Malformed, Opcode, Padding, Route, Unencodable};
+use super::{BLOCK, Begin, Generation, Header, MAX_PAYLOAD_BYTES, Malformed, Opcode, Padding, Unencodable};
 use super::{at_most, first, qword, room, split};
 use zerocopy::FromBytes;
 use zerocopy::little_endian::U32;
@@ -122,18 +122,18 @@ impl Dput {
     ///
     /// # Errors
     /// When there is no data or more than a packet carries.
-    pub fn encode(&self, route: &Route, padding: Padding) -> Result<Header, Unencodable> {
+    pub fn encode(&self, way: &impl Begin, padding: Padding) -> Result<Header, Unencodable> {
         at_most("data", usize::from(self.len), MAX_PAYLOAD_BYTES)?;
         if self.len == 0 {
             return Err(Unencodable::Field { name: "data length", value: 0 });
         }
-        let mut header = Header::new(route, Opcode::RzvData);
+        let mut header = way.begin(Opcode::RzvData);
         header.0[16] = u8::from(self.ack_req) << 7;
         let len = u64::from(self.len);
         // A receiver takes `last_bytes` of a packet that asks for an ACK, `bytes` of any other.
         let last = if self.ack_req { len << 32 } else { 0 };
-        let op = if route.generation == Generation::G1 { self.op.code() } else { self.op.code() << 4 };
-        header.set_word::<4>(op | u64::from(route.src_rx) << 8 | self.atomic.bits() << 16 | last | len << 48);
+        let op = if way.generation() == Generation::G1 { self.op.code() } else { self.op.code() << 4 };
+        header.set_word::<4>(op | u64::from(way.src_rx()) << 8 | self.atomic.bits() << 16 | last | len << 48);
         header.set_word::<5>(self.name);
         // High half big-endian, low half little-endian: the SDMA engine adds its offset to the low one.
         header.set_word::<6>(u64::from(((self.place >> 32) as u32).swap_bytes()) | self.place << 32);
@@ -293,13 +293,13 @@ impl RmaCts {
     ///
     /// # Errors
     /// When `out` is too small.
-    pub fn encode(&self, route: &Route, out: &mut [u8]) -> Result<(Header, usize), Unencodable> {
+    pub fn encode(&self, way: &impl Begin, out: &mut [u8]) -> Result<(Header, usize), Unencodable> {
         self.iov.write(room(out, BLOCK)?);
         let op = match self.op {
             RmaOp::Get => DputOp::Get,
             RmaOp::PutCq => DputOp::PutCq,
         };
-        let mut header = Header::new(route, Opcode::RzvCts);
+        let mut header = way.begin(Opcode::RzvCts);
         header.set_word::<4>(op.code() | self.atomic.bits() << 32 | 1 << 48);
         header.set_word::<5>(self.request);
         header.set_word::<6>(self.target);
@@ -354,9 +354,9 @@ impl RmaRts {
     ///
     /// # Errors
     /// When `out` is too small.
-    pub fn encode(&self, route: &Route, out: &mut [u8]) -> Result<(Header, usize), Unencodable> {
+    pub fn encode(&self, way: &impl Begin, out: &mut [u8]) -> Result<(Header, usize), Unencodable> {
         self.iov.write(room(out, BLOCK)?);
-        let mut header = Header::new(route, Opcode::RmaRts);
+        let mut header = way.begin(Opcode::RmaRts);
         header.set_cq_data(self.cq_data);
         // OPX lays its opcodes of two kinds over each other here, and no receiver looks.
         let op = DputOp::PutCq.code() | u64::from(Opcode::RmaRts.byte());
@@ -424,7 +424,7 @@ impl<'a> RzvTidCts<'a> {
     ///
     /// # Errors
     /// When there are more buffers than a packet names, or `out` is too small.
-    pub fn encode(&self, route: &Route, out: &mut [u8]) -> Result<(Header, usize), Unencodable> {
+    pub fn encode(&self, way: &impl Begin, out: &mut [u8]) -> Result<(Header, usize), Unencodable> {
         let len = Self::FIXED + self.pairs.len() * 4;
         at_most("expected buffers", len, MAX_PAYLOAD_BYTES)?;
         let out = room(out, len)?;
@@ -434,7 +434,7 @@ impl<'a> RzvTidCts<'a> {
         for (to, word) in out.as_chunks_mut::<4>().0.iter_mut().skip(BLOCK / 4).zip(words) {
             *to = word.to_le_bytes();
         }
-        let mut header = Header::new(route, Opcode::RzvCts);
+        let mut header = way.begin(Opcode::RzvCts);
         header.set_word::<4>(DputOp::RzvTid.code() | (self.pairs.len() as u64) << 32 | 1 << 48);
         header.set_word::<5>(self.origin_counter);
         header.set_word::<6>(self.target_cookie);

@@ -1,6 +1,6 @@
 //! UD: the reliability protocol's own packets, which have no PSN and no payload.
 
-use super::{Generation, Header, Malformed, Opcode, Route};
+use super::{Begin, Generation, Header, Malformed, Opcode};
 use crate::units::{Lid, Psn};
 
 /// Names a flow: the packets from one receive context to another. The data's sender is `src` in ACK and NACK, too.
@@ -48,21 +48,21 @@ impl Ud {
 
     /// The header; there is no payload. A range that goes past the highest PSN is cut there, an empty one made 1 long:
     /// OPX peers abort on either.
-    pub fn encode(&self, route: &Route) -> Header {
-        let mut header = Header::new(route, Opcode::Ud);
+    pub fn encode(&self, way: &impl Begin) -> Header {
+        let mut header = way.begin(Opcode::Ud);
         let op = match self.op {
             UdOp::Ping => 1,
             UdOp::Ack => 2,
             UdOp::Nack => 3,
         };
         let key = self.key;
-        let (h6, suffix) = if route.generation == Generation::G1 {
+        let (h6, suffix) = if way.generation() == Generation::G1 {
             header.set_small(Generation::G1, op);
             let side = |lid: Lid, rx: u8| u64::from(lid.0 & 0xff_ffff) | u64::from(rx) << 24;
             (side(key.slid, key.src_rx) | side(key.dlid, key.dst_rx) << 32, 0)
         } else {
             // The upper four bits.
-            header.set_small(route.generation, op << 1);
+            header.set_small(way.generation(), op << 1);
             // Receive contexts are stored big-endian with the sub-context in the first byte.
             let suffix = u64::from(key.src_rx) << 40 | u64::from(key.dst_rx) << 56;
             (u64::from(key.slid.0) | u64::from(key.dlid.0) << 32, suffix)
