@@ -150,6 +150,16 @@ impl<B: PciFunction> PioSender<B> {
         self.send_slowly(head, payload)
     }
 
+    /// Sends one packet without payload: its one block, which begins with `pbc`.
+    ///
+    /// # Errors
+    /// See [`PioError`]; nothing has been written then.
+    #[inline(always)]
+    pub fn send_block(&mut self, pbc: Pbc, block: BlockSource<'_>) -> Result<(), PioError> {
+        let (head, rest) = block.split_at(1);
+        if self.send_quickly(pbc, 0, head, rest) { Ok(()) } else { self.send_stored_slowly(pbc, head, rest, 0) }
+    }
+
     /// Sends one packet that lies in shared memory from `offset` on: PBC, header, and `payload` bytes. Whole blocks are
     /// stored: `offset` and what lies between the payload's end and the next multiple of 64 bytes must be inside. The chip
     /// doesn't send what is beyond the payload.

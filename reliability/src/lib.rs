@@ -167,6 +167,18 @@ pub enum DropReason {
     TooManyFlows,
 }
 
+/// The turn of a packet, see [`Reliability::turn_of`].
+#[derive(Debug)]
+pub struct Turn<'a>(&'a mut u64);
+
+impl Turn<'_> {
+    /// The packet is used now: the one after it is expected.
+    #[inline(always)]
+    pub fn take(self) {
+        *self.0 = self.0.wrapping_add(1);
+    }
+}
+
 /// A packet to be sent now. Any of them may be lost by the caller (no credits, say): later pings repair it; see
 /// [`Reliability::ping_lost`].
 #[derive(Debug, PartialEq, Eq)]
@@ -314,6 +326,28 @@ impl<P, Q> Reliability<P, Q> {
         self.receiver.on_data(&self.config, &mut self.counters, arrival, hold, &mut self.events)
     }
 
+    /// The turn of a data packet that asks for no ACK, when it is what nearly every packet is: the next one of its flow, with none
+    /// kept and none due. Whoever can use the packet at once takes the turn ([`Turn::take`]); nothing else is to be done for it
+    /// then. Otherwise [`Reliability::on_data`] takes the packet.
+    ///
+    /// ```
+    /// # use opx_defs::{units::{Lid, Psn}, wire::opx::Origin};
+    /// # use opx_reliability::{Arrival, Config, Reliability, Verdict};
+    /// # let (me, origin) = (Origin { lid: Lid(1), rx: 5 }, Origin { lid: Lid(2), rx: 7 });
+    /// let mut core: Reliability<(), ()> = Reliability::new(Config::default(), me)?;
+    /// let first = Arrival { origin, psn: Psn::new(0), ack_req: false, early: false };
+    /// assert!(core.turn_of(origin, first.psn).is_none(), "of an unknown peer");
+    /// assert_eq!(core.on_data(first, || None), Verdict::Deliver);
+    /// assert!(core.turn_of(origin, Psn::new(2)).is_none(), "not yet");
+    /// core.turn_of(origin, Psn::new(1)).unwrap().take();
+    /// core.turn_of(origin, Psn::new(2)).unwrap().take();
+    /// # Ok::<(), opx_reliability::ConfigError>(())
+    /// ```
+    #[inline(always)]
+    pub fn turn_of(&mut self, origin: Origin, psn: Psn) -> Option<Turn<'_>> {
+        self.receiver.turn_of(origin, psn).map(Turn)
+    }
+
     /// The next kept packet whose turn has come. Fetch all before the next [`Reliability::on_data`].
     pub fn next_in_order(&mut self) -> Option<(Origin, Q)> {
         self.receiver.next_in_order()
@@ -402,6 +436,13 @@ impl<P, Q> Reliability<P, Q> {
     /// When to call [`Reliability::on_timeout`] next, if nothing else happens.
     pub fn poll_timeout(&self) -> Option<Instant> {
         sooner(self.sender.poll_timeout(&self.config), self.receiver.poll_timeout())
+    }
+
+    /// When the first timer of a peer fires, [`Instant::FAR`] if there is none: all of [`Reliability::poll_timeout`] that a
+    /// packet that is sent can change, for who asks each time. It counts while the link is down as well.
+    #[inline(always)]
+    pub fn first_timer(&self) -> Instant {
+        self.sender.first_timer()
     }
 
     /// Does what is due; cheap when nothing is.

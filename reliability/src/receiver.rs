@@ -14,6 +14,8 @@ const GAP_ACK_RATE: u64 = 8;
 const GAP_ACK_MOST: u64 = 64;
 /// Kept packets that are counted for one ping. More of them in a row are acknowledged by later answers.
 const PING_ACK_MOST: usize = 256;
+/// Answers that there is room for from the start.
+const USUAL_ANSWERS: u32 = 64;
 /// No sender has packets outstanding that are further apart than this: OPX can't, and [`Config::window`] can't be more.
 const LONGEST_SPAN: u64 = 10239;
 
@@ -99,7 +101,8 @@ impl<Q> Receiver<Q> {
             held: 0,
             ready: VecDeque::new(),
             ticks: VecDeque::new(),
-            answers: VecDeque::new(),
+            // More is seldom needed at once, and what isn't there can't be allocated when the first answer is due.
+            answers: VecDeque::with_capacity(config.max_answers.min(USUAL_ANSWERS) as usize),
         }
     }
 
@@ -161,6 +164,17 @@ impl<Q> Receiver<Q> {
         let packet = self.ready.pop_front()?;
         self.held = self.held.saturating_sub(1);
         Some(packet)
+    }
+
+    /// Where the PSN expected of the flow is counted, when this is the one: what nearly every packet is, with nothing waiting and
+    /// no ACK due for it.
+    #[inline(always)]
+    pub(crate) fn turn_of(&mut self, origin: Origin, psn: Psn) -> Option<&mut u64> {
+        let id = self.peers.find_again(origin)?;
+        let flow = self.flows.get_mut(id as usize)?;
+        let plain =
+            psn == psn24(flow.next) && flow.held.len() | self.ready.len() == 0 && flow.next & self.pre_ack_mask != 0;
+        plain.then_some(&mut flow.next)
     }
 
     #[inline(always)]

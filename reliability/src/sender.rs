@@ -406,6 +406,11 @@ impl<P> Sender<P> {
         self.pings_left = 0;
     }
 
+    #[inline(always)]
+    pub(crate) fn first_timer(&self) -> Instant {
+        self.timers.earliest()
+    }
+
     /// The next thing that only time brings. Packets that could be sent now aren't: those are fetched without a timer.
     pub(crate) fn poll_timeout(&self, config: &Config) -> Option<Instant> {
         match self.link {

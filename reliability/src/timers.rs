@@ -13,12 +13,14 @@ pub(crate) struct Timers {
     heap: Vec<(Instant, FlowId)>,
     /// Where a flow's entry is in the heap.
     place: Vec<u32>,
+    /// The least time.
+    earliest: Instant,
 }
 
 impl Timers {
     /// Times for up to `busy` flows at once, so that setting one never allocates.
     pub(crate) fn new(busy: u32) -> Self {
-        Self { heap: Vec::with_capacity(busy as usize), place: Vec::new() }
+        Self { heap: Vec::with_capacity(busy as usize), place: Vec::new(), earliest: Instant::FAR }
     }
 
     /// Makes one more flow known.
@@ -30,8 +32,23 @@ impl Timers {
         self.heap.first().copied()
     }
 
+    /// The least time; [`Instant::FAR`] when there is none.
+    #[inline(always)]
+    pub(crate) fn earliest(&self) -> Instant {
+        self.earliest
+    }
+
     /// Sets or moves a flow's time.
     pub(crate) fn set(&mut self, flow: FlowId, at: Instant) {
+        self.move_to(flow, at);
+        self.note_earliest();
+    }
+
+    fn note_earliest(&mut self) {
+        self.earliest = self.heap.first().map_or(Instant::FAR, |(at, _)| *at);
+    }
+
+    fn move_to(&mut self, flow: FlowId, at: Instant) {
         let Some(place) = self.place.get(flow as usize).copied() else { return };
         if place == NOWHERE {
             self.heap.push((at, flow));
@@ -52,6 +69,7 @@ impl Timers {
         if gap < self.heap.len() {
             self.settle(gap, last);
         }
+        self.note_earliest();
     }
 
     /// Puts an entry at `at`, then up or down to where it belongs.
@@ -124,6 +142,7 @@ mod tests {
                 }
                 prop_assert_eq!(timers.first(), model.iter().map(|(flow, at)| (*at, *flow)).min());
                 prop_assert_eq!(timers.heap.len(), model.len());
+                prop_assert_eq!(timers.earliest(), model.values().min().copied().unwrap_or(Instant::FAR));
             }
         }
     }

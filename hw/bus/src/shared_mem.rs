@@ -279,17 +279,27 @@ impl SharedMem {
         Pairs { base: self.inner.base, end: self.inner.len & !15, memory: PhantomData }
     }
 
-    /// Writes 64 bytes at `offset`, a multiple of 8, after all that was written before.
+    /// Writes 64 bytes at `offset`, a multiple of 8, after all that was written before; gives them back as a block to be stored
+    /// elsewhere.
     ///
     /// # Panics
     /// As [`SharedMem::read_u64`].
     #[inline]
-    pub fn write_block(&self, offset: usize, words: &[u64; 8]) {
-        let cells = self.cells(offset, words.len());
-        fence(Ordering::Release);
-        for (cell, word) in cells.iter().zip(words) {
-            cell.store(word.to_le(), Ordering::Relaxed);
+    pub fn write_block(&self, offset: usize, words: &[u64; 8]) -> BlockSource<'_> {
+        if let ([a, b, c, d, e, f, g, h], [s, t, u, v, w, x, y, z]) = (self.cells(offset, words.len()), words) {
+            fence(Ordering::Release);
+            // One by one: the compiler leaves a loop as it is.
+            a.store(s.to_le(), Ordering::Relaxed);
+            b.store(t.to_le(), Ordering::Relaxed);
+            c.store(u.to_le(), Ordering::Relaxed);
+            d.store(v.to_le(), Ordering::Relaxed);
+            e.store(w.to_le(), Ordering::Relaxed);
+            f.store(x.to_le(), Ordering::Relaxed);
+            g.store(y.to_le(), Ordering::Relaxed);
+            h.store(z.to_le(), Ordering::Relaxed);
         }
+        // SAFETY: in range, or there would be no cells; mapped as long as `self`.
+        unsafe { BlockSource::of_shared(self.at(offset), 1) }
     }
 
     /// Copies bytes out.

@@ -3,9 +3,11 @@
 use super::config::Detect;
 use super::entry::RHF_BYTES;
 use opx_bus::DmaBlock;
+use opx_defs::wire::OPX_HEADER_BYTES;
 use opx_defs::wire::rhf::Rhf;
 use std::sync::atomic::Ordering;
 
+const HEADER_WORDS: usize = OPX_HEADER_BYTES / 8;
 /// Where the sequence number lies in the flags.
 const SEQ: u32 = 0xf << 28;
 const FIRST_SEQ: u32 = (Rhf::FIRST_SEQ as u32) << 28;
@@ -50,6 +52,14 @@ impl HeaderQueue {
         // This read makes the entry's header, which was written before, visible to later reads.
         let flags = u64::from_le(self.entries.memory().words().get(self.next)?.load(Ordering::Acquire));
         if flags as u32 & SEQ == self.seq { Some(Rhf(flags)) } else { None }
+    }
+
+    /// The words before the next entry's flags: the header of a KDETH packet. To be read after its flags.
+    #[inline(always)]
+    pub fn header_words(&self) -> Option<[u64; HEADER_WORDS]> {
+        let words = self.entries.memory().words().get(self.next.wrapping_sub(HEADER_WORDS)..self.next)?;
+        let words = words.first_chunk::<HEADER_WORDS>()?;
+        Some(std::array::from_fn(|at| u64::from_le(words[at].load(Ordering::Relaxed))))
     }
 
     /// The flags of the next entry, when the chip has written it and, if that is to be looked at, its tail says so.

@@ -339,6 +339,28 @@ impl<B: PciFunction> RecvContext<B> {
         Some(Received::new(rhf, flags_at, PacketKind::Eager, Usual::HEADER))
     }
 
+    /// The flags of the next packet, if there is one. It stays.
+    #[inline(always)]
+    pub fn peek(&self) -> Option<Rhf> {
+        self.queue.peek()
+    }
+
+    /// The words of the header of the next packet, whose flags [`RecvContext::peek`] has just given, when it is one as most short
+    /// ones are: eager, without payload, errors or a GRH. It stays until it is taken, by [`RecvContext::take_bare`] or
+    /// [`RecvContext::poll`].
+    #[inline(always)]
+    pub fn bare_header(&self, flags: Rhf) -> Option<[u64; OPX_HEADER_BYTES / 8]> {
+        if self.usual.is_bare(flags) { self.queue.header_words() } else { None }
+    }
+
+    /// Takes the packet that [`RecvContext::bare_header`] has just shown, and releases it and all before it.
+    #[inline(always)]
+    pub fn take_bare(&mut self) {
+        self.queue.advance();
+        self.counts.packets = self.counts.packets.wrapping_add(1);
+        self.release();
+    }
+
     /// Whether no packet is there to be taken.
     #[inline]
     pub fn is_empty(&self) -> bool {
