@@ -5,7 +5,7 @@
 //! delivers it, 1303 in all.
 
 use opx_bench::{Cases, Goal, PlainBus, Table};
-use opx_bus::{BlockStore, PciFunction};
+use opx_bus::BlockStore;
 use opx_emu::{Config as Chip, EmuBus, Icode, Lab, Pacing};
 use opx_hw::{Hfi, LinkMode, Options};
 use opx_stack::{Address, Completion, Config, Endpoint, Pattern, SharedMemory};

@@ -171,9 +171,18 @@ impl Buffer {
     }
 
     /// Its bytes, copied unless they are the process' own already.
+    #[inline]
     pub fn into_vec(self) -> Vec<u8> {
         match self {
             Self::Bytes(bytes) => bytes,
+            other => other.copied(),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn copied(self) -> Vec<u8> {
+        match self {
             Self::View(view) => view.into_vec(),
             other => {
                 let mut bytes = vec![0; other.len()];

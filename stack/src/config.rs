@@ -54,6 +54,10 @@ pub struct Config {
     pub eager_buffer_size: u32,
     /// The HFI service (`FI_OPX_HFISVC`) was asked for, which this generation of adapters lacks: no endpoint is opened then.
     pub hfi_service: bool,
+    /// Packets with 16B headers were asked for, as OPX sends them between adapters of the CN5000 generation: no endpoint is opened
+    /// then. This generation takes them (bypass packets), but looks at nothing behind their first 16 bytes: it hands all of an
+    /// adapter's to one context (`RCV_BYPASS`), whichever their BTH names, and puts none where a TID says.
+    pub headers_16b: bool,
     /// Eager buffers, besides those, that can be lent to the application at a time ([`crate::View`]); with 0 all is copied.
     pub lent_buffers: u32,
     /// Shortest message, in bytes, that is lent: a shorter one is copied sooner than an eager buffer is missed for it.
@@ -108,6 +112,7 @@ impl Default for Config {
             eager_buffers: 32,
             eager_buffer_size: 256 << 10,
             hfi_service: false,
+            headers_16b: false,
             lent_buffers: 0,
             lent_min: 2048,
             generation: Generation::default(),

@@ -29,6 +29,12 @@ pub enum OpenError {
     /// The HFI service was asked for.
     #[error("the HFI service was asked for (FI_OPX_HFISVC), and this generation of adapters has none; unset it")]
     HfiService,
+    /// Packets with 16B headers were asked for.
+    #[error(
+        "packets with 16B headers were asked for (Config::headers_16b), and this generation of adapters hands all of them to one \
+         context; unset it, and have CN5000 peers speak 9B (FI_OPX_OPA100_INTEROP=1)"
+    )]
+    Headers16B,
     /// A threshold makes no sense.
     #[error(transparent)]
     Threshold(#[from] ThresholdError),

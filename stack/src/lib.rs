@@ -36,6 +36,7 @@ mod address;
 pub mod atomics;
 mod buffer;
 mod completion;
+mod completions;
 mod config;
 mod endpoint;
 mod error;

@@ -6,7 +6,7 @@
 
 use crate::Address;
 use crate::table::Handle;
-use opx_bus::{BusError, PciFunction, SharedMem};
+use opx_bus::{BlockSource, BusError, PciFunction, SharedMem};
 use opx_defs::units::{Dwords, Iova, Lid};
 use opx_defs::wire::OPX_HEADER_BYTES;
 use opx_defs::wire::opx::{Block, Header};
@@ -47,7 +47,7 @@ struct State {
 
 impl State {
     #[inline]
-    fn new(to: Address, taken: bool) -> Self {
+    fn new(to: Address, retained: bool) -> Self {
         Self {
             to,
             operation: None,
@@ -55,8 +55,8 @@ impl State {
             expected: false,
             outside: false,
             in_engine: 0,
-            queued: taken,
-            retained: taken,
+            queued: false,
+            retained,
             by_engine: false,
         }
     }
@@ -117,7 +117,7 @@ impl Slots {
         self.free.len()
     }
 
-    /// Takes a slot for a packet; it is retained and queued.
+    /// Takes a slot for a packet; it is retained.
     #[inline]
     pub(crate) fn take(&mut self, to: Address) -> Option<SlotId> {
         let id = self.free.pop()?;
@@ -142,8 +142,7 @@ impl Slots {
 
     /// Gives back a slot that was taken and not used.
     pub(crate) fn untake(&mut self, id: SlotId) {
-        let state = &mut self.states[id.0 as usize];
-        (state.queued, state.retained) = (false, false);
+        self.states[id.0 as usize].retained = false;
         self.free_if_unused(id);
     }
 
@@ -225,10 +224,10 @@ impl Slots {
         }
     }
 
-    /// As [`Slots::seal`], for a packet without payload that is one block.
-    #[inline]
-    pub(crate) fn seal_block(&self, id: SlotId, block: &Block) {
-        self.memory.write_block(self.at(id), &block.0);
+    /// As [`Slots::seal`], for a packet without payload that is one block; gives the block as it lies there.
+    #[inline(always)]
+    pub(crate) fn seal_block(&self, id: SlotId, block: &Block) -> BlockSource<'_> {
+        self.memory.write_block(self.at(id), &block.0)
     }
 
     /// A sealed packet's header.
@@ -294,12 +293,6 @@ impl Slots {
         self.states[id.0 as usize].queued = true;
     }
 
-    /// The packet was written at once by PIO, and waits for its acknowledgement.
-    #[inline]
-    pub(crate) fn sent(&mut self, id: SlotId) {
-        self.states[id.0 as usize].queued = false;
-    }
-
     /// The packet was written; by SDMA the engine holds the slot until [`Slots::engine_done`].
     pub(crate) fn written(&mut self, id: SlotId, by_engine: bool) {
         let state = &mut self.states[id.0 as usize];
@@ -343,6 +336,7 @@ impl Slots {
     }
 
     fn at(&self, id: SlotId) -> usize {
-        id.0 as usize * self.size
+        // The pool has as many bytes.
+        (id.0 as usize).wrapping_mul(self.size)
     }
 }

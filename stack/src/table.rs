@@ -60,8 +60,9 @@ impl<T> Table<T> {
     }
 
     /// Operations under way.
+    #[inline(always)]
     pub(crate) fn len(&self) -> usize {
-        self.entries.len() - self.free.len()
+        self.entries.len().wrapping_sub(self.free.len())
     }
 
     /// Whether one more can be added.

@@ -333,6 +333,14 @@ fn nothing_is_sent_again_on_a_perfect_wire() {
 }
 
 #[test]
+fn an_endpoint_that_is_to_send_16b_headers_is_refused() {
+    let bench = bench(Config::default());
+    let config = Config { headers_16b: true, ..Config::default() };
+    let Err(error @ OpenError::Headers16B) = Endpoint::open(&bench.hfi, config) else { panic!() };
+    assert!(error.to_string().contains("headers_16b"), "{error}");
+}
+
+#[test]
 fn an_endpoint_with_the_hfi_service_is_refused() {
     let bench = bench(Config::default());
     let mut config = Config::default();

@@ -66,3 +66,24 @@ fn unexpected_messages_of_every_protocol_are_received_in_order() {
         bench.quiet();
     }
 }
+
+#[test]
+fn a_receive_for_an_offer_that_waits_is_answered_at_once() {
+    let mut bench = bench(Config::default());
+    let to = bench.b.address();
+    bench.a.tag_send(to, 7, data(1, 40_000), 1).unwrap();
+    bench.run(|bench| bench.b.counters().unexpected_messages == 1);
+    // Until there is nothing to do but to wait for what time brings.
+    let mut quiet = 0;
+    while quiet < 10 {
+        if bench.a.progress().unwrap() | bench.b.progress().unwrap() {
+            quiet = 0;
+        } else {
+            quiet += 1;
+        }
+    }
+    bench.b.tag_receive(Pattern::exact(7), vec![0; 40_000], 2).unwrap();
+    assert!(bench.b.progress().unwrap(), "its answer waits for something else to happen");
+    let Completion::Received { buffer, .. } = bench.next_at_b() else { panic!() };
+    assert_eq!(buffer, data(1, 40_000));
+}

@@ -339,6 +339,6 @@ impl<B: PciFunction> Endpoint<B> {
         let Posted { context, buffer } = posted;
         let Envelope { tag, data, source } = envelope;
         self.counters.received_messages += 1;
-        self.completions.push_back(Completion::Received { context, tag, data, source, len, buffer });
+        self.completions.push(Completion::Received { context, tag, data, source, len, buffer });
     }
 }

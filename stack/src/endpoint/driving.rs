@@ -1,12 +1,13 @@
 //! What those need who drive an endpoint for its owner: sleeping until there is something to do, and when not to.
 
 use super::Endpoint;
-use crate::completion::{Completion, OperationError};
+use crate::completion::OperationError;
+use crate::completions::Completions;
 use crate::error::EndpointError;
 use crate::fabric::Reporter;
 use opx_bus::{Irq, PciFunction};
+use opx_defs::time::Instant;
 use opx_hw::Hfi;
-use std::collections::VecDeque;
 
 /// How long one may sleep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +80,13 @@ impl<B: PciFunction> Endpoint<B> {
 
     /// Whether there may be something to do although nothing arrived and no timer is due.
     pub(crate) fn is_stirred(&self) -> bool {
-        self.stirred || self.hfi.freezes() != self.freezes
+        self.wake == Instant::ZERO || self.hfi.freezes() != self.freezes
+    }
+
+    /// There may be something to do at once.
+    #[inline(always)]
+    pub(super) fn stir(&mut self) {
+        self.wake = Instant::ZERO;
     }
 
     /// Whether an operation can be accepted that will have a completion.
@@ -94,7 +101,7 @@ impl<B: PciFunction> Endpoint<B> {
     }
 
     /// The completions that wait.
-    pub(crate) fn completions(&mut self) -> &mut VecDeque<Completion> {
+    pub(crate) fn completions(&mut self) -> &mut Completions {
         &mut self.completions
     }
 

@@ -21,7 +21,7 @@ use crate::operations::{Envelope, Offer, Target};
 use crate::table::Handle;
 use opx_bus::PciFunction;
 use opx_defs::tid::Tid;
-use opx_defs::wire::opx::{Dput, Header, Iov, Route, RzvTidCts, Unencodable};
+use opx_defs::wire::opx::{Dput, Header, Iov, RzvTidCts, Unencodable};
 use opx_hw::TransferBuffer;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -156,6 +156,8 @@ impl<B: PciFunction> Endpoint<B> {
         offer: &Offer,
     ) -> u64 {
         let (source, along) = (envelope.source, offer.immediate.len());
+        // The answer is to be sent now, also when it was a receive that accepted the offer.
+        self.stir();
         // Where its first byte lies at the sender.
         let start = offer.src_vaddr.wrapping_sub(along as u64);
         let iov = |from: usize, to: usize| Iov {
@@ -257,7 +259,7 @@ impl<B: PciFunction> Endpoint<B> {
     /// The answer for one part of a transfer; `None` when that has ended.
     pub(super) fn expected_answer(
         &mut self,
-        route: &Route,
+        to: Address,
         handle: Handle,
         part: u16,
     ) -> Option<Result<(Header, usize), Unencodable>> {
@@ -278,7 +280,7 @@ impl<B: PciFunction> Endpoint<B> {
             adjust: if part == 0 { transfer.adjust } else { 0 },
             pairs: &pairs,
         };
-        Some(cts.encode(route, &mut self.scratch[..]))
+        Some(cts.encode(&self.models.to(to.into()), &mut self.scratch[..]))
     }
 
     /// An expected packet came, its payload is in place; `fresh` when the reliability protocol counts it.

@@ -11,6 +11,7 @@ mod multi_packet;
 mod multi_receive;
 mod observed;
 mod output;
+mod plain;
 mod posting;
 mod protocol;
 mod queues;
@@ -28,6 +29,7 @@ pub(crate) use driving::Rest;
 use crate::Address;
 use crate::buffer::Buffer;
 use crate::completion::{Completion, OperationError};
+use crate::completions::Completions;
 use crate::config::{Config, MAX_PAYLOAD};
 use crate::error::{EndpointError, OpenError};
 use crate::fabric::Reporter;
@@ -47,7 +49,7 @@ use opx_bus::chance::FaultCounts;
 use opx_bus::{PciFunction, ProcessMark};
 use opx_defs::time::Instant;
 use opx_defs::units::{Blocks, Lid, Psn, SdmaEngine, SendCtxt};
-use opx_defs::wire::opx::{Header, Model, Origin, Route};
+use opx_defs::wire::opx::{Header, Models, Origin, Route};
 use opx_hw::{ContextError, Hfi, RecvConfig, RecvContext};
 use opx_pio::{PioCounters, PioSender};
 use opx_reliability::Reliability;
@@ -150,10 +152,8 @@ pub struct Endpoint<B: PciFunction> {
     address: Address,
     /// A child that is forked from it has a copy of the endpoint that must touch nothing.
     process: ProcessMark,
-    /// What all packets with messages in their header have in common.
-    inject_model: Model,
-    /// The way back here; made once, because asking the adapter for its LID takes a lock.
-    to_self: Route,
+    /// What its packets have in common; made once, also because asking the adapter for its LID takes a lock.
+    models: Models,
     /// Peers that are reached through the machine's memory. It goes before the memory of operations does, which it may refer to.
     local: Option<Box<local::Local>>,
     recv: RecvContext<B>,
@@ -202,7 +202,7 @@ pub struct Endpoint<B: PciFunction> {
     tagged: Matcher,
     untagged: Matcher,
     unexpected_bytes: usize,
-    completions: VecDeque<Completion>,
+    completions: Completions,
     /// While so many completions wait, no operation is accepted that would have one.
     completion_limit: usize,
     /// Who is told of events.
@@ -223,10 +223,11 @@ pub struct Endpoint<B: PciFunction> {
     watch: Option<Box<Watch>>,
     /// State dumps that had been asked for when this endpoint last looked.
     dumps: u32,
-    /// There may be something to do although nothing arrived and no timer is due.
-    stirred: bool,
-    /// When there is something to do at the latest, if nothing arrives and nothing is stirred.
+    /// When there is something to do at the latest, if nothing arrives; [`Instant::ZERO`] when there may be something at once.
+    /// Timers of packets that were sent since count as well.
     wake: Instant,
+    /// Nothing that was asked for keeps packets from the short way.
+    plain: bool,
     next_health: Instant,
     /// At the last look.
     link_was_up: bool,
@@ -269,6 +270,9 @@ impl<B: PciFunction> Endpoint<B> {
         config.thresholds.check()?;
         if config.hfi_service {
             return Err(OpenError::HfiService);
+        }
+        if config.headers_16b {
+            return Err(OpenError::Headers16B);
         }
         limit("slots", config.slots, 1 << 16, "1 to 65536")?;
         limit("operations", config.operations, 1 << 24, "1 to 2^24")?;
@@ -318,16 +322,15 @@ impl<B: PciFunction> Endpoint<B> {
         )?;
         let now = bus.now();
         let limits = config.thresholds.limits(pio.context().depth());
-        let to_self =
+        let route =
             Route { sc: config.sc, sl: config.sl, generation: config.generation, ..hfi.route(rx, address.lid, rx) };
-        Ok(Self {
+        let mut endpoint = Self {
             hfi: hfi.clone(),
             limits,
             address,
             process: ProcessMark::here(),
             local: local::Local::open(&config.shared_memory, hfi.options().job_key, address)?,
-            inject_model: Model::inject(&to_self, config.vl),
-            to_self,
+            models: Models::new(&route, config.vl),
             recv,
             pio,
             sdma,
@@ -361,7 +364,7 @@ impl<B: PciFunction> Endpoint<B> {
             tagged: Matcher::new(),
             untagged: Matcher::new(),
             unexpected_bytes: 0,
-            completions: VecDeque::new(),
+            completions: Completions::default(),
             completion_limit: config.completions,
             reporter: None,
             receive_faults: ReceiveFaults::new(config.receive_faults, config.seed),
@@ -373,8 +376,8 @@ impl<B: PciFunction> Endpoint<B> {
             tally: Tally::default(),
             watch: observed::watch(&config, address)?,
             dumps: crate::observe::dump::asked(),
-            stirred: true,
-            wake: now,
+            wake: Instant::ZERO,
+            plain: false,
             // At once.
             next_health: now,
             link_was_up: true,
@@ -383,7 +386,9 @@ impl<B: PciFunction> Endpoint<B> {
             halts_in_a_row: 0,
             freezes,
             config,
-        })
+        };
+        endpoint.note_plain();
+        Ok(endpoint)
     }
 
     /// Where this endpoint is.
@@ -398,7 +403,7 @@ impl<B: PciFunction> Endpoint<B> {
 
     /// Takes the next completion.
     pub fn poll_completion(&mut self) -> Option<Completion> {
-        self.completions.pop_front().map(Completion::checked)
+        self.completions.pop().map(Completion::checked)
     }
 
     /// Moves everything on that can be moved without waiting. `true` when something was done.
@@ -413,8 +418,11 @@ impl<B: PciFunction> Endpoint<B> {
         let heard = self.local.is_some() && self.hear_peers()?;
         let now = self.hfi.bus().now();
         // What nearly every poll finds.
-        if !self.stirred && now < self.wake && self.recv.is_empty() && self.hfi.freezes() == self.freezes {
-            return Ok(heard);
+        if now < self.wake && now < self.reliability.first_timer() && self.hfi.freezes() == self.freezes {
+            let Some(flags) = self.recv.peek() else { return Ok(heard) };
+            if self.take_plain(flags).is_some() {
+                return Ok(true);
+            }
         }
         Ok(self.turn(now)? | heard)
     }
@@ -429,7 +437,7 @@ impl<B: PciFunction> Endpoint<B> {
             // All that had arrived before has been taken.
             busy = self.recover()?;
         }
-        if self.reliability.has_something() || now >= self.wake {
+        if self.reliability.has_something() || self.reliability.poll_timeout().is_some_and(|timer| now >= timer) {
             busy |= self.run_protocol(now);
         }
         if self.queues.is_ready() {
@@ -444,13 +452,13 @@ impl<B: PciFunction> Endpoint<B> {
         if now >= self.next_look {
             self.look_at_requests(now);
         }
-        self.stirred = busy
+        let stirred = busy
             || !self.outbox.is_empty()
             || self.sdma.pending() > 0
             || self.queues.is_ready()
             || self.reliability.has_something()
             || !self.receive_faults.is_off();
-        self.wake = self.poll_timeout();
+        self.wake = if stirred { Instant::ZERO } else { self.poll_timeout() };
         Ok(busy)
     }
 
@@ -557,12 +565,7 @@ impl<B: PciFunction> Endpoint<B> {
     /// A receive failed.
     fn fail(&mut self, context: u64, error: OperationError, buffer: Buffer) {
         self.counters.receives_failed += 1;
-        self.completions.push_back(Completion::Failed { context, error, buffer });
-    }
-
-    /// The way from here to `to`.
-    fn route(&self, to: Address) -> Route {
-        Route { dlid: to.lid, dst_rx: to.rx, ..self.to_self }
+        self.completions.push(Completion::Failed { context, error, buffer });
     }
 }
 

@@ -16,13 +16,13 @@ use opx_defs::wire::opx::{MpFirst, MpNth};
 impl<B: PciFunction> Endpoint<B> {
     /// Sends the next packet of such a message.
     pub(super) fn send_nth(&mut self, now: Instant, to: Address, handle: Handle) -> Progress {
-        let (route, chunk) = (self.route(to), self.limits.chunk);
+        let (way, chunk) = (self.models.to(to.into()), self.limits.chunk);
         let Some(send) = self.sends.get_mut(handle) else { return Progress::Done };
         let SendKind::MultiPacket { uid, sent } = send.kind else { return Progress::Done };
         let len = chunk.min(send.buffer.len() - sent);
         let data = send.buffer.gather(sent, len, &mut self.gathered);
         let nth = MpNth::of_in(self.config.generation, uid, sent as u32, data);
-        let Ok((header, payload)) = nth.encode(&route, &mut self.scratch[..]) else { return Progress::Done };
+        let Ok((header, payload)) = nth.encode(&way, &mut self.scratch[..]) else { return Progress::Done };
         let slot = match self.reserve_work(now, to, Some(handle), payload) {
             Ok(slot) => slot,
             Err(progress) => {

@@ -256,7 +256,7 @@ impl<B: PciFunction> Endpoint<B> {
         if let Some(multi) = self.multi_receives.get_mut(id.0) {
             let error = OperationError::Truncated { message: len, buffer: multi.filled.len as u64 };
             let context = multi.context;
-            self.completions.push_back(Completion::MultiReceiveFailed { context, source, error });
+            self.completions.push(Completion::MultiReceiveFailed { context, source, error });
         }
     }
 
@@ -293,7 +293,7 @@ impl<B: PciFunction> Endpoint<B> {
         multi.under_way -= 1;
         let (context, offset) = (multi.context, part.offset);
         self.counters.received_messages += 1;
-        self.completions.push_back(Completion::MultiReceived { context, data, source, offset, len });
+        self.completions.push(Completion::MultiReceived { context, data, source, offset, len });
         self.release_if_ended(part.of);
     }
 
@@ -301,7 +301,7 @@ impl<B: PciFunction> Endpoint<B> {
         let Some(multi) = self.multi_receives.get_mut(part.of.0) else { return };
         multi.under_way -= 1;
         let context = multi.context;
-        self.completions.push_back(Completion::MultiReceiveFailed { context, source, error });
+        self.completions.push(Completion::MultiReceiveFailed { context, source, error });
         self.release_if_ended(part.of);
     }
 
@@ -321,7 +321,7 @@ impl<B: PciFunction> Endpoint<B> {
         }
         let Some(MultiReceive { context, buffer, error, .. }) = self.multi_receives.remove(id.0) else { return };
         let buffer = Buffer::from(buffer);
-        self.completions.push_back(match error {
+        self.completions.push(match error {
             None => Completion::MultiReceiveDone { context, buffer },
             Some(error) => Completion::Failed { context, error, buffer },
         });

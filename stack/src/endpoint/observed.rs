@@ -97,6 +97,7 @@ impl<B: PciFunction> Endpoint<B> {
         let mut watch = self.watch.take().unwrap_or_default();
         watch.tap = tap;
         self.watch = (!watch.is_idle()).then_some(watch);
+        self.note_plain();
     }
 
     /// What the flight recorder has, oldest first; nothing without one.
@@ -257,7 +258,7 @@ impl<B: PciFunction> Endpoint<B> {
     /// Completions that nobody has fetched: of what we began, of what came, failed ones.
     fn ended(&self) -> [usize; 3] {
         let mut ended = [0; 3];
-        for completion in &self.completions {
+        for completion in self.completions.iter() {
             let kind = match completion {
                 Completion::Sent { .. }
                 | Completion::Written { .. }

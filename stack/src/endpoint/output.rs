@@ -12,7 +12,7 @@ use crate::table::{Handle, Kind};
 use opx_bus::PciFunction;
 use opx_defs::time::Instant;
 use opx_defs::units::Psn;
-use opx_defs::wire::opx::{Header, Origin};
+use opx_defs::wire::opx::{Block, Header, Origin};
 use opx_pio::PioError;
 use opx_reliability::{Reliability, SendError as Refused};
 use opx_sdma::{Outcome, SdmaError};
@@ -121,21 +121,39 @@ impl<B: PciFunction> Endpoint<B> {
         self.send_sealed(slot, by_engine);
     }
 
+    /// Puts a packet that is one block into its slot and sends it, or puts it in line.
+    #[inline(always)]
+    pub(super) fn send_block(&mut self, slot: SlotId, block: &Block) {
+        let stored = self.slots.seal_block(slot, block);
+        // A context that isn't stale needs no look at freezes.
+        if self.outbox.is_empty() && self.sdma.pending() == 0 && self.pio.send_block(block.pbc(), stored).is_ok() {
+            return self.watch_slot(Event::Sent, slot);
+        }
+        self.line_up(slot);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn line_up(&mut self, slot: SlotId) {
+        self.stir();
+        self.slots.queue(slot);
+        self.outbox.push_back(slot);
+        self.watch_slot(Event::Queued, slot);
+    }
+
     /// Sends a packet that is whole in its slot, or puts it in line.
     #[inline]
     pub(super) fn send_sealed(&mut self, slot: SlotId, by_engine: bool) {
-        // A timer is set for it, and what waits has to be seen to.
-        self.stirred = true;
+        // What waits has to be seen to.
+        self.stir();
         // At once if it can be; else when its turn comes, as everything that isn't as usual.
         if self.outbox.is_empty() && !by_engine && self.sdma.pending() == 0 && self.hfi.freezes() == self.freezes {
             let (memory, offset, payload) = self.slots.stored(slot);
             if self.pio.send_stored(memory, offset, payload).is_ok() {
-                self.slots.sent(slot);
                 return self.watch_slot(Event::Sent, slot);
             }
         }
-        self.outbox.push_back(slot);
-        self.watch_slot(Event::Queued, slot);
+        self.line_up(slot);
     }
 
     /// Sends what waits in line.

@@ -44,7 +44,7 @@ impl<B: PciFunction> Endpoint<B> {
                     }
                 }
                 Transmit::Ud { peer, ud } => {
-                    let header = ud.encode(&self.route(peer.into()));
+                    let header = ud.encode(&self.models.to(peer));
                     let sent = self.pio.send(&Head::new(header.pbc(self.config.vl), &header), &[]).is_ok();
                     self.watch_arrival(now, if sent { Seen::ServiceSent } else { Seen::ServiceDropped }, &header, &[]);
                     if !sent {
@@ -131,7 +131,7 @@ impl<B: PciFunction> Endpoint<B> {
         {
             self.counters.sends_done += 1;
             if !send.silent {
-                self.completions.push_back(Completion::Sent { context: send.context, buffer: send.buffer });
+                self.completions.push(Completion::Sent { context: send.context, buffer: send.buffer });
             }
         }
     }
@@ -139,7 +139,7 @@ impl<B: PciFunction> Endpoint<B> {
     pub(super) fn fail_send(&mut self, handle: Handle, error: OperationError) {
         if let Some(send) = self.take_send_unless_read(handle, error) {
             self.counters.sends_failed += 1;
-            self.completions.push_back(Completion::Failed { context: send.context, error, buffer: send.buffer });
+            self.completions.push(Completion::Failed { context: send.context, error, buffer: send.buffer });
         }
     }
 

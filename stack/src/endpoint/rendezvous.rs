@@ -12,7 +12,7 @@ use crate::thresholds::Thresholds;
 use opx_bus::PciFunction;
 use opx_defs::time::Instant;
 use opx_defs::wire::opx::{
-    Answer, Atomic, Dput, DputOp, Immediate, Iov, Padding, Route, RzvCts, RzvOp, RzvRts, RzvTidCts,
+    Answer, Atomic, Dput, DputOp, Immediate, Iov, Padding, RzvCts, RzvOp, RzvRts, RzvTidCts, Way,
 };
 
 /// Pieces that a receiver may have asked for and not got yet.
@@ -49,7 +49,7 @@ impl Answering {
 
 /// The offer of a message in `scratch`; gives its header and its payload's length.
 pub(super) fn offer(
-    route: &Route,
+    way: &Way<'_>,
     envelope: (Option<u64>, Option<u32>),
     buffer: &Buffer,
     along: Along,
@@ -81,7 +81,7 @@ pub(super) fn offer(
         origin_counter: handle.0,
         immediate,
     };
-    rts.encode(route, scratch).ok()
+    rts.encode(way, scratch).ok()
 }
 
 /// What of a message goes with its offer: so much that whole lines are left, and a line more where the receiver
@@ -163,15 +163,15 @@ impl<B: PciFunction> Endpoint<B> {
     pub(super) fn refuse(&mut self, to: Address, offer: &Offer) {
         // An OPX sender without a counter would follow a null pointer on this answer.
         if offer.origin_counter != 0 {
+            self.stir();
             self.queues.push(to, Work::Answer(Answering::truncated(offer.origin_counter)));
         }
     }
 
     pub(super) fn send_answer(&mut self, now: Instant, to: Address, answer: Answering) -> Progress {
-        let route = self.route(to);
         let encoded = match answer {
-            Answering::Plain(cts) => Some(cts.encode(&route, &mut self.scratch[..])),
-            Answering::Expected { handle, part } => self.expected_answer(&route, handle, part),
+            Answering::Plain(cts) => Some(cts.encode(&self.models.to(to.into()), &mut self.scratch[..])),
+            Answering::Expected { handle, part } => self.expected_answer(to, handle, part),
         };
         match encoded {
             Some(Ok((header, payload))) => self.post_work(now, to, header, payload),
@@ -256,7 +256,7 @@ impl<B: PciFunction> Endpoint<B> {
 
     /// Sends the next packet of a rendezvous.
     pub(super) fn send_piece(&mut self, now: Instant, to: Address, handle: Handle) -> Progress {
-        let (route, from_memory) = (self.route(to), self.mapped_source(handle));
+        let from_memory = self.mapped_source(handle);
         let Some(send) = self.sends.get_mut(handle).filter(|send| send.failed.is_none()) else { return Progress::Done };
         let SendKind::Rendezvous { grants, .. } = &send.kind else { return Progress::Done };
         let Some(grant) = grants.front() else { return Progress::Done };
@@ -281,7 +281,7 @@ impl<B: PciFunction> Endpoint<B> {
             len: len as u16,
             ack_req: len == grant.left,
         };
-        let Ok(mut header) = data.encode(&route, padding) else { return Progress::Done };
+        let Ok(mut header) = data.encode(&self.models.to(to.into()), padding) else { return Progress::Done };
         if let Some((tid, offset)) = place
             && header.expect(tid, offset).is_none()
         {

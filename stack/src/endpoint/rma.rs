@@ -21,6 +21,7 @@ use opx_bus::PciFunction;
 use opx_defs::time::Instant;
 use opx_defs::wire::opx::{
     Atomic as WireAtomic, Dput, DputOp, Fetch, Header, INJECT_MAX_BYTES, Iov, Origin, Padding, RmaCts, RmaOp, RmaRts,
+    Way,
 };
 use std::time::Duration;
 
@@ -126,7 +127,7 @@ impl<B: PciFunction> Endpoint<B> {
         }
         let dput = put(DputOp::Put, atomic, (to.key, to.place), data.len(), true);
         let padding = self.padding(data.len());
-        let Ok(header) = dput.encode(&self.route(to.peer), padding) else {
+        let Ok(header) = dput.encode(&self.models.to(to.peer.into()), padding) else {
             return Err(SendError::TooLong(data.len()).into());
         };
         let padded = padding.pad(data.len());
@@ -176,7 +177,7 @@ impl<B: PciFunction> Endpoint<B> {
             }
         }
         self.counters.requests += 1;
-        self.stirred = true;
+        self.stir();
         // Its packets may be acknowledged while it waits, so they don't always fail with the peer.
         self.by_peer.insert((to, Role::Requester, handle.0));
         if more == Ok(false) {
@@ -205,13 +206,13 @@ impl<B: PciFunction> Endpoint<B> {
 
     /// Sends the next packet of a request, if it has one; `true` when there are more.
     fn send_part(&mut self, now: Instant, to: Address, handle: Handle) -> Result<bool, SendError> {
-        let route = self.route(to);
+        let way = self.models.to(to.into());
         let size = Size { most: self.data_max(), pio_max: self.config.thresholds.written_by_processor() };
         let Some(request) = self.requests.get_mut(handle).filter(|request| request.has_more()) else {
             return Ok(false);
         };
         let Part { header, payload, len, from } =
-            match part(request, handle, &route, size, &mut self.scratch, &mut self.gathered) {
+            match part(request, handle, &way, size, &mut self.scratch, &mut self.gathered) {
                 Some(part) => part,
                 // It was checked that it can be said.
                 None => return Err(SendError::TooLong(request.len)),
@@ -292,7 +293,7 @@ impl<B: PciFunction> Endpoint<B> {
         if let Some(request) = self.take_request(handle) {
             self.counters.requests_failed += 1;
             let (context, buffer) = (request.context, request.into_buffer());
-            self.completions.push_back(Completion::Failed { context, error, buffer });
+            self.completions.push(Completion::Failed { context, error, buffer });
         }
     }
 
@@ -382,7 +383,9 @@ impl<B: PciFunction> Endpoint<B> {
         let Some(request) = self.requests.get_mut(handle) else { return Progress::Done };
         let iov = Iov { sbuf: request.remote.place, ..Iov::default() };
         let cts = get(WireAtomic::NONE, handle, request.remote.key, iov);
-        let Ok((header, payload)) = cts.encode(&self.route(to), &mut self.scratch[..]) else { return Progress::Done };
+        let Ok((header, payload)) = cts.encode(&self.models.to(to.into()), &mut self.scratch[..]) else {
+            return Progress::Done;
+        };
         let slot = match self.reserve_work(now, to, Some(handle), payload) {
             Ok(slot) => slot,
             Err(progress) => return progress,
@@ -452,7 +455,7 @@ struct Size {
 fn part(
     request: &Request,
     handle: Handle,
-    route: &opx_defs::wire::opx::Route,
+    way: &Way<'_>,
     Size { most, pio_max }: Size,
     scratch: &mut [u8],
     gathered: &mut Vec<u8>,
@@ -463,7 +466,7 @@ fn part(
     let data = |op, atomic, (name, place), len: usize| {
         let padding = padding(len, pio_max);
         // As OPX's, the last packet asks for its acknowledgement.
-        let header = put(op, atomic, (name, place), len, len == left).encode(route, padding).ok()?;
+        let header = put(op, atomic, (name, place), len, len == left).encode(way, padding).ok()?;
         Some(Part { header, payload: padding.pad(len), len, from: From::Buffer })
     };
     let asked = |(header, payload), len| Part { header, payload, len, from: From::Scratch(payload) };
@@ -477,7 +480,7 @@ fn part(
         What::WriteWithData { data: cq_data, .. } => {
             let iov = Iov { rbuf: place, bytes: left as u64, ..Iov::default() };
             let rts = RmaRts { cq_data: *cq_data, atomic: WireAtomic::NONE, key, request: handle.0, iov };
-            Some(asked(rts.encode(route, scratch).ok()?, 0))
+            Some(asked(rts.encode(way, scratch).ok()?, 0))
         }
         What::Read | What::AtomicRead(_) => {
             let (atomic, len) = match &request.what {
@@ -487,7 +490,7 @@ fn part(
             };
             // `rbuf` comes back with the bytes and is ours to choose.
             let iov = Iov { rbuf: sent as u64, sbuf: place, bytes: len as u64, ..Iov::default() };
-            Some(asked(get(atomic, handle, key, iov).encode(route, scratch).ok()?, len))
+            Some(asked(get(atomic, handle, key, iov).encode(way, scratch).ok()?, len))
         }
         What::Fetch(op, compare) => {
             let operands = if compare.is_some() { 2 } else { 1 };
@@ -507,7 +510,7 @@ fn part(
             let fetch = Fetch { rbuf: sent as u64, request: handle.0, operand, compare };
             let dput = fetch.encode(op.to_wire(), key, place, scratch).ok()?;
             let (filled, padding) = (usize::from(dput.len), padding(dput.len.into(), pio_max));
-            let header = dput.encode(route, padding).ok()?;
+            let header = dput.encode(way, padding).ok()?;
             Some(Part { header, payload: padding.pad(filled), len, from: From::Scratch(filled) })
         }
     }

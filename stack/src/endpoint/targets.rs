@@ -142,7 +142,7 @@ impl<B: PciFunction> Endpoint<B> {
                 self.owe(to);
                 self.by_peer.insert((to, Role::Replier, handle.0));
                 self.queues.push(to, Work::Transfer(handle));
-                self.stirred = true;
+                self.stir();
             }
             // Never as many: each peer has few.
             Err(reply) => self.end_reply(reply),
@@ -180,7 +180,7 @@ impl<B: PciFunction> Endpoint<B> {
             Source::Saved { bytes, datatype } => (bytes.len(), *datatype),
         };
         let len = left.min(self.data_max());
-        let (padding, route) = (self.padding(len), self.route(reply.to));
+        let (padding, to) = (self.padding(len), reply.to);
         let read = match &reply.source {
             Source::Saved { bytes, .. } => Ok(&bytes[..]),
             Source::Region { key, place, read, .. } => {
@@ -208,7 +208,7 @@ impl<B: PciFunction> Endpoint<B> {
         let ack_req = len == left && len > self.config.thresholds.written_by_processor();
         let atomic = WireAtomic { datatype, ..WireAtomic::ANSWER };
         let dput = Dput { op: DputOp::Get, atomic, name: reply.request, place: reply.rbuf, len: len as u16, ack_req };
-        let Ok(header) = dput.encode(&route, padding) else { return Ok(false) };
+        let Ok(header) = dput.encode(&self.models.to(to.into()), padding) else { return Ok(false) };
         let padded = padding.pad(len);
         let slot = reserve(&mut self.local, &mut self.slots, &mut self.reliability, now, reply.to, padded)?;
         self.slots.write_payload(slot.0, 0, bytes);
@@ -282,11 +282,11 @@ impl<B: PciFunction> Endpoint<B> {
             self.owe(source);
             self.by_peer.insert((source, Role::Target, handle.0));
             self.queues.push(source, Work::Transfer(handle));
-            self.stirred = true;
+            self.stir();
         }
         if len == 0 {
             // Nothing will come.
-            self.completions.push_back(Completion::RemoteWrite { data: cq_data, source, len });
+            self.completions.push(Completion::RemoteWrite { data: cq_data, source, len });
         }
     }
 
@@ -296,7 +296,9 @@ impl<B: PciFunction> Endpoint<B> {
         let Landing { request, atomic, place: rbuf, sbuf, len: bytes, .. } = *landing;
         let iov = Iov { rbuf, sbuf, bytes, ..Iov::default() };
         let cts = RmaCts { op: RmaOp::PutCq, atomic, request, target: handle.0, iov };
-        let Ok((header, payload)) = cts.encode(&self.route(to), &mut self.scratch[..]) else { return Progress::Done };
+        let Ok((header, payload)) = cts.encode(&self.models.to(to.into()), &mut self.scratch[..]) else {
+            return Progress::Done;
+        };
         let progress = self.post_work(now, to, header, payload);
         if progress == Progress::Done && bytes == 0 {
             self.drop_landing(handle);
@@ -327,7 +329,7 @@ impl<B: PciFunction> Endpoint<B> {
         landing.missing -= len;
         if landing.missing == 0 {
             let Landing { data, len, .. } = *landing;
-            self.completions.push_back(Completion::RemoteWrite { data, source, len });
+            self.completions.push(Completion::RemoteWrite { data, source, len });
             self.drop_landing(handle);
         }
     }

@@ -149,7 +149,7 @@ impl<B: PciFunction> Endpoint<B> {
             let Some(handle) = self.dropped_claims.pop() else { break };
             if let Some(Claim { envelope, message }) = self.claims.remove(handle) {
                 self.forget_unexpected(envelope.source, message);
-                self.stirred = true;
+                self.stir();
             }
         }
     }

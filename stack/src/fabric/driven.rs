@@ -8,6 +8,9 @@ use crate::{Counters, Endpoint};
 use opx_bus::PciFunction;
 use std::sync::Arc;
 
+/// What is done for one endpoint before another's turn comes: short messages come one by one.
+const MOST_AT_ONCE: u32 = 16;
+
 #[derive(Debug)]
 pub(crate) struct Driven<B: PciFunction> {
     pub(crate) id: EndpointId,
@@ -35,16 +38,19 @@ impl<B: PciFunction> Driven<B> {
     /// Moves everything on. An endpoint that can't go on fails all its operations and tells so.
     #[inline]
     pub(crate) fn turn(&mut self) -> Result<bool, EndpointFailed> {
-        match self.engine.progress() {
-            Ok(busy) => {
-                // Also when nothing was done: what is posted may complete at once.
-                self.publish();
-                Ok(busy)
+        let mut done = 0;
+        while done < MOST_AT_ONCE {
+            match self.engine.progress() {
+                Ok(true) => done += 1,
+                Ok(false) => break,
+                // A forked child's copy: not the endpoint has failed, and its parent's events are none of the child's business.
+                Err(EndpointError::Forked) => return Err(EndpointFailed::forked(self.id)),
+                Err(error) => return Err(self.fail(error)),
             }
-            // A forked child's copy: not the endpoint has failed, and its parent's events are none of the child's business.
-            Err(EndpointError::Forked) => Err(EndpointFailed::forked(self.id)),
-            Err(error) => Err(self.fail(error)),
         }
+        // Also when nothing was done: what is posted may complete at once.
+        self.publish();
+        Ok(done > 0)
     }
 
     #[cold]

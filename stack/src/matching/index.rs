@@ -92,6 +92,14 @@ pub(super) trait Linked {
     fn node_mut(&mut self) -> &mut Node;
 }
 
+impl Node {
+    /// What is behind it in its chain, when it, at `at`, is the only one with `key`.
+    #[inline(always)]
+    pub(super) fn behind(&self, at: u32, key: Key) -> Option<u32> {
+        (self.key == key && self.next == at).then_some(self.chain)
+    }
+}
+
 impl Linked for Node {
     #[inline(always)]
     fn node(&self) -> &Node {
@@ -177,6 +185,13 @@ impl Index {
             }
             at = first.chain;
         }
+    }
+
+    /// The head of the chain in which things with `key` are.
+    #[inline(always)]
+    pub(super) fn head(&mut self, key: Key) -> Option<&mut u32> {
+        let bucket = self.bucket(key.hash(&self.seed));
+        self.buckets.get_mut(bucket)
     }
 
     /// Takes the first thing with `key` out.

@@ -38,7 +38,7 @@ pub use pattern::Pattern;
 use crate::Address;
 use index::Seed;
 use messages::Messages;
-use receives::Receives;
+use receives::{Posting, Receives};
 use slab::Name;
 
 /// No place.
@@ -78,7 +78,16 @@ impl<R, U> Matcher<R, U> {
     /// Posts a receive behind all others (fi_trecv). The caller has seen that no message waits for it.
     #[inline]
     pub fn post(&mut self, pattern: Pattern, receive: R) -> PostId {
-        PostId(self.receives.post(&pattern, receive))
+        let (id, place) = self.place(&pattern);
+        place.put(receive);
+        id
+    }
+
+    /// As [`Matcher::post`]: the place for the receive, which is put there next. Made there, it isn't moved.
+    #[inline(always)]
+    pub(crate) fn place(&mut self, pattern: &Pattern) -> (PostId, Posting<'_, R>) {
+        let (name, place) = self.receives.post(pattern);
+        (PostId(name), place)
     }
 
     /// Whether a receive waits for such a message.
@@ -98,6 +107,18 @@ impl<R, U> Matcher<R, U> {
     #[inline]
     pub fn arrive(&mut self, tag: u64, source: Address) -> Option<R> {
         self.receives.pop(tag, source)
+    }
+
+    /// As [`Matcher::arrive`], when receives are posted as they are as a rule: with no bits ignored, and all for anybody's messages
+    /// or all for one source's. `take` takes what the receive has, of which nothing must be left to be dropped then; when it gives
+    /// `None`, the receive stays as it was. `None` doesn't mean that there is none.
+    #[inline(always)]
+    pub(crate) fn take_usual<T>(
+        &mut self,
+        message: (u64, Address),
+        take: impl FnOnce(&mut R) -> Option<T>,
+    ) -> Option<T> {
+        self.receives.take_usual(message, take)
     }
 
     /// A posted receive.

@@ -5,7 +5,7 @@
 //! first of these is the match. Receives without ignored bits are a class that is always there.
 
 use super::index::{Index, Key, Node, Seed};
-use super::slab::{Name, Slab};
+use super::slab::{Name, Slab, Vacant};
 use super::{Pattern, step};
 use crate::Address;
 
@@ -24,6 +24,20 @@ pub(super) struct Receives<R> {
 struct Receive<R> {
     order: u64,
     value: R,
+}
+
+/// A place for a receive.
+#[derive(Debug)]
+pub(crate) struct Posting<'a, R> {
+    place: Vacant<'a, Receive<R>>,
+    order: u64,
+}
+
+impl<R> Posting<'_, R> {
+    #[inline(always)]
+    pub(crate) fn put(self, value: R) {
+        self.place.put(Receive { order: self.order, value });
+    }
 }
 
 /// The class of receives that ignore nothing.
@@ -46,25 +60,23 @@ impl<R> Receives<R> {
         self.order
     }
 
+    /// A place for a receive, which is put there next.
     #[inline(always)]
-    pub(super) fn post(&mut self, pattern: &Pattern, value: R) -> Name {
+    pub(super) fn post(&mut self, pattern: &Pattern) -> (Name, Posting<'_, R>) {
         let directed = pattern.source.is_some();
-        // Twice the same, so that the common case has none of the other's work.
-        if pattern.ignore == 0 {
+        let class = if pattern.ignore == 0 {
             self.exact.add(directed);
-            self.insert(Key::new(pattern.tag, 0, pattern.source, EXACT), value)
+            EXACT
         } else {
-            let class = self.masks.enter(pattern.ignore, directed);
-            self.insert(Key::new(pattern.tag, pattern.ignore, pattern.source, class), value)
-        }
-    }
-
-    #[inline(always)]
-    fn insert(&mut self, key: Key, value: R) -> Name {
-        self.order = self.order.wrapping_add(1);
-        let place = self.slab.vacant();
-        let node = self.index.push(self.slab.places_mut(), place, key);
-        self.slab.fill(place, Receive { order: self.order, value }, node)
+            self.masks.enter(pattern.ignore, directed)
+        };
+        let key = Key::new(pattern.tag, pattern.ignore, pattern.source, class);
+        let order = self.order.wrapping_add(1);
+        self.order = order;
+        let at = self.slab.vacant();
+        let node = self.index.push(self.slab.places_mut(), at, key);
+        let (name, place) = self.slab.occupy(at, node);
+        (name, Posting { place, order })
     }
 
     /// Takes out the first receive that takes a message.
@@ -73,15 +85,54 @@ impl<R> Receives<R> {
         if self.slab.is_empty() {
             return None;
         }
-        let directed = self.exact.directed != 0;
-        if self.masks.used != 0 || directed && self.exact.anybody != 0 {
+        if self.are_several() {
             return self.pop_of_several(tag, source);
         }
-        // What applications do as a rule: all receives are exact, and all directed or none.
-        let key = Key::new(tag, 0, directed.then_some(source), EXACT);
-        let at = self.index.pop(self.slab.places_mut(), key)?;
+        let directed = self.exact.directed != 0;
+        let at = self.index.pop(self.slab.places_mut(), Key::new(tag, 0, directed.then_some(source), EXACT))?;
         self.exact.sub(directed);
         Some(self.slab.remove(at)?.value)
+    }
+
+    /// Whether the first receive that takes a message is the first of several that are found in several ways.
+    #[inline(always)]
+    fn are_several(&self) -> bool {
+        self.masks.used != 0 || self.exact.directed != 0 && self.exact.anybody != 0
+    }
+
+    /// Takes out the first receive that takes a message when receives are what they are as a rule: all exact, and all directed or
+    /// none. `take` takes what it has, of which nothing is left to be dropped then, or says that it isn't to be taken out.
+    #[inline(always)]
+    pub(super) fn take_usual<T>(
+        &mut self,
+        (tag, source): (u64, Address),
+        take: impl FnOnce(&mut R) -> Option<T>,
+    ) -> Option<T> {
+        if self.are_several() {
+            return None;
+        }
+        let directed = self.exact.directed != 0;
+        let key = Key::new(tag, 0, directed.then_some(source), EXACT);
+        let head = self.index.head(key)?;
+        let mut stay = self.slab.stay(*head)?;
+        // The only one that was posted so, and no other in its way.
+        let Some(behind) = stay.links().behind(*head, key) else { return self.take_from_chain(key, take) };
+        let taken = take(&mut stay.get_mut()?.value)?;
+        *head = behind;
+        stay.leave();
+        self.exact.sub(directed);
+        Some(taken)
+    }
+
+    /// The same, wherever the first receive with `key` is.
+    #[inline(never)]
+    fn take_from_chain<T>(&mut self, key: Key, take: impl FnOnce(&mut R) -> Option<T>) -> Option<T> {
+        let at = self.index.first(self.slab.places(), key)?;
+        let taken = take(self.get_mut(at)?)?;
+        self.index.pop(self.slab.places_mut(), key)?;
+        self.exact.sub(key.is_directed());
+        self.slab.stay(at)?.leave();
+        Some(taken)
     }
 
     #[inline(never)]

@@ -21,6 +21,51 @@ pub(super) struct Place<T, L> {
     value: Option<T>,
 }
 
+/// A place for a thing that is counted already.
+#[derive(Debug)]
+pub(super) struct Vacant<'a, T>(Option<&'a mut Option<T>>);
+
+impl<T> Vacant<'_, T> {
+    #[inline(always)]
+    pub(super) fn put(self, value: T) {
+        if let Some(place) = self.0 {
+            // An assignment would look whether there is anything to be dropped; the place is vacant.
+            std::mem::forget(place.replace(value));
+        }
+    }
+}
+
+/// A thing at its place.
+#[derive(Debug)]
+pub(super) struct Stay<'a, T, L> {
+    place: &'a mut Place<T, L>,
+    at: u32,
+    free: &'a mut u32,
+    used: &'a mut u32,
+}
+
+impl<T, L> Stay<'_, T, L> {
+    #[inline(always)]
+    pub(super) fn links(&self) -> &L {
+        &self.place.links
+    }
+
+    #[inline(always)]
+    pub(super) fn get_mut(&mut self) -> Option<&mut T> {
+        self.place.value.as_mut()
+    }
+
+    /// As [`Slab::remove`], when nothing is left of the thing that would have to be dropped.
+    #[inline(always)]
+    pub(super) fn leave(self) {
+        std::mem::forget(self.place.value.take());
+        self.place.generation = self.place.generation.wrapping_add(1);
+        self.place.next = *self.free;
+        *self.free = self.at;
+        *self.used = self.used.wrapping_sub(1);
+    }
+}
+
 /// Names one stay of a thing at a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Name {
@@ -53,17 +98,20 @@ impl<T, L: Default> Slab<T, L> {
     }
 
     /// Puts a thing into the vacant place `at`.
-    #[inline(always)]
     pub(super) fn fill(&mut self, at: u32, value: T, links: L) -> Name {
-        let mut generation = 0;
-        if let Some(place) = self.places.get_mut(at as usize) {
-            generation = place.generation;
-            self.free = place.next;
-            self.used = self.used.wrapping_add(1);
-            place.links = links;
-            place.value = Some(value);
-        }
-        Name { at, generation }
+        let (name, place) = self.occupy(at, links);
+        place.put(value);
+        name
+    }
+
+    /// The vacant place `at`, for a thing that is put there next.
+    #[inline(always)]
+    pub(super) fn occupy(&mut self, at: u32, links: L) -> (Name, Vacant<'_, T>) {
+        let Some(place) = self.places.get_mut(at as usize) else { return (Name { at, generation: 0 }, Vacant(None)) };
+        self.free = place.next;
+        self.used = self.used.wrapping_add(1);
+        place.links = links;
+        (Name { at, generation: place.generation }, Vacant(Some(&mut place.value)))
     }
 
     #[cold]
@@ -132,6 +180,13 @@ impl<T, L: Default> Slab<T, L> {
         self.free = at;
         self.used = self.used.wrapping_sub(1);
         Some(value)
+    }
+
+    /// The thing at a place and its links, to be taken out by [`Stay::leave`].
+    #[inline(always)]
+    pub(super) fn stay(&mut self, at: u32) -> Option<Stay<'_, T, L>> {
+        let Self { places, free, used } = self;
+        Some(Stay { place: places.get_mut(at as usize)?, at, free, used })
     }
 
     /// Takes everything out, in no particular order.

@@ -52,6 +52,8 @@ impl Model {
 enum Step {
     Post(Pattern),
     Arrive(u64, Address),
+    /// The same, the short way if that can be; when the flag isn't set the receive is looked at and left.
+    Usual(u64, Address, bool),
     /// A message for a receive that stays where it is.
     Fill(u64, Address),
     /// The receive with the n-th id of all that there were.
@@ -91,6 +93,7 @@ fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         12 => pattern().prop_map(Step::Post),
         12 => message().prop_map(|(tag, source)| Step::Arrive(tag, source)),
+        12 => (message(), any::<bool>()).prop_map(|((tag, source), take)| Step::Usual(tag, source, take)),
         6 => message().prop_map(|(tag, source)| Step::Fill(tag, source)),
         6 => any::<usize>().prop_map(Step::Cancel),
         12 => message().prop_map(|(tag, source)| Step::Keep(tag, source)),
@@ -148,6 +151,25 @@ impl Pair {
             Step::Post(pattern) => self.post(pattern, n),
             Step::Arrive(tag, source) => {
                 self.arrive(tag, source);
+            }
+            Step::Usual(tag, source, take) => {
+                let expected = self.model.first_posted(tag, source);
+                let mut seen = None;
+                let taken = self.matcher.take_usual((tag, source), |receive| {
+                    seen = Some(*receive);
+                    take.then_some(*receive)
+                });
+                let posted = &mut self.model.posted;
+                // When all ask in one way it is always found.
+                let plain = posted.iter().all(|(_, pattern, _)| pattern.ignore == 0 && pattern.source.is_none());
+                assert!(seen.is_some() || !plain || expected.is_none());
+                if seen.is_some() {
+                    assert_eq!(seen, expected.map(|at| posted[at].2));
+                }
+                assert_eq!(taken, seen.filter(|_| take));
+                if let Some(at) = expected.filter(|_| taken.is_some()) {
+                    posted.remove(at);
+                }
             }
             Step::Fill(tag, source) => {
                 let at = self.model.first_posted(tag, source);

@@ -70,7 +70,7 @@ impl<B: PciFunction> Endpoint<B> {
     /// Does something with the node: now, or when it is back.
     pub(super) fn do_locally(&mut self, todo: Todo) {
         // Whoever sleeps for this endpoint doesn't know of it.
-        self.stirred = true;
+        self.stir();
         if let Some(local) = &mut self.local {
             local.todo.push_back(todo);
             if local.node.is_some() {
@@ -100,7 +100,9 @@ impl<B: PciFunction> Endpoint<B> {
         self.pass_waiting();
         self.tell_peers();
         self.release_passed();
-        self.stirred |= self.queues.is_ready();
+        if self.queues.is_ready() {
+            self.stir();
+        }
     }
 
     /// Somebody has connected, under a name that tells an address.
@@ -142,7 +144,7 @@ impl<B: PciFunction> Endpoint<B> {
             self.report(|reporter| reporter.unreachable(address));
         }
         self.give_up(address);
-        self.stirred = true;
+        self.stir();
     }
 
     /// Prepares to sleep until the descriptor of [`Local::irq`] is readable; `true` when there is something to do.

@@ -95,7 +95,7 @@ impl<B: PciFunction> Endpoint<B> {
         // The peer gets it whatever becomes of this process.
         self.counters.sends_done += 1;
         if !message.silent {
-            self.completions.push_back(Completion::Sent { context: message.context, buffer: message.buffer });
+            self.completions.push(Completion::Sent { context: message.context, buffer: message.buffer });
         }
         Ok(())
     }

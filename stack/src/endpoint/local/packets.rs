@@ -60,7 +60,7 @@ impl<B: PciFunction> Endpoint<B> {
     /// Sends a packet that is whole in its slot to a peer on this machine, or puts it in line.
     #[inline(never)]
     pub(in super::super) fn pass(&mut self, slot: SlotId) {
-        self.stirred = true;
+        self.stir();
         let (to, tell) = (self.slots.to(slot), self.is_to_be_told(slot));
         let Some(local) = &mut self.local else { return };
         if local.try_to_pass(&mut self.slots, slot, tell) {
@@ -111,9 +111,8 @@ impl<B: PciFunction> Endpoint<B> {
     pub(super) fn release_passed(&mut self) {
         while let Some((slot, passed)) = self.local.as_mut().and_then(|local| local.released.pop_front()) {
             let to = self.slots.to(slot);
-            self.slots.sent(slot);
             let operation = self.slots.acknowledged(slot).filter(|handle| handle.kind() == Kind::Request);
-            self.stirred = true;
+            self.stir();
             match operation {
                 Some(handle) if passed => self.request_acknowledged(handle),
                 Some(handle) => self.fail_request(handle, OperationError::Unreachable(to)),

@@ -79,11 +79,11 @@ impl<B: PciFunction> Endpoint<B> {
         if let Err(NotTaken::Gone(_)) = result {
             self.counters.sends_failed += 1;
             let error = self.why_ended(to);
-            return self.completions.push_back(Completion::Failed { context, error, buffer });
+            return self.completions.push(Completion::Failed { context, error, buffer });
         }
         self.counters.sends_done += 1;
         if !silent {
-            self.completions.push_back(Completion::Sent { context, buffer });
+            self.completions.push(Completion::Sent { context, buffer });
         }
     }
 
