@@ -99,9 +99,10 @@ impl Peers {
             }
         }
         self.used += 1;
-        // It may be that of the peer whose key is all ones, which is found in a free one.
-        self.last = FREE;
-        self.place(key(peer) << ID_BITS | u64::from(flow));
+        let entry = key(peer) << ID_BITS | u64::from(flow);
+        // The one found last may have been a free one, in which the peer whose key is all ones is found.
+        self.last = entry;
+        self.place(entry);
     }
 
     fn place(&mut self, entry: u64) {
