@@ -11,7 +11,8 @@ echo "opx: working"
 read -r line
 # It only returns once the adapter was let go.
 sh -c "device=$device; $take" &
-told() { [ -s /tmp/err ]; }
+# Before it begins it says what it does to the adapter.
+told() { grep -q '^opx-loopback: ' /tmp/err; }
 # In whole seconds, of which the first has begun.
 LIMIT=6
 wait_for "word of opx-loopback" told
