@@ -149,7 +149,7 @@ pub fn plan(cli: &Cli, found: &Found) -> Vec<String> {
         (None, false) => "its link goes into loopback at the adapter: nothing leaves it".to_owned(),
         (None, true) => "its link is TAKEN OUT OF THE FABRIC into loopback at the adapter".to_owned(),
         (Some(_), false) => "its link comes up with what is at the other end of its cable".to_owned(),
-        (Some(_), true) => "its link is TAKEN DOWN and comes up with what is at the other end of its cable".to_owned(),
+        (Some(_), true) => "its link is TAKEN DOWN and comes up with the other end of its cable".to_owned(),
     });
     if cli.role.is_none() {
         lines.push("packets that its checks refuse are sent on purpose, so it counts errors".to_owned());
