@@ -4,7 +4,7 @@ use crate::Address;
 use opx_defs::units::{JobKey, Lid};
 
 /// The most ports of a machine whose endpoints are reached through its memory, the endpoint's own included: OPX's
-/// (`fi_opx_hfi1.h`, FI_OPX_MAX_HFIS).
+/// (`fi_opx.h`, OPX_MAX_HFIS).
 pub const MOST_PORTS: usize = 16;
 /// Bytes of the longest name of a job.
 const LONGEST_JOB: usize = 48;
