@@ -4,7 +4,7 @@
 //! its memory. Memory that the application wants to look at meanwhile, or that a device reaches by itself, is [`SharedMem`],
 //! which has no references into it.
 
-use crate::memory_kind::{DeviceRange, MemoryKind};
+use crate::memory_kind::{DeviceRange, MemoryKind, has_faults};
 use crate::raw::RawBuffer;
 use crate::view::View;
 use opx_bus::SharedMem;
@@ -139,7 +139,22 @@ impl Buffer {
         }
     }
 
-    /// Whether a copy of a device's memory in it has failed since this was last asked.
+    /// Whether a copy of a device's memory in it has failed, and nobody has been told.
+    #[inline]
+    pub(crate) fn is_faulty(&self) -> bool {
+        has_faults() && self.has_fault()
+    }
+
+    #[cold]
+    fn has_fault(&self) -> bool {
+        match self {
+            Self::Device(range) => range.has_fault(),
+            Self::Vector(parts) => parts.iter().any(Self::has_fault),
+            Self::Bytes(_) | Self::Raw(_) | Self::Shared(_) | Self::View(_) => false,
+        }
+    }
+
+    /// The same, and from now on somebody has been told.
     pub(crate) fn take_fault(&self) -> bool {
         match self {
             Self::Device(range) => range.take_fault(),

@@ -190,7 +190,12 @@ impl DeviceRange {
         }
     }
 
-    /// Whether a copy has failed since this was last asked.
+    /// Whether a copy has failed, and nobody has been told.
+    pub(crate) fn has_fault(&self) -> bool {
+        self.fault.load(Ordering::Relaxed)
+    }
+
+    /// The same, and from now on somebody has been told.
     pub(crate) fn take_fault(&self) -> bool {
         self.fault.swap(false, Ordering::Relaxed)
     }

@@ -117,7 +117,9 @@ impl Request {
     /// Its completion, if it is to have one.
     pub(crate) fn completion(self) -> Option<Completion> {
         let Self { context, what, buffer, result, silent, .. } = self;
-        if silent {
+        // A device that didn't copy is told of when the completion is taken.
+        let failed = buffer.is_faulty() || result.as_ref().is_some_and(Buffer::is_faulty);
+        if silent && !failed {
             return None;
         }
         Some(match (what, result) {

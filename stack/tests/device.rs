@@ -5,7 +5,8 @@ mod common;
 use common::{Bench, bench, data};
 use opx_bus::SharedMem;
 use opx_stack::{
-    Buffer, Completion, Config, CopyError, DeviceMemory, DeviceRange, MemoryKind, OperationError, Pattern, Thresholds,
+    Buffer, Completion, Config, CopyError, DeviceMemory, DeviceRange, MemoryKind, OperationError, Outgoing, Pattern,
+    Thresholds,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -175,5 +176,12 @@ fn memory_that_is_not_copied_fails_its_operation() {
             }
         }
     }
+    // Also one that would have ended silently.
+    bench.b.tag_receive(Pattern::exact(1), to.range(50, 3000), 1).unwrap();
+    from.broken.store(true, Ordering::Relaxed);
+    let message = Outgoing { tag: Some(1), silent: true, ..Outgoing::new(peer, from.range(7, 3000), 9) };
+    bench.a.send_message(message).unwrap();
+    assert!(matches!(bench.next_at_b(), Completion::Received { context: 1, .. }));
+    assert!(matches!(bench.next_at_a(), Completion::Failed { context: 9, error: OperationError::Device, .. }));
     bench.quiet();
 }

@@ -130,7 +130,8 @@ impl<B: PciFunction> Endpoint<B> {
             && let Some(send) = self.take_send(handle)
         {
             self.counters.sends_done += 1;
-            if !send.silent {
+            // A device that didn't copy is told of when the completion is taken.
+            if !send.silent || send.buffer.is_faulty() {
                 self.completions.push(Completion::Sent { context: send.context, buffer: send.buffer });
             }
         }
