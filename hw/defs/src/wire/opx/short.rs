@@ -73,8 +73,8 @@ impl Short {
         match to {
             // Two words that overlap, in place of a loop. The second one is what comes last of both.
             [_, _, _, _, _, _, _, _, ..] => {
-                let last =
-                    (u128::from(self.high) << 64 | u128::from(self.low)) >> (self.len.wrapping_sub(8) as u32 * 8 & 127);
+                let last = (u128::from(self.high) << 64 | u128::from(self.low))
+                    >> ((self.len.wrapping_sub(8) as u32 * 8) & 127);
                 if let Some(first) = to.first_chunk_mut() {
                     *first = self.low.to_le_bytes();
                 }
