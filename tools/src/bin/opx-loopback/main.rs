@@ -130,6 +130,8 @@ fn test(cli: &Cli, bus: &AnyBus, found: &Found, file: Option<File>) -> anyhow::R
         Some(_) => LinkMode::Cable { timeout: CABLE_LIMIT },
     })?;
     let mut config = Config::from_env();
+    // It is the adapter that is tried, also in a job that has peers on this machine.
+    config.shared_memory.enabled = false;
     config.reliability.give_up_after = GIVE_UP_AFTER;
     if let Some(dir) = &cli.recorder {
         config.recorder = Recording::Directory(dir.clone());
