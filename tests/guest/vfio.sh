@@ -11,7 +11,7 @@ step list opx-probe list --json
 step info opx-probe info --adapter $adapter --json
 step csr opx-probe csr read 'CCE_REVISION*' --adapter $adapter --json
 step rungs opx-loopback --list
-# However slow this machine is: an adapter of a machine is taken for hardware, which has two minutes.
+# However slow this machine is: an adapter of a machine is taken for hardware, which has a minute.
 step plan opx-loopback --adapter $adapter --dry-run
 step ladder opx-loopback --adapter $adapter --duration 30m --json
 

@@ -195,15 +195,21 @@ fn an_adapter_is_given_back_as_it_was_found() {
     assert_eq!(state(), before);
     // Ended by a signal, in the midst of messages.
     let place = recorders.to_str().unwrap();
-    let child = loopback(&["--adapter", &adapter, "--level", "soak", "--duration", "1h", "--recorder", place]).spawn();
-    let child = child.unwrap();
+    let report = dir.path().join("cut.json");
+    let args = ["--adapter", &adapter, "--level", "soak", "--duration", "1h", "--recorder", place, "--report"];
+    let child = loopback(&[&args[..], &[report.to_str().unwrap()]].concat()).spawn().unwrap();
     until("no endpoint", || fs::read_dir(&recorders).unwrap().next().is_some());
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     let output = child.wait_with_output().unwrap();
     match output.status.code() {
         // It had come to the soak already.
         Some(0) => assert!(text(&output.stdout).contains("soak: ")),
-        _ => assert!(complaint(&output).contains("stopped by a signal")),
+        _ => {
+            assert!(complaint(&output).contains("stopped by a signal"));
+            let report: Value = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
+            assert!(report["cut_short"].as_str().unwrap().contains("stopped by a signal"), "{report}");
+            assert!(report["passed"] == false && report["rungs"][0]["verdict"] == "passed", "{report}");
+        }
     }
     assert_eq!(state(), before);
 }

@@ -30,6 +30,8 @@ const CONNECTING_GUID: Guid = Guid(0x0011_7501_0002_0b01);
 ///
 /// To join adapters on two machines: opx-emu --socket a.sock --wire listen:0.0.0.0:4791 on one,
 /// opx-emu --socket b.sock --wire connect:HOST:4791 on the other.
+///
+/// Exit code: 0 ended by SIGINT or SIGTERM, 2 it couldn't be done.
 #[derive(Debug, Parser)]
 #[command(name = "opx-emu", version)]
 struct Args {

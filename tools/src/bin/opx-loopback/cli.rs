@@ -25,7 +25,7 @@ pub struct Cli {
     pub level: Level,
 
     /// After so long nothing further is begun: seconds, or with a unit, as 90s, 10m, 2h. Default: for soak 10m, for an adapter
-    /// of this machine 2m (quick) and 15m (full), else as long as it takes.
+    /// of this machine 1m (quick) and 15m (full), else as long as it takes.
     #[arg(long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true)]
     pub duration: Option<Duration>,
 

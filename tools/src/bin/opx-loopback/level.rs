@@ -11,7 +11,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// The ladder: from registers to reliable messages; seconds, and two minutes at most.
+    /// The ladder: from registers to reliable messages; seconds, and a minute at most.
     Quick,
     /// The ladder, latency and bandwidth by size, errors meanwhile, and the faults of an emulated adapter.
     Full,
@@ -81,7 +81,7 @@ impl Level {
         let minutes = match (self, adapter) {
             (Self::Soak, _) => 10,
             (_, AdapterSpec::Emulated | AdapterSpec::VfioUser(_)) => return None,
-            (Self::Quick, _) => 2,
+            (Self::Quick, _) => 1,
             (Self::Full, _) => 15,
         };
         Some(Duration::from_secs(minutes * 60))

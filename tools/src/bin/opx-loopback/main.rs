@@ -102,17 +102,21 @@ fn run(cli: &Cli, open: &mut Option<AnyBus>) -> anyhow::Result<bool> {
         AdapterSpec::Emulated => Ok(()),
         AdapterSpec::VfioUser(_) | AdapterSpec::Vfio(_) => found.put_back(&bus),
     };
-    let report = ran?;
+    let (report, cut_short) = ran?;
+    // One that was cut short is what maintainers need most.
     if let Some(place) = place {
         place.write(&report)?;
+    }
+    if let Some(error) = cut_short {
+        return Err(error);
     }
     print(&if cli.json { serde_json::to_string_pretty(&report)? } else { report.text() })?;
     given_back.context("the adapter couldn't be given back as it was found")?;
     Ok(report.passed)
 }
 
-/// Brings the adapter up and runs the rungs.
-fn test(cli: &Cli, bus: &AnyBus, found: &Found, file: Option<File>) -> anyhow::Result<Report> {
+/// Brings the adapter up and runs the rungs. Gives what was found, and why there is no more of it.
+fn test(cli: &Cli, bus: &AnyBus, found: &Found, file: Option<File>) -> anyhow::Result<(Report, Option<anyhow::Error>)> {
     // A first signal ends the run in order, a second one at once.
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
@@ -144,14 +148,16 @@ fn test(cli: &Cli, bus: &AnyBus, found: &Found, file: Option<File>) -> anyhow::R
     };
     let mut report = Report::new(cli.level, named(&cli.adapter), found.link, times_of, cli.seed);
     let bar = progress_bar(cli);
-    let climbed = climb::climb(cli, &rig, file, &mut report, &bar);
+    let cut_short = climb::climb(cli, &rig, file, &mut report, &bar).err();
     bar.finish_and_clear();
-    climbed?;
+    // The adapter's full name may tell whose folder its socket is in.
+    let named = |error| with_causes(error).replace(&cli.adapter.to_string(), &report.adapter);
+    report.cut_short = cut_short.as_ref().map(named);
     if cli.report.is_some() {
         report.node = Some(node::Node::look(&cli.adapter, &rig.hfi, cli.host_name));
     }
     report.close();
-    Ok(report)
+    Ok((report, cut_short))
 }
 
 /// Opens the file to be sent, or tells what is wrong with it.

@@ -60,8 +60,12 @@ impl Place {
         };
         for file in [&place.json, &place.html].into_iter().flatten() {
             // What is there stays until there is something to put in its place.
+            let was_there = file.exists();
             let opened = fs::OpenOptions::new().append(true).create(true).open(file);
             opened.with_context(|| format!("--report {}: can't be written to", file.display()))?;
+            if !was_there {
+                fs::remove_file(file).with_context(|| format!("--report {}: can't be made", file.display()))?;
+            }
         }
         Ok(place)
     }
@@ -99,7 +103,7 @@ mod tests {
         let both = Place { json: file("opx-loopback.json"), html: file("opx-loopback.html") };
         assert_eq!(Place::check(dir.path()).unwrap(), both);
         let made = dir.path().join("a/b");
-        assert!(Place::check(&made).unwrap().html.is_some() && made.is_dir());
+        assert!(Place::check(&made).unwrap().html.is_some() && fs::read_dir(&made).unwrap().next().is_none());
         assert_eq!(Place::check(&dir.path().join("x.json")).unwrap(), Place { json: file("x.json"), html: None });
         assert_eq!(Place::check(&dir.path().join("x.html")).unwrap(), Place { json: None, html: file("x.html") });
     }

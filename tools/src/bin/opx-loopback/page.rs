@@ -26,6 +26,9 @@ pub fn page(report: &Report) -> Result<String> {
     if let Some(caution) = report.times_of.caution() {
         writeln!(page, "<p class=\"caution\">{}</p>", escape(caution))?;
     }
+    if let Some(why) = &report.cut_short {
+        writeln!(page, "<p class=\"failed\">Cut short: {}</p>", escape(why))?;
+    }
     table(&mut page, "Run", &[], &run(report)?);
     table(
         &mut page,

@@ -216,6 +216,8 @@ pub struct Report {
     pub errors: Vec<ErrorCount>,
     /// The file, if one was sent.
     pub file: Option<FileHashes>,
+    /// Why the run ended before its time; then it didn't pass.
+    pub cut_short: Option<String>,
     /// The machine; only of a report that is written to a file.
     pub node: Option<Node>,
     /// Whether every rung passed.
@@ -238,6 +240,7 @@ impl Report {
             bandwidth: Vec::new(),
             errors: Vec::new(),
             file: None,
+            cut_short: None,
             node: None,
             passed: false,
         }
@@ -245,7 +248,8 @@ impl Report {
 
     /// Closes the report: a run passes when at least one rung ran and all of them passed.
     pub fn close(&mut self) {
-        self.passed = !self.rungs.is_empty() && self.rungs.iter().all(|line| line.verdict == Verdict::Passed);
+        let whole = self.cut_short.is_none() && !self.rungs.is_empty();
+        self.passed = whole && self.rungs.iter().all(|line| line.verdict == Verdict::Passed);
     }
 
     /// The table, and below it the file's hashes.
@@ -383,5 +387,10 @@ mod tests {
         assert!(passes(&[Verdict::Passed, Verdict::Passed]));
         assert!(!passes(&[Verdict::Passed, Verdict::Failed("x".to_owned())]));
         assert!(!passes(&[Verdict::Passed, Verdict::NotRun("x".to_owned())]));
+        let mut cut = Report::new(Level::Quick, "x".to_owned(), FoundLink::Down, TimesOf::Emulator, 1);
+        cut.rungs = vec![line(Verdict::Passed)];
+        cut.cut_short = Some("gone".to_owned());
+        cut.close();
+        assert!(!cut.passed);
     }
 }
