@@ -35,6 +35,18 @@ pub(super) fn reserve<Q>(
     {
         return Ok(slot);
     }
+    reserve_on_wire(slots, reliability, now, to, payload)
+}
+
+/// The same for a peer of which is known that it is reached through the adapter.
+#[inline]
+fn reserve_on_wire<Q>(
+    slots: &mut Slots,
+    reliability: &mut Reliability<SlotId, Q>,
+    now: Instant,
+    to: Address,
+    payload: usize,
+) -> Result<Slot, SendError> {
     let slot = slots.take(to).ok_or(SendError::Again(to))?;
     match reliability.send(now, Origin::from(to), payload as u32, |_| slot) {
         Ok(psn) => Ok((slot, psn)),
@@ -55,6 +67,12 @@ impl<B: PciFunction> Endpoint<B> {
     #[inline]
     pub(super) fn reserve(&mut self, to: Address, payload: usize) -> Result<Slot, SendError> {
         reserve(&mut self.local, &mut self.slots, &mut self.reliability, self.hfi.bus().now(), to, payload)
+    }
+
+    /// As [`Endpoint::reserve`], for a packet without payload to a peer that is reached through the adapter.
+    #[inline]
+    pub(super) fn reserve_block(&mut self, to: Address) -> Result<Slot, SendError> {
+        reserve_on_wire(&mut self.slots, &mut self.reliability, self.hfi.bus().now(), to, 0)
     }
 
     /// As [`Endpoint::reserve`], for what waits in line: tells whether it has to wait for its peer or for room.

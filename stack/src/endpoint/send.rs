@@ -73,7 +73,7 @@ impl<B: PciFunction> Endpoint<B> {
         }
         let packet = self.models.inject().with_message(to.into(), tag, data, message);
         let Ok(mut block) = packet else { return Err(SendError::TooLong(message.len())) };
-        let slot = self.reserve(to, 0)?;
+        let slot = self.reserve_block(to)?;
         block.set_psn(slot.1);
         self.send_block(slot.0, &block);
         // Counts of 64 bits don't wrap; saying so takes the check for it out of the short way.
