@@ -1,7 +1,7 @@
 //! The contract suite: written once against [`opx_bus::PciFunction`], run on each bus by the files in `tests/`.
 //!
 //! A bus passes when every function of [`contract`] does. [`contract_suite!`] makes a test of each. [`fabtests!`] does so with the
-//! scenarios of [`fabtests`], which are about messages and memory rather than about a bus.
+//! scenarios of [`mod@fabtests`], which are about messages and memory rather than about a bus.
 #![forbid(unsafe_code)]
 
 pub mod contract;

@@ -1,6 +1,7 @@
 //! Two processes: the test starts itself once more for the other one, and kills it.
 
 use opx_shm::{Config, Event, Header, Large, Node, NotTaken, PeerGone, PeerId, PullError, SendError, Sink, Source};
+use std::collections::VecDeque;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -72,16 +73,22 @@ fn the_other_process() {
 }
 
 fn echo(node: &mut Node) {
-    let (mut queue, mut gone) = (Vec::new(), false);
+    let (mut queue, mut gone) = (VecDeque::new(), false);
     while !gone {
         node.wait(None).unwrap();
         node.poll(|event| match event {
-            Event::Message(message) => queue.push((message.peer, message.header, message.to_vec())),
+            Event::Message(message) => queue.push_back((message.peer, message.header, message.to_vec())),
             Event::Gone { .. } => gone = true,
             _ => {}
         })
         .unwrap();
-        queue.retain(|(peer, header, payload)| node.try_send(*peer, *header, &[payload]) == Err(SendError::Again));
+        // Those behind one that has to wait wait, too: there may be room by the time that they are tried.
+        while let Some((peer, header, payload)) = queue.front() {
+            if node.try_send(*peer, *header, &[payload]) == Err(SendError::Again) {
+                break;
+            }
+            queue.pop_front();
+        }
     }
 }
 
