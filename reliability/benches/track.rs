@@ -237,7 +237,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let goal = match case.name.split(',').next() {
             _ if case.name.contains("idle") => Goal::None,
             Some(answer) if ANSWERS.iter().any(|(name, _)| *name == answer) => continue,
+            // Its one peer may share a place with the one before it: three steps past that at most.
+            Some("send") if case.name.contains(", 1 flows") => Goal::AtMost(116.0),
             Some("send") => Goal::AtMost(80.0),
+            _ if case.name.contains(", 1 flows") => Goal::AtMost(86.0),
             _ => Goal::AtMost(50.0),
         };
         table.add(
@@ -249,7 +252,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // Some peers share a place in the table of peers with another: which ones is by the key of the run, so the goal of the
         // average has room for the steps past them.
         let on_average = match goal {
-            Goal::AtMost(most) => Goal::AtMost(most + 10.0),
+            Goal::AtMost(most) => Goal::AtMost(most + 15.0),
             other => other,
         };
         table.add(

@@ -328,23 +328,22 @@ impl Node {
                     }
                 };
                 link.silent = 0;
-                let event = if record.head.class == class::MESSAGE {
-                    let header = Header { kind: record.head.kind, words: record.head.words };
-                    let peer = PeerId(link.peer);
-                    let body = Body::Ring(&link.receiver, record);
-                    Some(Event::Message(Message { peer, header, overtakes: !link.left.is_empty(), body }))
+                let header = Header { kind: record.head.kind, words: record.head.words };
+                let mut is_message = true;
+                // A message goes to its handler from where it is made: it is moved by nobody.
+                let taken = if record.head.class == class::MESSAGE {
+                    let (peer, body) = (PeerId(link.peer), Body::Ring(&link.receiver, record));
+                    handler(Event::Message(Message { peer, header, overtakes: !link.left.is_empty(), body }))
+                } else if let Some(offer) = offer(link, &record) {
+                    handler(told_of(link, *key, header, offer))
                 } else {
-                    let header = Header { kind: record.head.kind, words: record.head.words };
-                    offer(link, &record).map(|offer| told_of(link, *key, header, offer))
-                };
-                let is_message = event.is_some();
-                if let Some(event) = event {
-                    if handler(event) == Taken::NotNow && !leave_it(link, *key, &record, leaving) {
-                        break;
-                    }
-                } else {
+                    is_message = false;
                     other(link, *key, &record, transfers, events, counters);
                     *is_busy |= !events.is_empty() || !transfers.serving.is_empty();
+                    Taken::Yes
+                };
+                if taken == Taken::NotNow && !leave_it(link, *key, &record, leaving) {
+                    break;
                 }
                 count = count.wrapping_add(1);
                 if link.receiver.consume(&record) == Sent::Ring {
