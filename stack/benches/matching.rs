@@ -195,8 +195,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let common = case.name.contains("exact") || case.name.contains("directed");
         let goal = match case.name.split(',').next() {
             // One step past another tag in the same place, which ones share one is by the key of the run, and no more.
-            Some("post") if common => Goal::AtMost(120.0),
-            Some("arrive") if common => Goal::AtMost(110.0),
+            Some("post") if common => Goal::AtMost(130.0),
+            Some("arrive") if common => Goal::AtMost(130.0),
             _ => Goal::None,
         };
         let value = case.median().saturating_sub(nothing);
