@@ -599,38 +599,34 @@ impl From<Gone> for EpromError {
     }
 }
 
-macro_rules! is_gone {
+macro_rules! gone {
     ($($error:ident: $($variant:ident($inner:ident))|+;)*) => {
         $(impl $error {
             /// Whether the adapter itself is gone: nothing but opening it again helps.
             pub fn is_gone(&self) -> bool {
+                self.gone().is_some()
+            }
+
+            /// The adapter and what was seen of it, when it is itself gone.
+            pub fn gone(&self) -> Option<(&str, String)> {
                 match self {
-                    $(Self::$variant($inner) => $inner.is_gone(),)+
+                    $(Self::$variant($inner) => $inner.gone(),)+
                     #[allow(unreachable_patterns)]
-                    _ => false,
+                    _ => None,
                 }
             }
         })*
     };
 }
 
-trait IsGone {
-    fn is_gone(&self) -> bool;
-}
-
-impl IsGone for Gone {
-    fn is_gone(&self) -> bool {
-        true
+impl Gone {
+    /// The adapter and what was seen of it.
+    pub fn gone(&self) -> Option<(&str, String)> {
+        Some((&self.adapter, format!("{} at {} reads as all ones{}", self.register, self.offset, self.why)))
     }
 }
 
-impl IsGone for BusError {
-    fn is_gone(&self) -> bool {
-        matches!(self, BusError::Gone { .. })
-    }
-}
-
-is_gone! {
+gone! {
     ChipError: Gone(e);
     CommandError: Chip(e);
     FirmwareError: Chip(e) | Command(e);

@@ -9,6 +9,7 @@ use crate::raw::RawBuffer;
 use crate::view::View;
 use opx_bus::SharedMem;
 use std::borrow::Cow;
+use std::fmt;
 
 /// Bytes that an operation sends, or receives into.
 ///
@@ -18,7 +19,6 @@ use std::borrow::Cow;
 /// assert_eq!(buffer.len(), 12);
 /// assert_eq!(buffer.into_vec(), b"hello, world");
 /// ```
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum Buffer {
     /// Bytes of the process' own.
@@ -33,6 +33,20 @@ pub enum Buffer {
     View(Box<View>),
     /// Memory that its owner vouches for, by its address.
     Raw(RawBuffer),
+}
+
+/// Whose memory and how much of it, not what is in it: that may be long, and nobody else's business.
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(bytes) => write!(f, "Bytes({} bytes)", bytes.len()),
+            Self::Shared(range) => write!(f, "Shared({} bytes at {})", range.len, range.start),
+            Self::Device(range) => f.debug_tuple("Device").field(range).finish(),
+            Self::Vector(parts) => f.debug_tuple("Vector").field(parts).finish(),
+            Self::View(view) => write!(f, "View({} bytes)", view.len()),
+            Self::Raw(raw) => f.debug_tuple("Raw").field(raw).finish(),
+        }
+    }
 }
 
 /// A part of shared memory.

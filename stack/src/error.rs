@@ -94,10 +94,10 @@ pub enum EndpointError {
     SharedMemory(#[from] opx_shm::PollError),
     /// A send engine halted and can't be restarted.
     #[error(transparent)]
-    Restart(#[from] ContextError),
+    Restart(ContextError),
     /// The link can't be kept.
     #[error(transparent)]
-    Link(#[from] LinkError),
+    Link(LinkError),
     /// A send engine halts again and again.
     #[error(
         "{adapter}: {what} halted {times} times in a row (last error: {last}); the packets or its set-up are refused"
@@ -114,8 +114,27 @@ pub enum EndpointError {
     },
 }
 
+/// An adapter that goes away while something else is done with it is one that is gone.
+macro_rules! unless_gone {
+    ($($error:ident => $variant:ident;)*) => {
+        $(impl From<$error> for EndpointError {
+            fn from(error: $error) -> Self {
+                match error.gone() {
+                    Some((adapter, why)) => Self::Gone { adapter: adapter.to_owned(), why },
+                    None => Self::$variant(error),
+                }
+            }
+        })*
+    };
+}
+
+unless_gone! {
+    ContextError => Restart;
+    LinkError => Link;
+}
+
 impl From<Gone> for EndpointError {
-    fn from(Gone { adapter, register, why, .. }: Gone) -> Self {
-        Self::Gone { adapter, why: format!("{register} reads as all ones{why}") }
+    fn from(gone: Gone) -> Self {
+        ContextError::from(gone).into()
     }
 }

@@ -8,7 +8,7 @@ use opx_bus::Irq;
 use opx_emu::{Adapter, Config as Chip, EmuBus, Icode, Lab, Pacing};
 use opx_hw::{Hfi, LinkMode, Options};
 use opx_stack::{
-    Completion, Config, Counter, CounterError, Counting, Domain, EndpointError, Event, OperationError, Pattern,
+    Buffer, Completion, Config, Counter, CounterError, Counting, Domain, EndpointError, Event, OperationError, Pattern,
     SendError, SharedEndpoint, WaitError,
 };
 use std::time::Duration;
@@ -116,7 +116,13 @@ fn rdm_cntr_pingpong() {
                         while n % 5 == 0 && !other.sleep_counts().is_asleep() {
                             std::thread::yield_now();
                         }
-                        endpoint.lock().unwrap().tag_send(to, n, data(n, len(n)), 1000 + n).unwrap();
+                        let mut message = Buffer::from(data(n, len(n)));
+                        // There may be no room for it yet when the machine has had no time for the chip.
+                        while let Err(refused) = endpoint.lock().unwrap().tag_send(to, n, message, 1000 + n) {
+                            assert_eq!(refused.error, SendError::Again(to));
+                            message = refused.buffer;
+                            std::thread::yield_now();
+                        }
                     };
                     if side == 0 {
                         send();

@@ -104,3 +104,13 @@ pub enum BusError {
         source: io::Error,
     },
 }
+
+impl BusError {
+    /// The function and what was seen of it, when it is gone.
+    pub fn gone(&self) -> Option<(&str, String)> {
+        match self {
+            Self::Gone { name, why } => Some((name, why.clone())),
+            _ => None,
+        }
+    }
+}
