@@ -8,8 +8,8 @@ use opx_bus::Irq;
 use opx_emu::{Adapter, Config as Chip, EmuBus, Icode, Lab, Pacing};
 use opx_hw::{Hfi, LinkMode, Options};
 use opx_stack::{
-    Buffer, Completion, Config, Counter, CounterError, Counting, Domain, EndpointError, Event, OperationError, Pattern,
-    SendError, SharedEndpoint, WaitError,
+    Address, Buffer, Completion, Config, Counter, CounterError, Counting, Domain, EndpointError, Event, OperationError,
+    Pattern, SendError, SharedEndpoint, WaitError,
 };
 use std::time::Duration;
 
@@ -33,6 +33,16 @@ fn domain() -> (Lab, Adapter, Domain<EmuBus>) {
 fn config() -> Config {
     let reliability = opx_reliability::Config { give_up_after: Duration::from_secs(100), ..Default::default() };
     Config { eager_buffers: 8, eager_buffer_size: 64 << 10, reliability, ..Config::default() }
+}
+
+/// Sends, and tries again while there is no room: there may be none yet when the machine has had no time for the chip.
+fn tag_send(from: &SharedEndpoint<EmuBus>, to: Address, tag: u64, message: Vec<u8>, context: u64) {
+    let mut message = Buffer::from(message);
+    while let Err(refused) = from.lock().unwrap().tag_send(to, tag, message, context) {
+        assert_eq!(refused.error, SendError::Again(to));
+        message = refused.buffer;
+        std::thread::yield_now();
+    }
 }
 
 /// `cq_test`: one queue for several endpoints, and threads that sleep until something completes.
@@ -116,13 +126,7 @@ fn rdm_cntr_pingpong() {
                         while n % 5 == 0 && !other.sleep_counts().is_asleep() {
                             std::thread::yield_now();
                         }
-                        let mut message = Buffer::from(data(n, len(n)));
-                        // There may be no room for it yet when the machine has had no time for the chip.
-                        while let Err(refused) = endpoint.lock().unwrap().tag_send(to, n, message, 1000 + n) {
-                            assert_eq!(refused.error, SendError::Again(to));
-                            message = refused.buffer;
-                            std::thread::yield_now();
-                        }
+                        tag_send(endpoint, to, n, data(n, len(n)), 1000 + n);
                     };
                     if side == 0 {
                         send();
@@ -229,7 +233,7 @@ fn endpoints_come_and_go_while_others_are_used() {
         let used = scope.spawn(move || {
             for n in 0..50 {
                 b.lock().unwrap().tag_receive(Pattern::exact(n), vec![0; 100], n).unwrap();
-                a.lock().unwrap().tag_send(b.address(), n, data(n, 100), n).unwrap();
+                tag_send(a, b.address(), n, data(n, 100), n);
                 for _ in 0..2 {
                     let done = queue.wait(LONG).unwrap();
                     assert!(!matches!(done.completion, Completion::Failed { .. }), "{done:?}");
@@ -288,7 +292,7 @@ fn threads_share_an_endpoint() {
     let (a, b) = (domain.endpoint(config(), &sent).unwrap(), domain.endpoint(config(), &received).unwrap());
     let send = |a: &SharedEndpoint<EmuBus>, tag| {
         for _ in 0..20 {
-            a.lock().unwrap().tag_send(b.address(), tag, data(tag, 500), tag).unwrap();
+            tag_send(a, b.address(), tag, data(tag, 500), tag);
         }
     };
     std::thread::scope(|scope| {
