@@ -8,6 +8,7 @@ mod hfi1_credits;
 mod hfi1_events;
 mod hfi1_faults;
 mod hfi1_forged;
+mod hfi1_freeze;
 mod hfi1_loopback;
 mod hfi1_overflow;
 mod programs;
@@ -35,6 +36,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("hfi1_events", hfi1_events::run),
     ("hfi1_faults", hfi1_faults::run),
     ("hfi1_forged", hfi1_forged::run),
+    ("hfi1_freeze", hfi1_freeze::run),
     ("hfi1_functional", hfi1_cable::functional),
     ("hfi1_loopback", hfi1_loopback::silicon),
     ("hfi1_loopback_functional", hfi1_loopback::functional),
