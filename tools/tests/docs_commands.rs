@@ -17,7 +17,9 @@ mod shown;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use shown::{Block, Command as Shown, blocks, compare};
+use std::collections::HashMap;
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -33,6 +35,8 @@ const PROGRAMS: [(&str, &str); 4] = [
 const OTHERS: [&str; 7] = ["conf", "json", "markdown", "mermaid", "rust", "text", "toml"];
 /// Seconds that a block may take: for what hangs.
 const LIMIT: &str = "900";
+/// The file in a block's folder that has what its commands print.
+const PRINTED: &str = ".out";
 /// What commands begin with.
 const STARTS: [&str; 13] = [
     "$ ",
@@ -313,26 +317,53 @@ fn run(block: &Block, folder: &Path) -> Result<(), String> {
         return commands.iter().try_for_each(|command| run_one(command, block.exit(), folder));
     }
     let text: Vec<String> = commands.iter().map(|command| waiting(&command.text)).collect();
-    let whole = Shown { line: block.line, text: text.join("\n"), output: Vec::new() };
-    run_one(&whole, block.exit(), folder)
+    let whole = Shown { line: block.line, text: with_free_ports(&text.join("\n")), output: Vec::new() };
+    let mut ran = run_one(&whole, block.exit(), folder);
+    // A server may be slow to see that the client of the line before has gone.
+    for _ in 0..20 {
+        if !ran.as_ref().is_err_and(|why| why.contains("busy with another client")) {
+            break;
+        }
+        ran = run_one(&whole, block.exit(), folder);
+    }
+    ran
 }
 
-/// A reader goes on when opx-emu says that it is ready.
+/// A reader goes on when opx-emu says that it is ready, and not when it has ended.
 fn waiting(command: &str) -> String {
     let mut text = command.to_owned();
     if plain(command).ends_with('&') {
         let words: Vec<&str> = command.split_whitespace().collect();
         for pair in words.windows(2).filter(|pair| pair[0] == "--socket") {
-            text += &format!("\nuntil [ -S {} ]; do sleep 0.05; done", pair[1]);
+            text += &format!("\nuntil grep -qx 'ready {}' {PRINTED}; do kill -0 $!; sleep 0.05; done", pair[1]);
         }
     }
     text
 }
 
+/// With a port that is free in place of each that is shown of this machine: the one shown may be somebody else's.
+fn with_free_ports(text: &str) -> String {
+    let mut parts = text.split("127.0.0.1:");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    let mut free: HashMap<&str, SocketAddr> = HashMap::new();
+    for part in parts {
+        let end = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
+        let place = free.entry(&part[..end]).or_insert_with(free_place);
+        out += &format!("{place}{}", &part[end..]);
+    }
+    out
+}
+
+/// A place where nobody listens: at an address of this process alone, so that no other takes the port before it is used.
+fn free_place() -> SocketAddr {
+    let [_, a, b, c] = std::process::id().to_be_bytes();
+    TcpListener::bind((Ipv4Addr::new(127, a, b, c), 0)).unwrap().local_addr().unwrap()
+}
+
 fn run_one(command: &Shown, exit: i32, folder: &Path) -> Result<(), String> {
     let path = PROGRAMS.map(|(_, program)| Path::new(program).parent().unwrap().to_str().unwrap());
     let path = format!("{}:{}", path[0], std::env::var("PATH").unwrap());
-    let (out_path, err_path) = (folder.join(".out"), folder.join(".err"));
+    let (out_path, err_path) = (folder.join(PRINTED), folder.join(".err"));
     let file = |path: &Path| Stdio::from(fs::File::create(path).unwrap());
     let mut shell = Command::new("timeout");
     shell
@@ -353,4 +384,24 @@ fn run_one(command: &Shown, exit: i32, folder: &Path) -> Result<(), String> {
         Err(line) => told(format!("doesn't print {line:?} as shown")),
         Ok(()) => Ok(()),
     }
+}
+
+#[test]
+fn a_program_that_ends_isnt_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let block = |line: &str| blocks(&format!("```sh\n{line}\n```\n")).remove(0);
+    let why = run(&block("opx-emu --socket a.sock --cable &"), folder.path()).unwrap_err();
+    assert!(why.contains("ends with exit status: 1") && why.contains("give --socket twice"), "{why}");
+}
+
+#[test]
+fn ports_are_free_and_of_this_process() {
+    let text = with_free_ports("--wire listen:127.0.0.1:4791 &\n--wire connect:127.0.0.1:4791 &\n127.0.0.1:80");
+    let places: Vec<SocketAddr> = text
+        .split([' ', '\n'])
+        .filter_map(|word| word.trim_start_matches(char::is_alphabetic).trim_start_matches(':').parse().ok())
+        .collect();
+    let [listen, connect, other] = places[..] else { panic!("{text}") };
+    assert!(listen == connect && listen != other && listen.ip().is_loopback(), "{text}");
+    assert!(TcpListener::bind(listen).is_ok() && with_free_ports("no port") == "no port");
 }
