@@ -293,7 +293,7 @@ fn recorders_and_dumps_of_a_running_process_are_shown() {
     until("nothing is recorded", || shown(&["--last", "3"]).contains(" to 0x"));
     let said = shown(&["--last", "3"]);
     assert!(said.starts_with(&format!("process {pid} (opx-loopback) runs\n")), "{said}");
-    let json: Value = serde_json::from_str(&shown(&["--last", "3", "--dump", "--json"])).unwrap();
+    let json: Value = serde_json::from_str(&shown(&["--last", "3", "--dump", "--wait", "300", "--json"])).unwrap();
     assert_eq!(json["process"]["command"], "opx-loopback");
     assert_eq!(json["recorders"].as_array().unwrap().len(), 1);
     let dump = &json["dumps"][0];

@@ -323,6 +323,10 @@ pub struct Record {
     #[arg(long)]
     pub dump: bool,
 
+    /// Seconds to wait for those dumps: endpoints look for the signal every 250 ms, and then each writes its own.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "5", requires = "dump", allow_negative_numbers = true)]
+    pub wait: Duration,
+
     /// Only the last so many packets of each recorder.
     #[arg(long, value_name = "N")]
     pub last: Option<usize>,

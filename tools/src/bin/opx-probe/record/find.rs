@@ -13,9 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-/// How long state dumps are waited for: endpoints look for the signal every 250 ms.
-const DUMP_LIMIT: Duration = Duration::from_secs(5);
-/// How often.
+/// How often is looked for state dumps that were asked for.
 const LOOK: Duration = Duration::from_millis(50);
 /// Where recorders are best kept.
 const MEMORY: &str = "/dev/shm";
@@ -107,7 +105,7 @@ pub enum FindError {
         why: rustix::io::Errno,
     },
     /// No dump came.
-    #[error("process {pid} ({command}) has written no state dump to {} in {DUMP_LIMIT:?}: none of its endpoints makes progress", folder.display())]
+    #[error("process {pid} ({command}) has written no state dump to {} in {wait:?}: none of its endpoints makes progress, or it needs longer (--wait)", folder.display())]
     NoDump {
         /// Its number.
         pid: u32,
@@ -115,6 +113,8 @@ pub enum FindError {
         command: String,
         /// Where it works.
         folder: PathBuf,
+        /// How long they were waited for.
+        wait: Duration,
     },
     /// Only a process can be asked.
     #[error("--dump asks a process; give its number")]
@@ -133,14 +133,15 @@ pub fn sought(places: &Places, args: &Record) -> Result<Sought, FindError> {
     let path = Path::new(&args.what);
     // A number is a process, unless it is a file.
     match args.what.parse::<u32>() {
-        Ok(pid) if !path.exists() => of_process(places, pid, args.dump),
+        Ok(pid) if !path.exists() => of_process(places, pid, args.dump.then_some(args.wait)),
         _ if args.dump => Err(FindError::DumpOfFile),
         _ if path.exists() => Ok(Sought::File(path.to_owned())),
         _ => Err(FindError::NoFile { path: shown(&args.what).into(), offers: neighbours(path) }),
     }
 }
 
-fn of_process(places: &Places, pid: u32, dump: bool) -> Result<Sought, FindError> {
+/// Files of a process, with dumps that it is asked for and that are waited for so long.
+fn of_process(places: &Places, pid: u32, dump: Option<Duration>) -> Result<Sought, FindError> {
     let proc = places.roots().proc;
     let folder = proc.join(pid.to_string());
     let Some(command) = command(&folder) else {
@@ -155,7 +156,7 @@ fn of_process(places: &Places, pid: u32, dump: bool) -> Result<Sought, FindError
     let mut files: Vec<PathBuf> = recorders(&maps).into_iter().collect();
     let works_in = fs::read_link(folder.join("cwd")).map_err(|_| FindError::Permission { pid })?;
     let dumps = || files_of(&works_in, pid).into_iter().filter(|path| path.extension().is_some_and(|end| end == "out"));
-    if dump {
+    if let Some(wait) = dump {
         let before = SystemTime::now();
         ask(&folder, pid, &command)?;
         let begin = Instant::now();
@@ -165,12 +166,12 @@ fn of_process(places: &Places, pid: u32, dump: bool) -> Result<Sought, FindError
             let since = before.checked_sub(Duration::from_millis(20)).unwrap_or(before);
             time.is_ok_and(|time| time >= since) && ends_whole(path)
         };
-        while dumps().filter(written).count() < files.len().max(1) && begin.elapsed() < DUMP_LIMIT {
+        while dumps().filter(written).count() < files.len().max(1) && begin.elapsed() < wait {
             std::thread::sleep(LOOK);
         }
         let written: Vec<PathBuf> = dumps().filter(written).collect();
         if written.is_empty() {
-            return Err(FindError::NoDump { pid, command, folder: works_in });
+            return Err(FindError::NoDump { pid, command, folder: works_in, wait });
         }
         files.extend(written);
     } else {
