@@ -5,7 +5,7 @@ mod serve;
 use opx_bus::Chance;
 use rustix::process::Signal;
 use serde_json::Value;
-use serve::Serving;
+use serve::{Serving, next_client, next_output};
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -34,7 +34,7 @@ fn loopback(args: &[&str]) -> Command {
 }
 
 fn run(args: &[&str]) -> Output {
-    loopback(args).output().unwrap()
+    next_output(&mut loopback(args))
 }
 
 /// Runs it and expects every rung to have passed; the JSON report.
@@ -145,8 +145,11 @@ fn faults_on_the_servers_wire_are_recovered_from() {
 
 /// Sends a file between two processes at the two ends of a cable; their reports.
 fn transfer(a: &Path, b: &Path, path: &Path, more: &[&str]) -> (Value, Value) {
-    let (receiver, sender) = start_transfer(a, b, path, more);
-    (passed(sender.wait_with_output().unwrap()), passed(receiver.wait_with_output().unwrap()))
+    let [sent, arrived] = next_client(|| {
+        let (receiver, sender) = start_transfer(a, b, path, more);
+        [sender, receiver].map(|end| end.wait_with_output().unwrap())
+    });
+    (passed(sent), passed(arrived))
 }
 
 fn start_transfer(a: &Path, b: &Path, path: &Path, more: &[&str]) -> (Child, Child) {
@@ -287,7 +290,7 @@ fn bad_input_is_one_line_and_exit_code_2() {
         (&["--virtual-time", "--adapter", &absent], "--virtual-time"),
         (&["--no-such-option"], "--no-such-option"),
     ] {
-        let error = complaint(&run(args));
+        let error = complaint(&loopback(args).output().unwrap());
         assert!(error.contains(part), "{args:?}: {error}");
     }
 }

@@ -5,7 +5,13 @@
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// What a client is told while the server has another.
+const BUSY: &str = "busy with another client";
+/// For what hangs; nothing depends on how fast it is.
+pub const LIMIT: Duration = Duration::from_secs(300);
 
 /// A running opx-emu.
 pub struct Serving {
@@ -49,4 +55,35 @@ impl Drop for Serving {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Waits until something holds.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !holds() {
+        assert!(begin.elapsed() < LIMIT, "{what} in {LIMIT:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Runs something that connects to servers whose clients before may just have gone: as often as it takes until no server is
+/// busy with one of them any more.
+pub fn next_client<T: AsRef<[Output]>>(mut run: impl FnMut() -> T) -> T {
+    let begin = Instant::now();
+    loop {
+        let outputs = run();
+        if begin.elapsed() > LIMIT || !outputs.as_ref().iter().any(is_busy) {
+            return outputs;
+        }
+    }
+}
+
+/// As [`next_client`], of one command.
+pub fn next_output(command: &mut Command) -> Output {
+    let [output] = next_client(|| [command.output().unwrap()]);
+    output
+}
+
+fn is_busy(output: &Output) -> bool {
+    [&output.stdout, &output.stderr].iter().any(|said| String::from_utf8_lossy(said).contains(BUSY))
 }
