@@ -106,30 +106,34 @@ impl Climb<'_> {
 
     /// Repeats messages of all kinds until the time is up or a signal comes, each round with other data. A rung that has failed
     /// isn't repeated.
+    ///
+    /// # Errors
+    /// When the adapter can't be used any further, or a signal came before each of them had run once.
     fn soak(&mut self) -> Result<(), Error> {
-        let mut lines: Vec<Line> = Vec::new();
+        let first = self.report.rungs.len();
         for round in 0.. {
             let rig = self.rig.with_seed(self.rig.seed.wrapping_add(round));
-            for (n, rung) in SOAK.iter().enumerate() {
-                let line = match lines.get(n) {
-                    Some(line) if line.verdict != Verdict::Passed => continue,
-                    _ => self.time(rung.name, || (rung.run)(&rig)),
-                };
-                match (line, lines.get_mut(n)) {
-                    (Err(error), _) if is_stopped(&error) => break,
+            for (n, rung) in (first..).zip(SOAK) {
+                let before = self.report.rungs.get(n).map(|line| line.verdict == Verdict::Passed);
+                if before == Some(false) {
+                    continue;
+                }
+                match (self.time(rung.name, || (rung.run)(&rig)), self.report.rungs.get_mut(n)) {
+                    // Each has run: a signal is how a soak ends before its time.
+                    (Err(error), _) if round > 0 && is_stopped(&error) => return Ok(()),
                     (Err(error), _) => return Err(error),
-                    (Ok(line), None) => lines.push(line),
+                    (Ok(line), None) => self.report.rungs.push(line),
                     (Ok(line), Some(all)) => all.add(&line, rig.seed),
                 }
                 self.bar.inc(u64::from(round == 0));
             }
             let now = rig.hfi.bus().now();
             let over = rig.stop.load(Ordering::Relaxed) || self.ends.is_some_and(|ends| now >= ends);
+            let lines = self.report.rungs.get(first..).unwrap_or_default();
             if over || lines.iter().all(|line| line.verdict != Verdict::Passed) {
                 break;
             }
         }
-        self.report.rungs.extend(lines);
         Ok(())
     }
 
@@ -169,5 +173,43 @@ fn none_of(before: &Counters, after: &Counters) -> Outcome {
     match told.is_empty() {
         true => Ok(Tally { messages: after.iter().count() as u64, ..Tally::default() }),
         false => Err(Failure::wrong(format!("the adapter counted errors: {}", told.join(", ")))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::TimesOf;
+    use crate::safety::FoundLink;
+    use opx_emu::{Icode, Pacing};
+    use opx_hw::{Hfi, LinkMode, Options};
+    use opx_tools::adapter::{self, AdapterSpec};
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    fn rig() -> Rig<AnyBus> {
+        let config = opx_emu::Config { icode: Icode::FunctionalSimulator, ..opx_emu::Config::default() };
+        let options = adapter::Options { pacing: Pacing::Virtual, config, ..adapter::Options::default() };
+        let bus = adapter::open(&AdapterSpec::Emulated, &options).unwrap();
+        let hfi = Hfi::open(bus.clone(), Options::default()).unwrap();
+        hfi.link_up(LinkMode::Loopback).unwrap();
+        let (emulated, config) = (bus.emulated().cloned(), opx_stack::Config::default());
+        Rig { hfi, emulated, config, seed: 1, faults: None, stop: Arc::new(AtomicBool::new(false)) }
+    }
+
+    #[test]
+    fn a_soak_that_is_stopped_before_its_rungs_have_run_doesnt_pass() {
+        let rig = rig();
+        rig.stop.store(true, Ordering::Relaxed);
+        let mut report = Report::new(Level::Soak, "emulated".to_owned(), FoundLink::Down, TimesOf::SimulatedClock, 1);
+        report.rungs.push(Line {
+            rung: "registers",
+            tally: Tally::default(),
+            time: Duration::ZERO,
+            verdict: Verdict::Passed,
+        });
+        let bar = ProgressBar::hidden();
+        let mut climb = Climb { rig: &rig, report: &mut report, bar: &bar, ends: None };
+        assert!(is_stopped(&climb.soak().unwrap_err()));
     }
 }
