@@ -240,6 +240,7 @@ fn a_server_that_dies_in_mid_transfer_is_an_error_and_no_hang() {
     for end in [receiver, sender] {
         let error = complaint(&end.wait_with_output().unwrap());
         assert!(error.contains("gone") && error.contains("vfio-user:"), "{error}");
+        assert!(error.contains("couldn't be given back as it was found"), "{error}");
     }
 }
 
@@ -349,6 +350,16 @@ fn a_reader_that_leaves_and_a_full_disk_are_no_panic() {
         assert_eq!(output.status.code(), Some(code), "{error}");
         assert!(!error.contains("panicked") && error.lines().count() <= 1, "{error}");
     }
+}
+
+#[test]
+fn a_report_that_cant_be_written_loses_no_result() {
+    let dir = tempfile::tempdir().unwrap();
+    let full = dir.path().join("r.json");
+    std::os::unix::fs::symlink("/dev/full", &full).unwrap();
+    let output = loopback(&["--virtual-time", "--report", text(&full)]).output().unwrap();
+    assert!(complaint(&output).contains("can't be written to"));
+    assert_eq!(String::from_utf8_lossy(&output.stdout).matches("passed").count(), ladder().len());
 }
 
 #[test]

@@ -17,7 +17,7 @@ mod rungs;
 mod safety;
 mod sweep;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use cli::Cli;
 use opx_emu::Pacing;
 use opx_hw::{Hfi, LinkMode, Options};
@@ -103,17 +103,31 @@ fn run(cli: &Cli, open: &mut Option<AnyBus>) -> anyhow::Result<bool> {
         AdapterSpec::Emulated => Ok(()),
         AdapterSpec::VfioUser(_) | AdapterSpec::Vfio(_) => found.put_back(&bus),
     };
-    let (report, cut_short) = ran?;
-    // One that was cut short is what maintainers need most.
-    if let Some(place) = place {
-        place.write(&report)?;
+    let mut passed = false;
+    let mut errors = Vec::new();
+    match ran {
+        Ok((report, cut_short)) => {
+            passed = report.passed;
+            match cut_short {
+                // Printed before it is written: a full disk loses nothing.
+                None => errors.extend(show(cli, &report).err()),
+                Some(error) => errors.push(error),
+            }
+            // One that was cut short is what maintainers need most.
+            errors.extend(place.and_then(|place| place.write(&report).err()));
+        }
+        Err(error) => errors.push(error),
     }
-    if let Some(error) = cut_short {
-        return Err(error);
+    errors.extend(given_back.context("the adapter couldn't be given back as it was found").err());
+    match errors.is_empty() {
+        true => Ok(passed),
+        false => bail!(errors.iter().map(with_causes).collect::<Vec<_>>().join("; ")),
     }
-    print(&if cli.json { serde_json::to_string_pretty(&report)? } else { report.text() })?;
-    given_back.context("the adapter couldn't be given back as it was found")?;
-    Ok(report.passed)
+}
+
+/// Prints the report.
+fn show(cli: &Cli, report: &Report) -> anyhow::Result<()> {
+    print(&if cli.json { serde_json::to_string_pretty(report)? } else { report.text() })
 }
 
 /// Brings the adapter up and runs the rungs. Gives what was found, and why there is no more of it.
@@ -169,10 +183,10 @@ fn open_file(path: &Path) -> anyhow::Result<File> {
     // Before it is opened: opening a pipe waits for somebody to write to it.
     let metadata = std::fs::metadata(path).map_err(unreadable)?;
     if !metadata.is_file() {
-        anyhow::bail!("--file {shown} isn't a regular file; give one whose length is known");
+        bail!("--file {shown} isn't a regular file; give one whose length is known");
     }
     if metadata.len() == 0 {
-        anyhow::bail!("--file {shown} is empty; give one with something to send");
+        bail!("--file {shown} is empty; give one with something to send");
     }
     File::open(path).map_err(unreadable)
 }
