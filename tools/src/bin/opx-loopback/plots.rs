@@ -3,27 +3,11 @@
 use crate::report::{Bandwidth, Latency};
 use crate::sweep::LINK_GBPS;
 use anyhow::Result;
+use opx_tools::plot::{COLOURS, bounds};
 use plotters::prelude::*;
 
 /// Pixels.
 const SIZE: (u32, u32) = (860, 380);
-const COLOURS: [RGBColor; 6] = [
-    RGBColor(31, 119, 180),
-    RGBColor(255, 127, 14),
-    RGBColor(44, 160, 44),
-    RGBColor(214, 39, 40),
-    RGBColor(148, 103, 189),
-    RGBColor(140, 86, 75),
-];
-
-/// The least and the largest of values, none of them 0.
-fn bounds(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
-    let (low, high) = values
-        .filter(|value| value.is_finite() && *value > 0.0)
-        .fold((f64::INFINITY, 0f64), |(low, high), value| (low.min(value), high.max(value)));
-    (high > 0.0).then_some((low, high))
-}
-
 /// A number at an axis, to three digits.
 fn shown(value: &f64) -> String {
     match *value {
@@ -104,7 +88,7 @@ pub fn bandwidth(rows: &[Bandwidth]) -> Result<String> {
             .draw_series(LineSeries::new([(left, LINK_GBPS), (right, LINK_GBPS)], limit))?
             .label(format!("the link's {LINK_GBPS:.1} Gb/s"))
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], limit));
-        let colour = RGBColor(31, 119, 180);
+        let [colour, ..] = COLOURS;
         let line = colour.stroke_width(2);
         let points = rows.iter().map(|row| (row.size as f64, row.gbps.median));
         chart

@@ -2,19 +2,12 @@
 
 use crate::report::{Line, Report};
 use anyhow::{Context, Result};
+use opx_tools::plot::{COLOURS, bounds};
 use plotters::prelude::*;
 use std::path::Path;
 
 /// Pixels.
 const SIZE: (u32, u32) = (900, 900);
-const COLOURS: [RGBColor; 6] = [
-    RGBColor(31, 119, 180),
-    RGBColor(255, 127, 14),
-    RGBColor(44, 160, 44),
-    RGBColor(214, 39, 40),
-    RGBColor(148, 103, 189),
-    RGBColor(140, 86, 75),
-];
 
 /// Writes an SVG file.
 ///
@@ -47,14 +40,11 @@ fn chart(
     value: fn(&Line) -> f64,
 ) -> Result<()> {
     let lines = || report.lines.iter().filter(|line| line.pattern.is_latency() == is_latency);
-    let bounds = |values: &mut dyn Iterator<Item = f64>| {
-        values.fold((f64::INFINITY, 0f64), |(low, high), value| (low.min(value), high.max(value)))
-    };
-    let (left, right) = bounds(&mut lines().map(|line| line.size.max(1) as f64));
-    let (low, high) = bounds(&mut lines().map(value));
-    if high <= 0.0 {
+    let (Some((left, right)), Some((low, high))) =
+        (bounds(lines().map(|line| line.size.max(1) as f64)), bounds(lines().map(value)))
+    else {
         return Ok(());
-    }
+    };
     let mut chart = ChartBuilder::on(area)
         .caption(title, ("sans-serif", 20))
         .margin(12)
