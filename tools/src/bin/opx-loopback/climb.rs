@@ -31,24 +31,16 @@ pub fn climb(
     bar: &ProgressBar,
 ) -> Result<(), Error> {
     let first = rig.hfi.counters()?;
-    let mut climb = Climb { rig, report, bar, ends: None };
-    let mut measured = None;
-    if cli.role.is_none() {
-        let now = rig.hfi.bus().now();
-        climb.ends = cli.duration.or(cli.level.limit(&cli.adapter)).map(|limit| now + limit);
-        bar.set_length(cli.level.rungs(&cli.adapter).len() as u64);
-        for rung in LADDER {
-            climb.step(rung.name, || (rung.run)(rig))?;
-        }
-        match cli.level {
-            Level::Quick => {}
-            Level::Full => measured = Some(climb.measure(cli)?),
-            Level::Soak => climb.soak()?,
-        }
+    let mut climb = Climb { rig, report, bar, ends: None, measured: None };
+    let climbed = if cli.role.is_none() { climb.rungs(cli) } else { Ok(()) };
+    // Also of a run that is cut short, while the adapter answers.
+    let last = rig.hfi.counters();
+    if let Ok(last) = &last {
+        let measured = climb.measured.as_ref().map(|(before, after)| (before, after.as_ref().unwrap_or(last)));
+        climb.report.errors = Some(errors::grown(&first, last, measured));
     }
-    let last = rig.hfi.counters()?;
-    let measured = measured.as_ref().map(|(before, after)| (before, after));
-    climb.report.errors = errors::grown(&first, &last, measured);
+    climbed?;
+    last?;
     climb.ends = None;
     climb.file(cli, file)
 }
@@ -59,9 +51,27 @@ struct Climb<'a> {
     bar: &'a ProgressBar,
     /// When nothing further is begun.
     ends: Option<Instant>,
+    /// What the counters showed before latency and bandwidth, and after them when it came to that.
+    measured: Option<(Counters, Option<Counters>)>,
 }
 
 impl Climb<'_> {
+    /// The ladder, and what the level has above it.
+    fn rungs(&mut self, cli: &Cli) -> Result<(), Error> {
+        let rig = self.rig;
+        let now = rig.hfi.bus().now();
+        self.ends = cli.duration.or(cli.level.limit(&cli.adapter)).map(|limit| now + limit);
+        self.bar.set_length(cli.level.rungs(&cli.adapter).len() as u64);
+        for rung in LADDER {
+            self.step(rung.name, || (rung.run)(rig))?;
+        }
+        match cli.level {
+            Level::Quick => Ok(()),
+            Level::Full => self.measure(cli),
+            Level::Soak => self.soak(),
+        }
+    }
+
     /// Runs a rung and adds its line.
     fn step(&mut self, rung: &'static str, run: impl FnOnce() -> Outcome) -> Result<(), Error> {
         let line = self.time(rung, run)?;
@@ -87,21 +97,27 @@ impl Climb<'_> {
         }
     }
 
-    /// Latency, bandwidth, the errors that the adapter counted meanwhile, and faults. Gives what the counters showed before and
-    /// after the first two.
-    fn measure(&mut self, cli: &Cli) -> Result<(Counters, Counters), Error> {
+    /// Latency, bandwidth, the errors that the adapter counted meanwhile, and faults.
+    fn measure(&mut self, cli: &Cli) -> Result<(), Error> {
         let rig = self.rig;
         let before = rig.hfi.counters()?;
-        let (mut latency, mut bandwidth) = (Vec::new(), Vec::new());
-        self.step(level::LATENCY, || sweep::latency(rig, &mut latency))?;
-        self.step(level::BANDWIDTH, || sweep::bandwidth(rig, &mut bandwidth))?;
+        self.measured = Some((before.clone(), None));
+        // What there is of a sweep that is cut short stays.
+        let mut latency = Vec::new();
+        let ran = self.step(level::LATENCY, || sweep::latency(rig, &mut latency));
+        self.report.latency = latency;
+        ran?;
+        let mut bandwidth = Vec::new();
+        let ran = self.step(level::BANDWIDTH, || sweep::bandwidth(rig, &mut bandwidth));
+        self.report.bandwidth = bandwidth;
+        ran?;
         let after = rig.hfi.counters()?;
-        (self.report.latency, self.report.bandwidth) = (latency, bandwidth);
+        self.measured = Some((before.clone(), Some(after.clone())));
         self.step(level::ERRORS, || none_of(&before, &after))?;
         if cli.level.rungs(&cli.adapter).contains(&level::FAULTS) {
             self.step(level::FAULTS, || faults::rung(cli))?;
         }
-        Ok((before, after))
+        Ok(())
     }
 
     /// Repeats messages of all kinds until the time is up or a signal comes, each round with other data. A rung that has failed
@@ -181,6 +197,7 @@ mod tests {
     use super::*;
     use crate::report::TimesOf;
     use crate::safety::FoundLink;
+    use clap::Parser;
     use opx_emu::{Icode, Pacing};
     use opx_hw::{Hfi, LinkMode, Options};
     use opx_tools::adapter::{self, AdapterSpec};
@@ -209,7 +226,38 @@ mod tests {
             verdict: Verdict::Passed,
         });
         let bar = ProgressBar::hidden();
-        let mut climb = Climb { rig: &rig, report: &mut report, bar: &bar, ends: None };
+        let mut climb = Climb { rig: &rig, report: &mut report, bar: &bar, ends: None, measured: None };
         assert!(is_stopped(&climb.soak().unwrap_err()));
+    }
+
+    /// Climbs, and is stopped once `rungs` of them have ended.
+    fn stopped_after(rungs: u64, args: &[&str]) -> Report {
+        let cli = Cli::try_parse_from(["x", "--virtual-time"].iter().chain(args)).unwrap();
+        let rig = rig();
+        let mut report = Report::new(cli.level, "emulated".to_owned(), FoundLink::Down, TimesOf::SimulatedClock, 1);
+        let bar = ProgressBar::hidden();
+        let climbed = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while bar.position() < rungs && !bar.is_finished() {
+                    std::thread::yield_now();
+                }
+                rig.stop.store(true, Ordering::Relaxed);
+            });
+            let climbed = climb(&cli, &rig, None, &mut report, &bar);
+            bar.finish();
+            climbed
+        });
+        assert!(is_stopped(&climbed.unwrap_err()));
+        report
+    }
+
+    #[test]
+    fn a_run_that_is_cut_short_has_what_there_was_until_then() {
+        // A sweep takes far longer than a thread needs to see that it has begun.
+        let report = stopped_after(LADDER.len() as u64 + 1, &["--level", "full"]);
+        assert_eq!(report.rungs.last().map(|line| line.rung), Some(level::LATENCY));
+        assert!(!report.latency.is_empty() && report.latency.iter().all(|row| row.messages > 0));
+        // The ladder provokes errors, and the adapter still tells of them.
+        assert!(report.errors.is_some_and(|errors| !errors.is_empty()));
     }
 }

@@ -16,6 +16,7 @@ mod rig;
 mod rungs;
 mod safety;
 mod sweep;
+mod tables;
 
 use anyhow::{Context, bail};
 use cli::Cli;

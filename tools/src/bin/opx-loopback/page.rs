@@ -1,7 +1,8 @@
 //! A report as one HTML page that needs nothing else: tables, pictures, and the JSON itself for programs.
 
 use crate::plots;
-use crate::report::{Report, Verdict, rate, time};
+use crate::report::Report;
+use crate::tables::Table;
 use anyhow::Result;
 use std::fmt::Write;
 
@@ -30,38 +31,13 @@ pub fn page(report: &Report) -> Result<String> {
         writeln!(page, "<p class=\"failed\">Cut short: {}</p>", escape(why))?;
     }
     table(&mut page, "Run", &[], &run(report)?);
-    table(
-        &mut page,
-        "Rungs",
-        &["rung", "messages", "bytes", "faults", "sent again", "time", "rate", "verdict"],
-        &rungs(report),
-    );
-    if !report.latency.is_empty() {
-        let rows: Vec<Vec<String>> = report
-            .latency
-            .iter()
-            .map(|row| {
-                let times = [row.min_us, row.p50_us, row.p99_us, row.max_us].map(|us| format!("{us:.2}"));
-                [row.size.to_string(), row.messages.to_string()].into_iter().chain(times).collect()
-            })
-            .collect();
-        table(&mut page, "Latency", &["bytes", "messages", "least µs", "half µs", "99 % µs", "most µs"], &rows);
+    put(&mut page, "Rungs", &Table::rungs(report));
+    if let Some(latency) = Table::latency(report) {
+        put(&mut page, "Latency", &latency);
         writeln!(page, "{}", plots::latency(&report.latency)?)?;
     }
-    if !report.bandwidth.is_empty() {
-        let rows: Vec<Vec<String>> = report
-            .bandwidth
-            .iter()
-            .map(|row| {
-                let rates = [row.gbps.min, row.gbps.median, row.gbps.max].map(|gbps| format!("{gbps:.3}"));
-                let first = [row.size.to_string(), row.window.to_string(), row.rounds.to_string()];
-                let last =
-                    [format!("{:.1} %", row.share_of_link * 100.0), if row.copied { "yes" } else { "no" }.to_owned()];
-                first.into_iter().chain(rates).chain(last).collect()
-            })
-            .collect();
-        let header = ["bytes", "window", "rounds", "least Gb/s", "median Gb/s", "most Gb/s", "of 96.0 Gb/s", "copied"];
-        table(&mut page, "Bandwidth", &header, &rows);
+    if let Some(bandwidth) = Table::bandwidth(report) {
+        put(&mut page, "Bandwidth", &bandwidth);
         writeln!(page, "{}", plots::bandwidth(&report.bandwidth)?)?;
     }
     errors(&mut page, report)?;
@@ -94,28 +70,15 @@ fn run(report: &Report) -> Result<Vec<Vec<String>>> {
     Ok(rows)
 }
 
-fn rungs(report: &Report) -> Vec<Vec<String>> {
-    let row = |line: &crate::report::Line| {
-        let verdict = match &line.verdict {
-            Verdict::Passed => "passed".to_owned(),
-            Verdict::Failed(why) => format!("FAILED: {why}"),
-            Verdict::NotRun(why) => format!("not run: {why}"),
-        };
-        let tally = &line.tally;
-        let numbers = [tally.messages, tally.bytes, tally.faults, tally.retransmits].map(|number| number.to_string());
-        let last = [time(line.time), rate(tally.bytes, line.time), verdict];
-        std::iter::once(line.rung.to_owned()).chain(numbers).chain(last).collect()
-    };
-    report.rungs.iter().map(row).collect()
-}
-
 fn errors(page: &mut String, report: &Report) -> Result<()> {
-    if report.errors.is_empty() {
-        writeln!(page, "<h2>Errors</h2>\n<p>No counter of errors has grown.</p>")?;
+    let errors = report.errors.as_deref();
+    let Some(errors @ [_, ..]) = errors else {
+        let what =
+            if errors.is_some() { "No counter of errors has grown." } else { "The counters of errors weren't read." };
+        writeln!(page, "<h2>Errors</h2>\n<p>{what}</p>")?;
         return Ok(());
-    }
-    let rows: Vec<Vec<String>> = report
-        .errors
+    };
+    let rows: Vec<Vec<String>> = errors
         .iter()
         .map(|error| {
             let label = error.index.map_or(error.counter.to_owned(), |index| format!("{}[{index}]", error.counter));
@@ -153,6 +116,10 @@ fn flat(value: &serde_json::Value) -> Vec<Vec<String>> {
     rows
 }
 
+fn put(page: &mut String, title: &str, shown: &Table) {
+    table(page, title, &shown.header.iter().map(String::as_str).collect::<Vec<_>>(), &shown.rows);
+}
+
 fn table(page: &mut String, title: &str, header: &[&str], rows: &[Vec<String>]) {
     let cells = |tag: &str, cells: &mut dyn Iterator<Item = &str>| {
         let cells = cells.map(|cell| {
@@ -173,4 +140,20 @@ fn table(page: &mut String, title: &str, header: &[&str], rows: &[Vec<String>]) 
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::level::Level;
+    use crate::report::TimesOf;
+    use crate::safety::FoundLink;
+
+    #[test]
+    fn counters_that_nobody_read_havent_stayed_as_they_were() {
+        let mut report = Report::new(Level::Quick, "emulated".to_owned(), FoundLink::Down, TimesOf::Emulator, 1);
+        assert!(page(&report).unwrap().contains("weren't read"));
+        report.errors = Some(Vec::new());
+        assert!(page(&report).unwrap().contains("No counter of errors has grown"));
+    }
 }

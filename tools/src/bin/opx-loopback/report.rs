@@ -1,9 +1,9 @@
-//! What a run found: a table for people, JSON for programs. docs/opx-loopback.md has the form of the JSON.
+//! What a run found: tables for people, JSON for programs. docs/opx-loopback.md has the form of the JSON.
 
 use crate::level::Level;
 use crate::node::Node;
 use crate::safety::FoundLink;
-use comfy_table::{Cell, CellAlignment, Table, presets};
+use crate::tables::Table;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -212,8 +212,8 @@ pub struct Report {
     pub latency: Vec<Latency>,
     /// Bandwidth by size.
     pub bandwidth: Vec<Bandwidth>,
-    /// Counters of errors that have grown.
-    pub errors: Vec<ErrorCount>,
+    /// Counters of errors that have grown; none when the counters weren't read at the end.
+    pub errors: Option<Vec<ErrorCount>>,
     /// The file, if one was sent.
     pub file: Option<FileHashes>,
     /// Why the run ended before its time; then it didn't pass.
@@ -238,7 +238,7 @@ impl Report {
             rungs: Vec::new(),
             latency: Vec::new(),
             bandwidth: Vec::new(),
-            errors: Vec::new(),
+            errors: None,
             file: None,
             cut_short: None,
             node: None,
@@ -252,14 +252,11 @@ impl Report {
         self.passed = whole && self.rungs.iter().all(|line| line.verdict == Verdict::Passed);
     }
 
-    /// The table, and below it the file's hashes.
+    /// The tables, and below them the file's hashes.
     pub fn text(&self) -> String {
-        let mut text = self.table();
-        if !self.latency.is_empty() {
-            text += &format!("\n{}", self.latency_table());
-        }
-        if !self.bandwidth.is_empty() {
-            text += &format!("\n{}", self.bandwidth_table());
+        let mut text = Table::rungs(self).text();
+        for table in [Table::latency(self), Table::bandwidth(self)].into_iter().flatten() {
+            text += &format!("\n{}", table.text());
         }
         if let Some(caution) = self.times_of.caution() {
             text += &format!("\n{caution}");
@@ -273,73 +270,6 @@ impl Report {
         }
         text
     }
-
-    fn latency_table(&self) -> String {
-        let mut table = Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header([
-            "latency: bytes",
-            "messages",
-            "least µs",
-            "half µs",
-            "99 % µs",
-            "most µs",
-        ]);
-        for row in &self.latency {
-            let times = [row.min_us, row.p50_us, row.p99_us, row.max_us].map(|us| format!("{us:.2}"));
-            table.add_row([row.size.to_string(), row.messages.to_string()].into_iter().chain(times).map(right));
-        }
-        table.to_string()
-    }
-
-    fn bandwidth_table(&self) -> String {
-        let mut table = Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header([
-            "bandwidth: bytes",
-            "messages",
-            "least Gb/s",
-            "median Gb/s",
-            "most Gb/s",
-            "of 96.0 Gb/s",
-        ]);
-        for row in &self.bandwidth {
-            let rates = [row.gbps.min, row.gbps.median, row.gbps.max].map(|gbps| format!("{gbps:.3}"));
-            let share = format!("{:.1} %", row.share_of_link * 100.0);
-            let first = [row.size.to_string(), (row.messages * row.rounds as u64).to_string()];
-            table.add_row(first.into_iter().chain(rates).chain([share]).map(right));
-        }
-        table.to_string()
-    }
-
-    fn table(&self) -> String {
-        let mut table = Table::new();
-        table
-            .load_style(presets::UTF8_HORIZONTAL_ONLY)
-            .set_header(["rung", "messages", "bytes", "faults", "resent", "time", "rate", "verdict"]);
-        for line in &self.rungs {
-            let (verdict, ran) = match &line.verdict {
-                Verdict::Passed => ("passed".to_owned(), true),
-                Verdict::Failed(why) => (format!("FAILED: {why}"), true),
-                Verdict::NotRun(why) => (format!("not run: {why}"), false),
-            };
-            let number =
-                |text: String| Cell::new(if ran { text } else { "-".to_owned() }).set_alignment(CellAlignment::Right);
-            table.add_row([
-                Cell::new(line.rung),
-                number(line.tally.messages.to_string()),
-                number(line.tally.bytes.to_string()),
-                number(line.tally.faults.to_string()),
-                number(line.tally.retransmits.to_string()),
-                number(time(line.time)),
-                number(rate(line.tally.bytes, line.time)),
-                Cell::new(verdict),
-            ]);
-        }
-        table.to_string()
-    }
-}
-
-fn right(text: String) -> Cell {
-    Cell::new(text).set_alignment(CellAlignment::Right)
 }
 
 fn seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
