@@ -111,10 +111,15 @@ impl Roots {
             let pid = entry.file_name().to_str()?.parse().ok()?;
             let fds = fs::read_dir(entry.path().join("fd")).ok()?;
             let holds = fds.flatten().any(|fd| fs::read_link(fd.path()).is_ok_and(|target| target == file));
-            let name = || fs::read_to_string(entry.path().join("comm")).unwrap_or_default().trim().to_owned();
-            holds.then(|| (pid, name()))
+            holds.then(|| (pid, name(&entry.path())))
         })
     }
+}
+
+/// The name of a process, whose folder in proc this is, for a message: any user names a process as they like.
+fn name(process: &Path) -> String {
+    let name = fs::read(process.join("comm")).unwrap_or_default();
+    String::from_utf8_lossy(&name).trim().escape_debug().to_string()
 }
 
 fn file_error(address: PciAddress, file: PathBuf, source: io::Error) -> OpenError {
@@ -156,6 +161,16 @@ mod tests {
         assert!(!text.contains('\n'), "{text}");
         assert!(text.starts_with(&address(at).to_string()), "{text}");
         text
+    }
+
+    #[test]
+    fn a_process_cant_break_a_message_by_its_name() {
+        let tree = ready();
+        let (file, process) = (tree.path().join("dev/vfio/17"), tree.path().join("proc/12"));
+        fs::create_dir_all(process.join("fd")).unwrap();
+        symlink(&file, process.join("fd/3")).unwrap();
+        fs::write(process.join("comm"), b"a\x1b[2J\nb\xff\n").unwrap();
+        assert_eq!(roots(&tree).holder(&file), Some((12, "a\\u{1b}[2J\\nb\u{fffd}".to_owned())));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What this machine tells beside its files: the kernel's log, and which processes have device files open.
 
 use super::facts::Process;
+use crate::render::shown;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::collections::BTreeMap;
@@ -69,9 +70,11 @@ fn pids() -> impl Iterator<Item = u32> {
 }
 
 fn name(pid: u32) -> String {
-    let mut name = String::new();
-    let read = File::open(format!("/proc/{pid}/comm")).and_then(|file| file.take(64).read_to_string(&mut name));
-    if read.is_ok() { name.trim().to_owned() } else { String::new() }
+    let mut name = Vec::new();
+    // What was read until something went wrong is as good as nothing.
+    let _ = File::open(format!("/proc/{pid}/comm")).and_then(|file| file.take(64).read_to_end(&mut name));
+    // Any user names a process as they like.
+    shown(String::from_utf8_lossy(&name).trim())
 }
 
 #[cfg(test)]
