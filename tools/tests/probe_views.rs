@@ -11,6 +11,7 @@ use opx_hw::{Hfi, LinkMode, Options};
 use opx_stack::observe::Recording;
 use opx_stack::{Endpoint, Pattern};
 use serde_json::Value;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -302,6 +303,45 @@ fn records_and_dumps_of_an_endpoint() {
     };
     assert_eq!(rows(&record, "recorders"), rows(&dump, "dumps"));
     assert!(printed(&["record", &dump, "--all"], 0).contains("backtrace\n0: main\n"));
+}
+
+/// One file of a process that makes no sense doesn't hide the others, and none is waited for.
+#[test]
+fn files_of_a_process_that_make_no_sense_are_told_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let [record, dump] = recorded(dir.path());
+    let place = dir.path().join("of the process");
+    fs::create_dir(&place).unwrap();
+    fs::rename(record, place.join("h-4711-000001-0500.rec")).unwrap();
+    let dump = fs::read_to_string(dump).unwrap();
+    fs::write(place.join("h-4711-000001-0500.out"), &dump).unwrap();
+    let half: Vec<&str> = dump.lines().take(20).collect();
+    fs::write(place.join("h-4711-000001-0400.out"), half.join("\n")).unwrap();
+    let pipe = |name: &str| {
+        let path = dir.path().join(name);
+        mknodat(CWD, &path, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        path.display().to_string()
+    };
+    pipe("of the process/h-4711-000001-0300.out");
+    let proc = dir.path().join("files").display().to_string();
+    let args = ["record", "4711", "--proc", &proc, "--last", "1"];
+    let run = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_opx-probe"));
+        let output = command.args(args).args(more).current_dir(&place).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = run(&[]);
+    assert!(text.contains("flight recorder  ./h-4711-000001-0500.rec"), "{text}");
+    let told = "not shown: ./h-4711-000001-0400.out was cut off after 20 lines";
+    assert!(text.lines().any(|line| line.starts_with(told)), "{text}");
+    let json: Value = serde_json::from_str(&run(&["--json"])).unwrap();
+    let count = |name: &str| json[name].as_array().unwrap().len();
+    assert_eq!((count("recorders"), count("dumps"), count("unread")), (1, 1, 1), "{json}");
+    assert_eq!(json["unread"][0]["file"], "./h-4711-000001-0400.out");
+    for name in ["x.rec", "x.out"] {
+        assert!(one_line(&["record", &pipe(name)]).contains("isn't a regular file"));
+    }
 }
 
 #[test]

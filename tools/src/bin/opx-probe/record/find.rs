@@ -3,6 +3,7 @@
 //! A process has its flight recorders mapped, so that its memory map tells where they are. State dumps lie in the folder that it
 //! works in. Of a process that has ended, files are looked for in the folder where this one works, and in `/dev/shm`.
 
+use super::file;
 use crate::cli::Record;
 use crate::places::Places;
 use crate::render::shown;
@@ -185,7 +186,7 @@ fn of_process(places: &Places, pid: u32, dump: Option<Duration>) -> Result<Sough
 
 /// Whether all of a state dump has been written: the backtrace is its end.
 fn ends_whole(path: &Path) -> bool {
-    fs::read(path)
+    file::bytes(path)
         .is_ok_and(|bytes| bytes.ends_with(b"\n") && String::from_utf8_lossy(&bytes).contains("- Backtrace -"))
 }
 
@@ -207,7 +208,9 @@ fn catches(status: &str, signal: Signal) -> bool {
 }
 
 fn command(folder: &Path) -> Option<String> {
-    Some(fs::read_to_string(folder.join("comm")).ok()?.trim().to_owned())
+    // Any user names a process as they like.
+    let name = fs::read(folder.join("comm")).ok()?;
+    Some(shown(String::from_utf8_lossy(&name).trim()))
 }
 
 /// The recorders in a memory map.
@@ -237,7 +240,9 @@ fn files_of(dir: &Path, pid: u32) -> Vec<PathBuf> {
         let parts: Vec<&str> = name.rsplitn(4, '-').collect();
         kind && matches!(parts.as_slice(), [_, _, process, _] if process.parse() == Ok(pid))
     };
-    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(of_process).collect();
+    // Neither pipes nor links: the folder may be somebody else's.
+    let regular = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+    let mut files: Vec<PathBuf> = regular.map(|entry| entry.path()).filter(of_process).collect();
     files.sort();
     files
 }
@@ -275,6 +280,7 @@ mod tests {
         {
             fs::write(dir.path().join(name), "").unwrap();
         }
+        std::os::unix::fs::symlink("12.rec", dir.path().join("other-12-000777-0077.rec")).unwrap();
         let names = |pid| {
             files_of(dir.path(), pid)
                 .iter()
@@ -284,6 +290,14 @@ mod tests {
         assert_eq!(names(12), ["a-b-12-000001-0500.rec", "h-12-000001-0600.out"]);
         assert!(names(1).is_empty());
         assert_eq!(neighbours(&dir.path().join("h-12-000001-0600.rec"))[0], "h-12-000001-0600.out");
+    }
+
+    #[test]
+    fn a_name_of_any_bytes_is_a_name() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(command(dir.path()), None);
+        fs::write(dir.path().join("comm"), b"a\x1b[2J\nb\xff\n").unwrap();
+        assert_eq!(command(dir.path()).unwrap(), "a\\u{1b}[2J\\nb\u{fffd}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `opx-probe record`: the flight recorders of a process that runs or has ended, and state dumps, rendered for reading.
 
 mod dump;
+mod file;
 mod find;
 mod row;
 
@@ -13,12 +14,8 @@ use find::{Process, Sought};
 use opx_stack::observe::recorder::Reader;
 use row::Row;
 use serde::Serialize;
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-
-/// No state dump is longer (docs/observability.md); of a longer file so much is read.
-const MOST_BYTES: u64 = 16 << 20;
 
 /// All that was asked for.
 #[derive(Debug, Serialize)]
@@ -30,6 +27,17 @@ struct Records {
     recorders: Vec<Recorder>,
     /// State dumps.
     dumps: Vec<Dump>,
+    /// Files of the process that make no sense, or none yet.
+    unread: Vec<Unread>,
+}
+
+/// A file that isn't shown.
+#[derive(Debug, Serialize)]
+struct Unread {
+    /// The file.
+    file: String,
+    /// Why.
+    problem: String,
 }
 
 /// A flight recorder.
@@ -74,12 +82,27 @@ impl Recorder {
 
 /// Shows them.
 pub fn run(places: &Places, args: &Record) -> anyhow::Result<Outcome> {
-    let mut all = Records { version: render::JSON_VERSION, process: None, recorders: Vec::new(), dumps: Vec::new() };
+    let mut all = Records {
+        version: render::JSON_VERSION,
+        process: None,
+        recorders: Vec::new(),
+        dumps: Vec::new(),
+        unread: Vec::new(),
+    };
     match find::sought(places, args)? {
         Sought::File(path) => all.take(&path, args.last)?,
         Sought::Process(process, files) => {
             all.process = Some(process);
-            files.iter().try_for_each(|path| all.take(path, args.last))?;
+            for path in &files {
+                if let Err(error) = all.take(path, args.last) {
+                    // A dump may be half written, or be an older process's; the others are none the worse.
+                    let file = render::shown(&path.display().to_string());
+                    all.unread.push(Unread { file, problem: format!("{error:#}") });
+                }
+            }
+            if let (true, true, [first, ..]) = (all.recorders.is_empty(), all.dumps.is_empty(), &all.unread[..]) {
+                anyhow::bail!("{}", first.problem);
+            }
         }
     }
     let text = if args.json { render::json(&all)? } else { all.text(args.all) };
@@ -90,19 +113,15 @@ impl Records {
     /// Reads a file of either kind.
     fn take(&mut self, path: &Path, last: Option<usize>) -> anyhow::Result<()> {
         let unreadable = |error| anyhow::anyhow!("can't read {}: {error}", path.display());
-        let mut start = Vec::new();
-        let mut file = File::open(path).map_err(unreadable)?;
-        if file.metadata().map_err(unreadable)?.is_dir() {
-            anyhow::bail!("{} is a folder; name a file in it, .rec or .out", path.display());
-        }
-        file.by_ref().take(8).read_to_end(&mut start).map_err(unreadable)?;
+        let mut first = Vec::new();
+        file::open(path).and_then(|file| file.take(1).read_to_end(&mut first)).map_err(unreadable)?;
         // State dumps begin with the process's number in parentheses.
-        if start.first() != Some(&b'(') {
+        if first == b"(" {
+            let text = file::bytes(path).map_err(unreadable)?;
+            self.dumps.push(Dump::read(path, &String::from_utf8_lossy(&text), last)?);
+        } else {
             self.recorders.push(Recorder::read(path, last)?);
-            return Ok(());
         }
-        file.take(MOST_BYTES).read_to_end(&mut start).map_err(unreadable)?;
-        self.dumps.push(Dump::read(path, &String::from_utf8_lossy(&start), last)?);
         Ok(())
     }
 
@@ -113,6 +132,7 @@ impl Records {
         }
         parts.extend(self.recorders.iter().map(Recorder::text));
         parts.extend(self.dumps.iter().map(|dump| dump.text(all)));
+        parts.extend(self.unread.iter().map(|unread| format!("not shown: {}\n", unread.problem)));
         parts.join("\n")
     }
 }
