@@ -79,6 +79,9 @@ fn tshark_reads_every_packet_of_a_run() {
 
         // Nothing that the dissector complains of, no error of its own.
         assert_eq!(tshark(&path, &["-Y", "_ws.expert || _ws.malformed"]), "");
+        // As docs/observability.md has it.
+        let received = tshark(&path, &["-Y", r#"opx.kind == "RZV_DATA" && frame.interface_name == "receive""#]);
+        assert!(!received.is_empty());
         let fields: Vec<_> = FIELDS.iter().flat_map(|field| ["-e", field]).collect();
         let options = ["-T", "fields", "-E", "separator=;", "-E", "occurrence=f"];
         let text = tshark(&path, &[&options[..], &fields].concat());

@@ -6,10 +6,11 @@
 //! | `guest` | the guest scenario `visit`, which takes all such blocks of the book's chapters and of the README |
 //! | `ci` | `.ci/run`, in which each line stands, or the README's block that it takes by its marker |
 //! | `package` | `.ci/package`, in which each line stands |
-//! | `test=FILE` | that test, in which the options of each command stand |
+//! | `test=FILE` | that test, in which the program of each command stands, and each argument as a string of its own |
 //!
 //! With `exit=N` each command of a block ends with that code. A block of language `synopsis` shows how programs are called, and
-//! so does what stands in backticks: their help must know commands and options. No other block may look like a command.
+//! so does what stands in backticks: their help must know commands and options (opx-box, which this package doesn't build, is
+//! looked up in its source). No other block may look like a command.
 
 #[path = "../../tests/src/shown.rs"]
 #[allow(dead_code)]
@@ -31,6 +32,9 @@ const PROGRAMS: [(&str, &str); 4] = [
     ("opx-perf", env!("CARGO_BIN_EXE_opx-perf")),
     ("opx-probe", env!("CARGO_BIN_EXE_opx-probe")),
 ];
+/// The one of another package.
+const BOX: &str = "opx-box";
+const BOX_SOURCE: &str = "tests/guest/box/main.rs";
 /// Languages whose blocks hold no commands.
 const OTHERS: [&str; 7] = ["conf", "json", "markdown", "mermaid", "rust", "text", "toml"];
 /// Seconds that a block may take: for what hangs.
@@ -178,8 +182,7 @@ fn commands_that_others_run_are_run_by_them() {
                     (".ci/package", package.contains(&text))
                 } else if let Some(test) = test {
                     let source = fs::read_to_string(root().join(test)).unwrap_or_default();
-                    let mut options = text.split(' ').filter(|word| word.starts_with('-'));
-                    (test, !source.is_empty() && options.all(|option| source.contains(&format!("\"{option}\""))))
+                    (test, stands_in(&text, &source))
                 } else {
                     continue;
                 };
@@ -192,13 +195,52 @@ fn commands_that_others_run_are_run_by_them() {
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
 }
 
+/// Whether a test runs a command, as far as its source tells: it has the program, and each argument as a string. Of a file,
+/// the name is enough.
+fn stands_in(command: &str, source: &str) -> bool {
+    let words = words(command);
+    let Some((program, arguments)) = words.split_first() else { return false };
+    let mut arguments = arguments.iter().map(|word| word.rsplit('/').next().unwrap_or_default());
+    source.contains(program.as_str())
+        && arguments.all(|word| [format!("\"{word}\""), format!("/{word}\"")].iter().any(|text| source.contains(text)))
+}
+
+/// A command's words, as a shell makes them of blanks and quotes.
+fn words(command: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quote = None;
+    for c in command.chars() {
+        match (quote, words.last_mut()) {
+            (None, _) if c == ' ' => words.push(String::new()),
+            (None, _) if c == '\'' || c == '"' => quote = Some(c),
+            (Some(open), _) if c == open => quote = None,
+            (_, Some(word)) => word.push(c),
+            (_, None) => {}
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+#[test]
+fn a_command_stands_in_a_test_with_all_of_its_arguments() {
+    let source = r##"Command::new("tshark").args(["-X", concat!("lua:", "/tools/x.lua"), "-Y", r#"a == "b" && c"#]);"##;
+    assert!(stands_in(r#"tshark -X lua:tools/x.lua -Y 'a == "b" && c'"#, source));
+    assert!(stands_in("tshark", source) && stands_in("tshark -X", source));
+    for command in ["cargo -X", "tshark nonexistent", "tshark -Z", "tshark -Y 'a'", "tshark x.lu", "tshark concat", ""]
+    {
+        assert!(!stands_in(command, source), "{command}");
+    }
+}
+
 #[test]
 fn synopses_and_commands_in_the_text_are_known_to_the_programs() {
     let mut wrong = Vec::new();
     for document in documents() {
         let synopses = blocks(&document.text).into_iter().filter(|block| block.language == "synopsis");
         let synopses: Vec<String> = synopses.flat_map(|block| block.lines).collect();
-        let ours = |text: &String| PROGRAMS.iter().any(|(name, _)| text.starts_with(&format!("{name} ")));
+        let names = || PROGRAMS.iter().map(|(name, _)| *name).chain([BOX]);
+        let ours = |text: &String| names().any(|name| text.starts_with(&format!("{name} ")));
         let in_the_text = quoted(&document.text).into_iter().filter(ours);
         for line in synopses.iter().cloned().chain(in_the_text) {
             if let Err(why) = known(&line) {
@@ -230,15 +272,41 @@ fn known(line: &str) -> Result<(), String> {
     // Names go before what is in brackets, capitals or dashes.
     let is_name = |word: &&str| word.starts_with(|c: char| c.is_ascii_lowercase());
     let names: Vec<&str> = line.split_whitespace().take_while(is_name).collect();
+    if names.first() == Some(&BOX) {
+        let source = fs::read_to_string(root().join(BOX_SOURCE)).unwrap();
+        return unknown(line, &|option| source.contains(&format!("\n    {}: ", option[2..].replace('-', "_"))));
+    }
     let (_, program) = PROGRAMS.iter().find(|(name, _)| names.first() == Some(name)).ok_or("no program of ours")?;
     let help = Command::new(program).args(&names[1..]).arg("--help").output().unwrap();
     let help = help.status.success().then(|| String::from_utf8(help.stdout).unwrap());
     let help = help.ok_or("no such command")?;
-    let words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+    unknown(line, &|option| options(&help).any(|known| known == option))
+}
+
+/// The options in a text, whole.
+fn options(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').filter(|word| word.starts_with("--") && word.len() > 2)
+}
+
+fn unknown(line: &str, is_known: &dyn Fn(&str) -> bool) -> Result<(), String> {
     // Each program has this one, which isn't in its help.
-    let options = words.filter(|word| word.starts_with("--") && *word != "--manual");
-    let unknown: Vec<&str> = options.filter(|option| !help.contains(option)).collect();
+    let unknown: Vec<&str> = options(line).filter(|option| *option != "--manual" && !is_known(option)).collect();
     if unknown.is_empty() { Ok(()) } else { Err(format!("no option {}", unknown.join(", "))) }
+}
+
+#[test]
+fn commands_and_options_that_there_arent_are_noticed() {
+    for line in
+        ["opx-emu --socket PATH", "opx-probe record 1 --dump", "opx-box --file my-test -- 'sh'", "opx-box --manual DIR"]
+    {
+        assert_eq!(known(line), Ok(()), "{line}");
+    }
+    // `--listen` has it for a beginning.
+    for line in
+        ["opx-probe export --list", "opx-probe frob", "opx-emu --sock", "opx-box --fil", "opx-box --socket PATH"]
+    {
+        assert!(known(line).is_err(), "{line}");
+    }
 }
 
 #[test]
