@@ -6,7 +6,7 @@ use opx_bus::{PciFunction, SharedMem};
 use opx_stack::atomics::{AtomicOp, Datatype, Op};
 use opx_stack::regions::{self, MemoryRegion, Registration};
 use opx_stack::{
-    Address, Atomic, Completion, Endpoint, Outgoing, Pattern, Read, Remote, RequestError, SendError, Write,
+    Address, Atomic, Buffer, Completion, Endpoint, Outgoing, Pattern, Read, Remote, RequestError, SendError, Write,
 };
 use std::collections::VecDeque;
 
@@ -64,7 +64,7 @@ impl<B: PciFunction> Opx<B> {
     }
 
     /// Remembers what has come, until the next does.
-    fn keep(&mut self, buffer: opx_stack::Buffer) {
+    fn keep(&mut self, buffer: Buffer) {
         let seen = std::mem::replace(&mut self.last, buffer.into_vec());
         self.spare.push_back(seen);
     }
@@ -141,7 +141,14 @@ impl<B: PciFunction> Transport for Opx<B> {
         match asked {
             Ok(()) => Ok(Sent::Later),
             Err(no) => match no.error {
-                RequestError::Send(SendError::Again(_)) => Ok(Sent::Again),
+                RequestError::Send(SendError::Again(_)) => {
+                    // As they were taken, so that trying again costs no memory.
+                    match no.buffer {
+                        Buffer::Vector(both) => self.spare.extend(both.into_iter().rev().map(Buffer::into_vec)),
+                        one => self.spare.push_back(one.into_vec()),
+                    }
+                    Ok(Sent::Again)
+                }
                 error => Err(error.into()),
             },
         }
