@@ -5,6 +5,7 @@
 //! at their end, and nothing beyond what 1.9 had is touched.
 #![allow(unsafe_code)]
 
+use crate::pattern::STALL;
 use crate::transport::{Access, Event, Message, Sent, Transport, Window};
 use anyhow::{Context, Result, bail, ensure};
 use libloading::{Library, Symbol};
@@ -13,6 +14,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::Path;
 use std::ptr;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The interface that is asked for: 1.9.
 const VERSION: u32 = 1 << 16 | 9;
@@ -699,6 +701,7 @@ impl Transport for Libfabric {
 
     fn post(&mut self, tag: u64, len: usize) -> Result<()> {
         let slot: *mut Slot = self.slot(len, Kind::Receive);
+        let begin = Instant::now();
         loop {
             // SAFETY: the endpoint is open; slot and buffer stay where they are until the completion, as nobody touches a slot
             // that isn't free.
@@ -718,6 +721,7 @@ impl Transport for Libfabric {
             if code != -EAGAIN {
                 return self.api.check("fi_trecv", code as i64);
             }
+            ensure!(begin.elapsed() < STALL, "there was no room for a receive for {STALL:?}");
             self.read()?;
         }
     }

@@ -20,7 +20,7 @@ const ECHO: u64 = 4 << 60;
 const DONE: u64 = 5 << 60;
 
 /// Longest time in which nothing comes.
-const STALL: Duration = Duration::from_secs(60);
+pub const STALL: Duration = Duration::from_secs(60);
 
 /// What goes on between the ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]

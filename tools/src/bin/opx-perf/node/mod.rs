@@ -11,7 +11,7 @@ mod table;
 mod ucx;
 
 use crate::libfabric;
-use crate::pattern::{Answerer, Asker, Job, Pattern, ROTATION};
+use crate::pattern::{Answerer, Asker, Job, Pattern, ROTATION, STALL};
 use crate::transport::Transport;
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
@@ -22,6 +22,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 pub use cores::Cores;
@@ -29,6 +30,9 @@ pub use table::Table;
 
 /// What a result begins with in a player's output; other lines are the library's.
 const RESULT: &str = "opx-perf-result";
+/// Longest time without a line from a player, who says something after each job; one that stalls while it is at one ends itself
+/// after [`STALL`], if it is one of ours.
+const QUIET: Duration = STALL.saturating_mul(10);
 /// Messages of each size whose content is looked at.
 const CHECKED: u64 = 4;
 
@@ -194,6 +198,25 @@ impl Player {
         let child = command.stdout(Stdio::piped()).spawn();
         Ok(Self(child.with_context(|| format!("can't start {name}; is its package installed?"))?))
     }
+
+    /// What it prints until it ends.
+    ///
+    /// # Errors
+    /// When there is no more of it for [`QUIET`]: it hangs.
+    fn lines(&mut self) -> Result<Vec<String>> {
+        let out = self.0.stdout.take().context("a player has no output")?;
+        let (tell, told) = mpsc::channel();
+        // It ends with the output, or at the first line that nobody waits for any more.
+        std::thread::spawn(move || BufReader::new(out).lines().try_for_each(|line| tell.send(line)));
+        let mut lines = Vec::new();
+        loop {
+            match told.recv_timeout(QUIET) {
+                Ok(line) => lines.push(line.context("a player's output broke off")?),
+                Err(RecvTimeoutError::Disconnected) => return Ok(lines),
+                Err(RecvTimeoutError::Timeout) => bail!("a player has said nothing for {QUIET:?}"),
+            }
+        }
+    }
 }
 
 impl Drop for Player {
@@ -206,10 +229,8 @@ impl Drop for Player {
 
 /// What a player has measured, once it has ended.
 fn results(mut player: Player) -> Result<Vec<Timed>> {
-    let out = player.0.stdout.take().context("a player has no output")?;
     let mut found = Vec::new();
-    for line in BufReader::new(out).lines() {
-        let line = line.context("a player's output broke off")?;
+    for line in player.lines()? {
         let Some((_, result)) = line.split_once(RESULT) else { continue };
         let mut words = result.split_whitespace();
         let (job, time) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());

@@ -3,7 +3,7 @@
 use super::{Plan, Player, Side, Timed};
 use crate::pattern::{Job, Pattern};
 use anyhow::{Context, Result, bail, ensure};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::net::TcpListener;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -37,8 +37,7 @@ pub fn play(plan: &Plan) -> Result<Vec<Timed>> {
         let mut client = perftest(Side::Asks);
         client.arg("127.0.0.1").stderr(std::process::Stdio::null());
         let mut client = Player::start(client)?;
-        let out = client.0.stdout.take().context("ucx_perftest has no output")?;
-        let lines: Vec<String> = BufReader::new(out).lines().collect::<Result<_, _>>()?;
+        let lines = client.lines()?;
         if client.0.wait()?.success() {
             break lines;
         }
