@@ -35,7 +35,10 @@ impl<B: PciFunction> Set<B> {
 
     /// Injects as soon as there is room.
     pub fn inject(&mut self, from: usize, to: Address, bytes: &[u8]) {
+        let bus = self.set.domain().hfi().bus().clone();
+        let start = bus.now();
         loop {
+            assert!(bus.now().since(start) < LIMIT, "no room to inject: {:#?}", self.end(from).counters());
             match self.end(from).inject(to, bytes) {
                 Ok(()) => return,
                 Err(SendError::Again(_)) => {
@@ -43,7 +46,7 @@ impl<B: PciFunction> Set<B> {
                 }
                 Err(error) => panic!("{error}"),
             }
-            self.set.domain().hfi().bus().relax();
+            bus.relax();
         }
     }
 
