@@ -10,8 +10,8 @@ use opx_emu::{Config, EmuBus, Icode, Lab, Pacing};
 use opx_hw::{Hfi, LinkMode, Options};
 use opx_stack::observe::Recording;
 use opx_stack::{Endpoint, Pattern};
-use serde_json::Value;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -99,6 +99,10 @@ fn registers_listed_and_dumped() {
     let dump = printed(&["csr", "dump", "SEND_DMA_ENGINES", "--adapter", "emulated"], 0);
     insta::assert_snapshot!("csr-dump", dump);
     let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("dump.json").display().to_string();
+    let saved = printed(&["csr", "dump", "SEND_DMA_ENGINES", "--adapter", "emulated", "--save", &file], 0);
+    insta::assert_snapshot!("csr-dump-saved.text", saved.replace(&dir.path().display().to_string(), "[DIR]"));
+    assert_eq!(fs::read_to_string(&file).unwrap(), dump);
     let (old, new) = (dir.path().join("old.json"), dir.path().join("new.json"));
     fs::write(&old, &dump).unwrap();
     fs::write(&new, dump.replace("0x10", "0x8")).unwrap();
@@ -141,6 +145,15 @@ fn views_of_a_node() {
     both("list", &[&["list"][..], &places].concat(), 0, Some(node.path()));
     let bind = [&["bind", "af:00.0", "--dry-run"][..], &places].concat();
     both("bind", &bind, 0, Some(node.path()));
+    let driver = node.path().join("sys/bus/pci/devices/0000:af:00.0/driver");
+    let bound_to = |name: &str| {
+        fs::remove_file(&driver).unwrap();
+        symlink(format!("../../drivers/{name}"), &driver).unwrap();
+    };
+    bound_to("vfio-pci");
+    let unbind = [&["unbind", "af:00.0", "--dry-run"][..], &places].concat();
+    both("unbind", &unbind, 0, Some(node.path()));
+    bound_to("hfi1");
     both("doctor", &["doctor", "--from", &path("")], 1, None);
     // Somebody uses it through hfi1.
     let fds = node.path().join("proc/4711/fd");
@@ -155,6 +168,12 @@ fn counters_are_watched() {
     let args = ["counters", "--watch", "0.001", "--count", "2", "--adapter", "emulated"];
     let text = printed(&args, 0);
     assert_eq!(text, "nothing was counted in 0.0 s\n".repeat(2));
+    let round =
+        ["counters", "RcvHdrOvr", "--all", "--watch", "0.001", "--count", "1", "--adapter", "emulated", "--json"];
+    let mut round: Value = serde_json::from_str(&printed(&round, 0)).unwrap();
+    // One of them shows the form.
+    round["counters"].as_array_mut().unwrap().truncate(1);
+    insta::assert_snapshot!("counters-watched.json", serde_json::to_string_pretty(&round).unwrap());
     let lines = printed(&[&args[..], &["--json", "--all"]].concat(), 0);
     assert_eq!(lines.lines().count(), 2);
     for line in lines.lines() {
@@ -454,7 +473,10 @@ fn each_command_is_documented() {
         assert!(pages.contains(&format!("opx-probe-{command}.1")), "{command}: {pages:?}");
         assert!(manual.contains(&format!("\nopx-probe {command}")), "{command}");
     }
-    for shell in ["bash", "zsh", "fish"] {
+    for command in ["read", "write", "dump", "diff", "list"] {
+        assert!(pages.contains(&format!("opx-probe-csr-{command}.1")), "csr {command}: {pages:?}");
+    }
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let script = printed(&["completions", shell], 0);
         assert!(commands.iter().all(|command| script.contains(command)), "{shell}");
     }
@@ -532,6 +554,11 @@ fn metrics_are_scraped() {
         );
         assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
         check_openmetrics(body);
+        let of_counters: Vec<&str> = body.lines().filter(|line| line.starts_with("opx_counter_total")).collect();
+        // Of the chip's counters the first shows the form.
+        let first = |line: &&str| !of_counters.contains(line) || of_counters.first() == Some(line);
+        let shown: Vec<&str> = body.lines().filter(first).collect();
+        insta::assert_snapshot!("export.text", shown.join("\n"));
         assert!(body.contains("opx_counter_total{adapter=\"emulated\",name=\"RcvOverflow\"} 0\n"), "{body}");
         assert!(body.contains("opx_link_up{adapter=\"emulated\"} 0\n"), "{body}");
     }
