@@ -157,7 +157,7 @@ pub(crate) struct Reply {
 impl Reply {
     /// Takes it out of its place, which stays.
     pub(crate) fn take(&mut self) -> Self {
-        let nothing = Source::Saved { bytes: Vec::new(), datatype: 0 };
+        let nothing = Source::Saved { bytes: Vec::new(), sent: 0, datatype: 0 };
         Self { source: std::mem::replace(&mut self.source, nothing), ..*self }
     }
 }
@@ -174,8 +174,13 @@ pub(crate) enum Source {
         /// An atomic read.
         read: Option<AtomicOp>,
     },
-    /// What an atomic operation found, of elements of a datatype; the first bytes have been sent.
-    Saved { bytes: Vec<u8>, datatype: u8 },
+    /// What an atomic operation found, of elements of a datatype.
+    Saved {
+        bytes: Vec<u8>,
+        /// The first of them have been sent: what was asked for in one packet may take several of ours.
+        sent: usize,
+        datatype: u8,
+    },
 }
 
 /// A write with completion data that comes in.

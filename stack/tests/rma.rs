@@ -7,9 +7,10 @@ use common::{Bench, bench, data};
 use opx_bus::{PacketFaults, PciFunction, SharedMem};
 use opx_defs::units::Lid;
 use opx_defs::wire::opx::Generation;
+use opx_stack::atomics::{AtomicOp, Datatype, Op};
 use opx_stack::regions::{Access, MemoryRegion, RegionError, Registration};
 use opx_stack::{
-    Address, Asked, Buffer, Completion, Config, Level, OperationError, Read, Remote, RequestError, SendError,
+    Address, Asked, Atomic, Buffer, Completion, Config, Level, OperationError, Read, Remote, RequestError, SendError,
     SharedRange, Thresholds, Write,
 };
 use proptest::prelude::*;
@@ -452,8 +453,6 @@ proptest! {
         seed in any::<u64>(),
         steps in prop::collection::vec((0u8..7, 0usize..40_000, prop_oneof![0usize..40, 1usize..25_000], any::<bool>()), 1..40),
     ) {
-        use opx_stack::Atomic;
-        use opx_stack::atomics::{AtomicOp, Datatype, Op};
         const LEN: usize = 66_000;
         let mut bench = bench(Config { receive_faults: SPOILT, seed, ..Config::default() });
         let window = Window::of(&bench, LEN, Access::ATOMIC);
@@ -551,5 +550,46 @@ fn without_the_engine_packets_are_those_that_the_processor_writes() {
         assert_eq!(bench.next_at_a(), Completion::Read { context: 3, buffer: bytes.into() });
         bench.quiet();
         assert_eq!([&bench.a, &bench.b].map(|end| end.sdma_counters().packets), [0, 0]);
+    }
+}
+
+/// What a target keeps of an atomic operation's result goes in packets of its own size, whatever the requester's is.
+#[test]
+fn results_longer_than_a_packet_of_the_target_come_whole_and_once() {
+    const LEN: usize = 20_000;
+    let packets = |packet_max, no_sdma| Thresholds { packet_max, no_sdma, ..Thresholds::default() };
+    // The second target answers with what its send context holds.
+    for (pio_blocks, target) in [(256, packets(2048, false)), (64, packets(8192, true)), (16, packets(4096, true))] {
+        let mut bench = bench(Config { pio_blocks, ..Config::default() });
+        bench.b.set_thresholds(target).unwrap();
+        let window = Window::of(&bench, LEN, Access::ATOMIC);
+        let op = |op| AtomicOp::new(op, Datatype::Uint64).unwrap();
+        let (read, sum, swap) = (op(Op::Read), op(Op::Sum), op(Op::Cswap));
+        let (operand, zero) = (data(2, LEN), vec![0; LEN]);
+        for (n, atomic) in [
+            Atomic::fetch(window.at(0), read, vec![], zero.clone(), 1),
+            Atomic::fetch(window.at(0), sum, operand.clone(), zero.clone(), 1),
+            Atomic::compare(window.at(0), swap, data(3, LEN), operand.clone(), zero.clone(), 1),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            window.memory.write(0, &data(3, LEN));
+            let before = bench.a.counters();
+            bench.a.atomic(atomic).unwrap();
+            let mut completion = None;
+            bench.run(|bench| {
+                let most = before.packets_in + 4 * LEN as u64 / 576;
+                assert!(bench.a.counters().packets_in < most, "result {n} of {target:?} has no end");
+                completion = completion.take().or_else(|| bench.a.poll_completion());
+                completion.is_some() && bench.b.is_quiet()
+            });
+            let Some(Completion::Fetched { result, .. }) = completion else { panic!() };
+            assert!(result == data(3, LEN), "result {n} of {target:?}");
+            bench.quiet();
+            let after = bench.a.counters();
+            assert_eq!((after.malformed, after.stale), (before.malformed, before.stale), "no byte came twice");
+        }
+        assert!(window.bytes(0, LEN) == operand, "what was compared was alike, and swapped");
     }
 }

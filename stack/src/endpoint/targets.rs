@@ -102,7 +102,7 @@ impl<B: PciFunction> Endpoint<B> {
         // Now, because what comes after it may change what is there: the order of atomic operations is promised.
         let mut bytes = self.spare_result(found.len());
         found.fetch_apply(&op, &[], &mut bytes)?;
-        Ok(Source::Saved { bytes, datatype: atomic.datatype })
+        Ok(Source::Saved { bytes, sent: 0, datatype: atomic.datatype })
     }
 
     /// An atomic operation with a result: it is done now, and its result kept if it can't be sent now.
@@ -121,7 +121,7 @@ impl<B: PciFunction> Endpoint<B> {
             self.keep_spare(bytes);
             return self.refuse_access(source, Asked::Atomic, error);
         }
-        let result = Source::Saved { bytes, datatype: dput.atomic.datatype };
+        let result = Source::Saved { bytes, sent: 0, datatype: dput.atomic.datatype };
         self.reply(Reply { to: source, request: fetch.request, rbuf: fetch.rbuf, source: result });
     }
 
@@ -177,12 +177,12 @@ impl<B: PciFunction> Endpoint<B> {
                 let datatype = read.map_or(WireAtomic::ANSWER.datatype, |op| op.to_wire().datatype);
                 (usize::try_from(*left).unwrap_or(usize::MAX), datatype)
             }
-            Source::Saved { bytes, datatype } => (bytes.len(), *datatype),
+            Source::Saved { bytes, sent, datatype } => (bytes.len() - sent, *datatype),
         };
         let len = left.min(self.data_max());
         let (padding, to) = (self.padding(len), reply.to);
         let read = match &reply.source {
-            Source::Saved { bytes, .. } => Ok(&bytes[..]),
+            Source::Saved { bytes, sent, .. } => Ok(&bytes[*sent..sent + len]),
             Source::Region { key, place, read, .. } => {
                 if self.gathered.len() < len {
                     self.gathered.resize(len, 0);
@@ -215,8 +215,11 @@ impl<B: PciFunction> Endpoint<B> {
         self.slots.pad_payload(slot.0, len, padded - len);
         self.commit(slot, header, padded);
         reply.rbuf = reply.rbuf.wrapping_add(len as u64);
-        if let Source::Region { place, left, .. } = &mut reply.source {
-            (*place, *left) = (place.wrapping_add(len as u64), *left - len as u64);
+        match &mut reply.source {
+            Source::Region { place, left, .. } => {
+                (*place, *left) = (place.wrapping_add(len as u64), *left - len as u64);
+            }
+            Source::Saved { sent, .. } => *sent += len,
         }
         Ok(len < left)
     }
