@@ -235,8 +235,8 @@ impl RcvContext {
             U_TAIL | U_EGR_TAIL | U_EGR_OFFSET => {}
             U_HEAD => {
                 self.hdr_head = value;
-                // With the context off nothing may fire: the driver writes the head before it enables the context, while
-                // the old tail still stands (judges: 330 000 interrupts otherwise).
+                // `chip.c:hfi1_rcvctrl` writes 0 before it enables the context, and what counts only after that: with the
+                // context off nothing is armed.
                 if self.is_enabled() {
                     self.rearm(board);
                 }
@@ -267,6 +267,8 @@ impl RcvContext {
             self.write_tail(board);
         }
         if rises(CTRL::INTR_AVAIL) {
+            // At once for packets that wait already (INFERRED): `file_ops.c:poll_next` looks at the queue first, and would sleep
+            // over a packet that came between its look and this.
             self.fired = false;
             self.check_interrupt(board);
         }
@@ -275,7 +277,9 @@ impl RcvContext {
     fn restart(&mut self) {
         (self.tail, self.seq) = (0, Rhf::FIRST_SEQ);
         (self.egr_index, self.egr_offset) = (0, 0);
-        self.hdr_head = csr::RCV_HDR_HEAD::HEAD.set(self.hdr_head, 0);
+        // `chip.c:hfi1_rcvctrl`: the interrupt's time and count "must be set after the context is enabled to take effect". That
+        // they read as 0 until then is INFERRED.
+        (self.hdr_head, self.avail_timeout) = (0, 0);
         (self.waiting, self.fired, self.deadline) = (0, false, None);
         self.late.clear();
     }

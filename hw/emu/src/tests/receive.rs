@@ -329,6 +329,37 @@ fn the_interrupt_counts_and_waits() {
 }
 
 #[test]
+fn count_and_time_of_the_interrupt_that_were_set_before_the_context_was_enabled_have_no_effect() {
+    let mut r = Receiver::new(PLAIN);
+    let off_and_on = |r: &mut Receiver| {
+        r.rig.write(csr::RCV_CTXT_CTRL.at(TO), PLAIN);
+        r.rig.write(csr::RCV_AVAIL_TIME_OUT.at(TO), 100);
+        r.rig.head(TO, 0, 3);
+        r.rig.write(csr::RCV_CTXT_CTRL.at(TO), PLAIN | 1);
+    };
+    off_and_on(&mut r);
+    r.post(&small(0), false);
+    r.rig.run(Duration::from_micros(2));
+    assert!(r.rig.took(AVAIL), "it waits neither for three nor for 8 us");
+    off_and_on(&mut r);
+    r.rig.head(TO, 0, 3);
+    r.send(&small(1));
+    assert!(!r.rig.took(AVAIL), "nor for a time, once there is a count");
+    r.send(&small(2));
+    r.send(&small(3));
+    assert!(r.rig.took(AVAIL));
+}
+
+#[test]
+fn packets_that_wait_when_the_interrupt_is_enabled_raise_it() {
+    let mut r = Receiver::new(PLAIN & !csr::RCV_CTXT_CTRL::INTR_AVAIL.mask());
+    r.send(&small(0));
+    assert!(!r.rig.took(AVAIL));
+    r.rig.set(csr::RCV_CTXT_CTRL.at(TO), csr::RCV_CTXT_CTRL::INTR_AVAIL.mask());
+    assert!(r.rig.took(AVAIL));
+}
+
+#[test]
 fn urgent_packets_interrupt() {
     let mut r = Receiver::new(PLAIN);
     r.send(&Kdeth { dw0: 1 << 30 | 1 << 28, ..small(0) });
