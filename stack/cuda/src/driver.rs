@@ -6,11 +6,12 @@
 use crate::{BufferError, CudaError, LoadError};
 use libloading::Library;
 use opx_stack::{Buffer, CopyError, DeviceMemory, DeviceRange, Interfaces, MemoryKind, RawBuffer};
+use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::fmt;
 use std::path::Path;
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// `CUresult`; 0 is success.
 type CuResult = c_int;
@@ -18,10 +19,16 @@ type CuResult = c_int;
 type DevicePtr = u64;
 /// `CUcontext`.
 type Context = *mut c_void;
+/// `CUstream`.
+type Stream = *mut c_void;
+
+/// `CU_STREAM_LEGACY` by its other name: the stream that copies without one run in.
+const DEFAULT_STREAM: Stream = ptr::null_mut();
 
 // CUpointer_attribute.
 const CONTEXT: c_uint = 1;
 const MEMORY_TYPE: c_uint = 2;
+const SYNC_MEMOPS: c_uint = 6;
 const IS_MANAGED: c_uint = 8;
 const DEVICE_ORDINAL: c_uint = 9;
 const RANGE_START_ADDR: c_uint = 11;
@@ -36,13 +43,17 @@ const LIBRARY: &str = "libcuda.so.1";
 /// The functions that are used.
 struct Api {
     pointer_get_attributes: unsafe extern "C" fn(c_uint, *const c_uint, *const *mut c_void, DevicePtr) -> CuResult,
+    pointer_set_attribute: unsafe extern "C" fn(*const c_void, c_uint, DevicePtr) -> CuResult,
     memcpy: unsafe extern "C" fn(DevicePtr, DevicePtr, usize) -> CuResult,
+    synchronize: unsafe extern "C" fn(Stream) -> CuResult,
     push: unsafe extern "C" fn(Context) -> CuResult,
     pop: unsafe extern "C" fn(*mut Context) -> CuResult,
     device_get: unsafe extern "C" fn(*mut c_int, c_int) -> CuResult,
     retain: unsafe extern "C" fn(*mut Context, c_int) -> CuResult,
     error_name: unsafe extern "C" fn(CuResult, *mut *const c_char) -> CuResult,
     devices: u32,
+    /// The devices' primary contexts that have been needed, retained once each, for the process' life.
+    primaries: Mutex<BTreeMap<c_int, Shared>>,
     /// The functions are its; it stays for as long as they do.
     _library: Library,
 }
@@ -119,13 +130,16 @@ impl Cuda {
         let count: unsafe extern "C" fn(*mut c_int) -> CuResult = get(&library, file, "cuDeviceGetCount")?;
         let mut api = Api {
             pointer_get_attributes: get(&library, file, "cuPointerGetAttributes")?,
+            pointer_set_attribute: get(&library, file, "cuPointerSetAttribute")?,
             memcpy: get(&library, file, "cuMemcpy")?,
+            synchronize: get(&library, file, "cuStreamSynchronize")?,
             push: get(&library, file, "cuCtxPushCurrent_v2")?,
             pop: get(&library, file, "cuCtxPopCurrent_v2")?,
             device_get: get(&library, file, "cuDeviceGet")?,
             retain: get(&library, file, "cuDevicePrimaryCtxRetain")?,
             error_name: get(&library, file, "cuGetErrorName")?,
             devices: 0,
+            primaries: Mutex::default(),
             _library: library,
         };
         let mut devices = 0;
@@ -205,7 +219,9 @@ impl Cuda {
         if found.context.is_null() {
             found.context = self.primary_context(found.ordinal)?;
         }
-        let memory = CudaMemory { cuda: self.clone(), kind: found.kind, at, len, context: Shared(found.context) };
+        let context = Shared(found.context);
+        let is_synchronous = self.make_synchronous(context, at);
+        let memory = CudaMemory { cuda: self.clone(), kind: found.kind, at, len, context, is_synchronous };
         DeviceRange::new(Arc::new(memory), 0, len).map(Buffer::from).ok_or(BufferError::Outside {
             address: at,
             len,
@@ -216,29 +232,67 @@ impl Cuda {
 
     /// The context that a device's runtime uses: memory of pools belongs to none.
     fn primary_context(&self, ordinal: c_int) -> Result<Context, CudaError> {
+        // The driver counts how often it is retained, so that is done once.
+        let mut primaries = self.api.primaries.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Shared(context)) = primaries.get(&ordinal) {
+            return Ok(*context);
+        }
         let (mut device, mut context) = (0, ptr::null_mut());
-        // SAFETY: CUDA has been started, and there is room for the answers. The context is retained for the process' life.
+        // SAFETY: CUDA has been started, and there is room for the answers.
         unsafe {
             self.api.check("cuDeviceGet", (self.api.device_get)(&raw mut device, ordinal.max(0)))?;
             self.api.check("cuDevicePrimaryCtxRetain", (self.api.retain)(&raw mut context, device))?;
         }
+        primaries.insert(ordinal, Shared(context));
         Ok(context)
     }
 
-    /// Copies between memories, of devices or the host's, in a context.
+    /// Has copies into the allocation at `address` end before they return, as libfabric's OPX provider does
+    /// (`fi_opx_mr.c: cuda_set_sync_memops`): from pageable memory they may otherwise return as soon as the bytes are on their way
+    /// (CUDA Driver API, "API synchronization behavior"), and a kernel that is started once a message is told of wouldn't see them. `false`
+    /// when the driver doesn't do that for such memory.
+    fn make_synchronous(&self, context: Shared, address: DevicePtr) -> bool {
+        let on: c_uint = 1;
+        let set = self.within(context, |api| {
+            // SAFETY: the attribute is a number that is 0 or not, and is read before this returns. The memory isn't touched.
+            let code = unsafe { (api.pointer_set_attribute)((&raw const on).cast(), SYNC_MEMOPS, address) };
+            api.check("cuPointerSetAttribute", code)
+        });
+        set.inspect_err(|why| log::debug!("copies to {address:#x} are waited for one by one: {why}")).is_ok()
+    }
+
+    /// Calls the driver in a context. Whoever drives an endpoint may be a thread that CUDA doesn't know, so it is set for each call.
+    fn within(&self, context: Shared, call: impl FnOnce(&Api) -> Result<(), CudaError>) -> Result<(), CudaError> {
+        let api = &*self.api;
+        let mut popped = ptr::null_mut();
+        // SAFETY: the context is one of the driver's.
+        api.check("cuCtxPushCurrent", unsafe { (api.push)(context.0) })?;
+        let called = call(api);
+        // SAFETY: there is room for the answer.
+        api.check("cuCtxPopCurrent", unsafe { (api.pop)(&raw mut popped) }).and(called)
+    }
+
+    /// Copies between memories, of devices or the host's, in a context. With `wait` it has ended when this returns.
     ///
     /// # Safety
     /// `len` bytes at `from` may be read, and at `to` written, by this thread or by the device.
-    unsafe fn copy(&self, context: Context, to: DevicePtr, from: DevicePtr, len: usize) -> Result<(), CudaError> {
-        let api = &*self.api;
-        let mut popped = ptr::null_mut();
-        // SAFETY: the context is one of the driver's, and taken off this thread again; the caller answers for the memory. Whoever
-        // drives an endpoint may be a thread that CUDA doesn't know, so the context is set for each copy.
-        unsafe {
-            api.check("cuCtxPushCurrent", (api.push)(context))?;
-            let copied = api.check("cuMemcpy", (api.memcpy)(to, from, len));
-            api.check("cuCtxPopCurrent", (api.pop)(&raw mut popped)).and(copied)
-        }
+    unsafe fn copy(
+        &self,
+        context: Shared,
+        to: DevicePtr,
+        from: DevicePtr,
+        len: usize,
+        wait: bool,
+    ) -> Result<(), CudaError> {
+        self.within(context, |api| {
+            // SAFETY: the caller answers for the memory.
+            api.check("cuMemcpy", unsafe { (api.memcpy)(to, from, len) })?;
+            if !wait {
+                return Ok(());
+            }
+            // SAFETY: the stream is the context's own, and this is no callback of it.
+            api.check("cuStreamSynchronize", unsafe { (api.synchronize)(DEFAULT_STREAM) })
+        })
     }
 }
 
@@ -258,6 +312,8 @@ pub struct CudaMemory {
     at: DevicePtr,
     len: usize,
     context: Shared,
+    /// The driver ends copies into it before they return.
+    is_synchronous: bool,
 }
 
 impl fmt::Debug for CudaMemory {
@@ -292,15 +348,17 @@ impl DeviceMemory for CudaMemory {
 
     fn copy_out(&self, at: usize, to: &mut [u8]) -> Result<(), CopyError> {
         let from = self.place(at, to.len())?;
+        // What the host reads is there when the copy returns, whatever the memory.
         // SAFETY: the bytes are inside of what `Cuda::buffer` was promised, and the slice is this thread's.
-        let copied = unsafe { self.cuda.copy(self.context.0, to.as_mut_ptr() as u64, from, to.len()) };
+        let copied = unsafe { self.cuda.copy(self.context, to.as_mut_ptr() as u64, from, to.len(), false) };
         copied.map_err(|why| self.error(at, to.len(), why))
     }
 
     fn copy_in(&self, at: usize, from: &[u8]) -> Result<(), CopyError> {
         let to = self.place(at, from.len())?;
         // SAFETY: as above.
-        let copied = unsafe { self.cuda.copy(self.context.0, to, from.as_ptr() as u64, from.len()) };
+        let copied =
+            unsafe { self.cuda.copy(self.context, to, from.as_ptr() as u64, from.len(), !self.is_synchronous) };
         copied.map_err(|why| self.error(at, from.len(), why))
     }
 }

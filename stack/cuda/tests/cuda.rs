@@ -57,6 +57,11 @@ impl Fake {
         unsafe { self.library.get::<extern "C" fn() -> u64>(b"fake_copies") }.unwrap()()
     }
 
+    fn retained(&self) -> u64 {
+        // SAFETY: this is its type.
+        unsafe { self.library.get::<extern "C" fn() -> u64>(b"fake_retained") }.unwrap()()
+    }
+
     fn buffer(&self, at: *mut u8, len: usize) -> Buffer {
         // SAFETY: what the library that stands in allocates is never freed, and used by one test at a time.
         unsafe { self.cuda.buffer(at, len) }.unwrap()
@@ -86,19 +91,19 @@ fn memory_is_what_the_driver_says() {
     assert_eq!(fake.buffer(gpu, 4096).kind(), MemoryKind::Device { interface: 1, device: 1 });
     let mut own = [0u8; 8];
     assert!(matches!(fake.buffer(own.as_mut_ptr(), 8), Buffer::Raw(_)));
-    for (from, len) in [(0, 4097), (4096, 1), (1, usize::MAX)] {
-        // SAFETY: it is refused, or not used.
+    for (from, len) in [(0, 4097), (4095, 2), (1, usize::MAX)] {
+        // SAFETY: it is refused.
         let refused = unsafe { fake.cuda.buffer(gpu.wrapping_add(from), len) };
-        // Just behind it begins somebody else's.
-        let outside = matches!(refused, Err(BufferError::Outside { .. })) || from == 4096;
-        assert!(outside, "{len} bytes at {from}");
+        assert!(matches!(refused, Err(BufferError::Outside { .. })), "{len} bytes at {from}");
     }
+    // Just behind it there is nothing of CUDA's.
+    assert!(matches!(fake.buffer(gpu.wrapping_add(4096), 1), Buffer::Raw(_)));
 }
 
 #[test]
 fn buffers_are_copied_by_the_driver_in_their_context() {
     let fake = Fake::load();
-    // Of a pool: it has no context, and that of its device is used.
+    // Of a pool: it has no context, and that of its device is used; nor can its copies be made to end before they return.
     for context in [7, 0] {
         let gpu = fake.alloc(1000, ON_DEVICE, false, 1, context);
         let mut buffer = fake.buffer(gpu.wrapping_add(100), 50);
@@ -108,6 +113,19 @@ fn buffers_are_copied_by_the_driver_in_their_context() {
         assert_eq!(buffer.into_vec()[10..15], *b"hello");
         assert_eq!(bytes(gpu, 100), [0; 100]);
     }
+}
+
+#[test]
+fn a_context_is_retained_once_however_many_buffers_it_is_for() {
+    let fake = Fake::load();
+    let pool = [0, 1].map(|ordinal| fake.alloc(64, ON_DEVICE, false, ordinal, 0));
+    let before = fake.retained();
+    for _ in 0..10 {
+        for at in pool {
+            fake.buffer(at, 64).write(0, b"x");
+        }
+    }
+    assert_eq!(fake.retained() - before, 2, "once for each device");
 }
 
 fn pair() -> (Lab, Hfi<EmuBus>, Endpoint<EmuBus>, Endpoint<EmuBus>) {
