@@ -177,6 +177,14 @@ impl Buffer {
         }
     }
 
+    /// What was copied since it was faulty or not is copied again: if that fails then, it is told of then.
+    #[cold]
+    pub(crate) fn forget_fault_unless(&self, before: bool) {
+        if !before {
+            self.take_fault();
+        }
+    }
+
     /// The memory that an adapter reaches it by, and where it begins there; `None` when it doesn't or mustn't.
     pub(crate) fn reachable(&self) -> Option<(&SharedMem, usize)> {
         match self {

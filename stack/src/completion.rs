@@ -179,7 +179,7 @@ pub enum OperationError {
     )]
     Unanswered(Address),
     /// A device didn't copy its memory, to send from or to receive into it: what was sent, or is in the buffer, is not what it must be.
-    /// The log tells why; of a message at the level Inject that was to end silently, it alone tells anything.
+    /// The log tells why.
     #[error("a device didn't copy its memory; the log tells why")]
     Device,
     /// It was cancelled.

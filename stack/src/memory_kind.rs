@@ -130,20 +130,28 @@ pub trait DeviceMemory: fmt::Debug + Send + Sync {
 }
 
 /// A part of a device's memory.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct DeviceRange {
     memory: Arc<dyn DeviceMemory>,
     start: usize,
     len: usize,
-    /// A copy has failed. Clones are told, too.
-    fault: Arc<AtomicBool>,
+    /// A copy has failed.
+    fault: AtomicBool,
+}
+
+/// A clone is another operation's: which of its copies fail is told of that one alone.
+impl Clone for DeviceRange {
+    fn clone(&self) -> Self {
+        let Self { ref memory, start, len, ref fault } = *self;
+        Self { memory: Arc::clone(memory), start, len, fault: fault.load(Ordering::Relaxed).into() }
+    }
 }
 
 impl DeviceRange {
     /// `len` bytes of `memory` from `start` on; `None` when they aren't inside.
     pub fn new(memory: Arc<dyn DeviceMemory>, start: usize, len: usize) -> Option<Self> {
         let inside = start.checked_add(len).is_some_and(|end| end <= memory.len());
-        inside.then(|| Self { memory, start, len, fault: Arc::default() })
+        inside.then(|| Self { memory, start, len, fault: AtomicBool::new(false) })
     }
 
     /// The memory.

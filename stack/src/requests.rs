@@ -4,6 +4,7 @@ use crate::Address;
 use crate::atomics::AtomicOp;
 use crate::buffer::Buffer;
 use crate::completion::{Completion, Level};
+use crate::memory_kind;
 use crate::one_sided::Remote;
 use opx_defs::units::Psn;
 
@@ -116,12 +117,11 @@ impl Request {
 
     /// Its completion, if it is to have one.
     pub(crate) fn completion(self) -> Option<Completion> {
-        let Self { context, what, buffer, result, silent, .. } = self;
         // A device that didn't copy is told of when the completion is taken.
-        let failed = buffer.is_faulty() || result.as_ref().is_some_and(Buffer::is_faulty);
-        if silent && !failed {
+        if self.silent && !self.is_faulty() {
             return None;
         }
+        let Self { context, what, buffer, result, .. } = self;
         Some(match (what, result) {
             (What::Read, Some(buffer)) => Completion::Read { context, buffer },
             (What::Fetch(_, Some(compare)), Some(result)) => {
@@ -130,6 +130,22 @@ impl Request {
             (_, Some(result)) => Completion::Fetched { context, operands: buffer, result },
             (_, None) => Completion::Written { context, buffer },
         })
+    }
+
+    fn buffers(&self) -> impl Iterator<Item = &Buffer> {
+        let compare = if let What::Fetch(_, compare) = &self.what { compare.as_ref() } else { None };
+        [Some(&self.buffer), compare, self.result.as_ref()].into_iter().flatten()
+    }
+
+    /// See [`Buffer::is_faulty`].
+    pub(crate) fn is_faulty(&self) -> bool {
+        memory_kind::has_faults() && self.buffers().any(Buffer::is_faulty)
+    }
+
+    /// See [`Buffer::forget_fault_unless`].
+    #[cold]
+    pub(crate) fn forget_fault_unless(&self, before: bool) {
+        self.buffers().for_each(|buffer| buffer.forget_fault_unless(before));
     }
 
     /// All its buffers, as they came.

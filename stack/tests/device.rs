@@ -4,9 +4,11 @@ mod common;
 
 use common::{Bench, bench, data};
 use opx_bus::SharedMem;
+use opx_stack::atomics::{AtomicOp, Datatype, Op};
+use opx_stack::regions::{Access, Registration};
 use opx_stack::{
-    Buffer, Completion, Config, CopyError, DeviceMemory, DeviceRange, MemoryKind, OperationError, Outgoing, Pattern,
-    Thresholds,
+    Atomic, Buffer, Completion, Config, CopyError, DeviceMemory, DeviceRange, Level, MemoryKind, OperationError,
+    Outgoing, Pattern, Remote, SendError, SharedMemory, Thresholds,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -31,6 +33,10 @@ impl Fake {
 
     fn range(self: &Arc<Self>, start: usize, len: usize) -> Buffer {
         DeviceRange::new(Arc::clone(self) as Arc<dyn DeviceMemory>, start, len).unwrap().into()
+    }
+
+    fn set_broken(&self, is: bool) {
+        self.broken.store(is, Ordering::Relaxed);
     }
 
     fn copied(&self) -> u64 {
@@ -160,28 +166,101 @@ fn buffers_know_whose_they_are() {
 /// An operation on memory that its device doesn't copy fails, whatever its protocol, and the next one doesn't.
 #[test]
 fn memory_that_is_not_copied_fails_its_operation() {
-    let mut bench = bench(Config::default());
-    let (from, to, peer) = (Fake::new(GPU, false), Fake::new(GPU, false), bench.b.address());
-    for len in [100, 3000, 12_000, 100_000] {
-        for broken in [Some(&from), Some(&to), None] {
-            let set = |is| broken.into_iter().for_each(|fake| fake.broken.store(is, Ordering::Relaxed));
-            bench.b.tag_receive(Pattern::exact(1), to.range(50, len), 1).unwrap();
-            set(true);
-            bench.a.tag_send(peer, 1, from.range(7, len), 2).unwrap();
-            let ends = [bench.next_at_a(), bench.next_at_b()];
-            set(false);
-            for (end, fake) in ends.iter().zip([&from, &to]) {
-                let failed = matches!(end, Completion::Failed { error: OperationError::Device, .. });
-                assert_eq!(failed, broken.is_some_and(|broken| Arc::ptr_eq(broken, fake)), "{len} bytes: {ends:?}");
+    let job = format!("device-{}", std::process::id());
+    for (shared_memory, way) in [(SharedMemory::off(), "wire"), (SharedMemory::of_job(job), "memory")] {
+        let mut bench = bench(Config { shared_memory, ..Config::default() });
+        let (from, to, peer) = (Fake::new(GPU, false), Fake::new(GPU, false), bench.b.address());
+        for len in [100, 3000, 12_000, 100_000] {
+            for broken in [Some(&from), Some(&to), None] {
+                let set = |is| broken.into_iter().for_each(|fake| fake.set_broken(is));
+                bench.b.tag_receive(Pattern::exact(1), to.range(50, len), 1).unwrap();
+                set(true);
+                bench.a.tag_send(peer, 1, from.range(7, len), 2).unwrap();
+                let ends = [bench.next_at_a(), bench.next_at_b()];
+                set(false);
+                for (end, fake) in ends.iter().zip([&from, &to]) {
+                    let failed = matches!(end, Completion::Failed { error: OperationError::Device, .. });
+                    let is_broken = broken.is_some_and(|broken| Arc::ptr_eq(broken, fake));
+                    assert_eq!(failed, is_broken, "{len} bytes by {way}: {ends:?}");
+                }
+            }
+            // Also one that would have ended silently, however far it was to get.
+            for level in [Level::Inject, Level::Transmit] {
+                bench.b.tag_receive(Pattern::exact(1), to.range(50, len), 1).unwrap();
+                from.set_broken(true);
+                let silent =
+                    Outgoing { tag: Some(1), silent: true, level, ..Outgoing::new(peer, from.range(7, len), 9) };
+                bench.a.send_message(silent).unwrap();
+                assert!(matches!(bench.next_at_b(), Completion::Received { context: 1, .. }));
+                let end = bench.next_at_a();
+                from.set_broken(false);
+                let failed = matches!(end, Completion::Failed { context: 9, error: OperationError::Device, .. });
+                assert!(failed, "{len} bytes by {way}, {level:?}: {end:?}");
             }
         }
+        bench.quiet();
+        assert_eq!([&bench.a, &bench.b].map(|end| end.counters().packets_in > 0), [way == "wire"; 2]);
     }
-    // Also one that would have ended silently.
-    bench.b.tag_receive(Pattern::exact(1), to.range(50, 3000), 1).unwrap();
-    from.broken.store(true, Ordering::Relaxed);
-    let message = Outgoing { tag: Some(1), silent: true, ..Outgoing::new(peer, from.range(7, 3000), 9) };
-    bench.a.send_message(message).unwrap();
-    assert!(matches!(bench.next_at_b(), Completion::Received { context: 1, .. }));
-    assert!(matches!(bench.next_at_a(), Completion::Failed { context: 9, error: OperationError::Device, .. }));
-    bench.quiet();
+}
+
+/// Of two operations on the same memory the one fails whose copy did.
+#[test]
+fn a_copy_that_fails_is_told_of_its_own_operation() {
+    let mut bench = bench(Config::default());
+    let (from, peer) = (Fake::new(GPU, false), bench.b.address());
+    let bad = from.range(7, 100);
+    let good = bad.clone();
+    from.set_broken(true);
+    bench.a.tag_send(peer, 1, bad, 1).unwrap();
+    from.set_broken(false);
+    // The good one ends first.
+    bench.a.send_message(Outgoing { level: Level::Inject, ..Outgoing::new(peer, good, 2) }).unwrap();
+    assert!(matches!(bench.next_at_a(), Completion::Sent { context: 2, .. }));
+    assert!(matches!(bench.next_at_a(), Completion::Failed { context: 1, error: OperationError::Device, .. }));
+}
+
+/// What was read in vain, because there was no room for the packet, is read again: that decides.
+#[test]
+fn a_copy_that_fails_for_a_packet_that_has_to_wait_fails_nothing() {
+    let config = || Config { slots: 1, ..Config::default() };
+    let from = Fake::new(MemoryKind::Managed, false);
+    // In one packet, in several, and offered with a part of it.
+    for len in [3000, 12_000, 20_013] {
+        let mut bench = bench(config());
+        let peer = bench.b.address();
+        bench.a.tag_send(peer, 1, vec![1], 1).unwrap();
+        from.set_broken(true);
+        let refused = bench.a.tag_send(peer, 2, from.range(7, len), 2).unwrap_err();
+        from.set_broken(false);
+        assert_eq!(refused.error, SendError::Again(peer));
+        bench.b.tag_receive(Pattern::exact(1), vec![0; 1], 1).unwrap();
+        bench.b.tag_receive(Pattern::exact(2), vec![0; len], 2).unwrap();
+        assert!(matches!(bench.next_at_a(), Completion::Sent { context: 1, .. }));
+        bench.a.tag_send(peer, 2, refused.buffer, 2).unwrap();
+        let end = bench.next_at_a();
+        assert!(matches!(end, Completion::Sent { context: 2, .. }), "{len} bytes: {end:?}");
+    }
+    // Of several packets a later one has to wait.
+    let mut several = bench(config());
+    let peer = several.b.address();
+    several.b.tag_receive(Pattern::exact(2), vec![0; 12_000], 2).unwrap();
+    several.a.tag_send(peer, 2, from.range(7, 12_000), 2).unwrap();
+    from.set_broken(true);
+    several.a.progress().unwrap();
+    from.set_broken(false);
+    let end = several.next_at_a();
+    assert!(matches!(end, Completion::Sent { context: 2, .. }), "{end:?}");
+    // The operands of an atomic operation.
+    let mut atomic = bench(config());
+    let peer = atomic.b.address();
+    let region = atomic.b.regions().register(Registration::of(SharedMem::new(64).unwrap(), Access::ATOMIC)).unwrap();
+    let remote = Remote { peer, key: region.key(), place: 0 };
+    atomic.a.write(remote, vec![0; 8], 1).unwrap();
+    let sum = AtomicOp::new(Op::Sum, Datatype::Uint64).unwrap();
+    from.set_broken(true);
+    atomic.a.atomic(Atomic::fetch(remote, sum, from.range(7, 8), vec![0; 8], 2)).unwrap();
+    from.set_broken(false);
+    assert!(matches!(atomic.next_at_a(), Completion::Written { context: 1, .. }));
+    let end = atomic.next_at_a();
+    assert!(matches!(end, Completion::Fetched { context: 2, .. }), "{end:?}");
 }

@@ -20,6 +20,7 @@ impl<B: PciFunction> Endpoint<B> {
         let Some(send) = self.sends.get_mut(handle) else { return Progress::Done };
         let SendKind::MultiPacket { uid, sent } = send.kind else { return Progress::Done };
         let len = chunk.min(send.buffer.len() - sent);
+        let was_faulty = send.buffer.is_faulty();
         let data = send.buffer.gather(sent, len, &mut self.gathered);
         let nth = MpNth::of_in(self.config.generation, uid, sent as u32, data);
         let Ok((header, payload)) = nth.encode(&way, &mut self.scratch[..]) else { return Progress::Done };
@@ -27,6 +28,9 @@ impl<B: PciFunction> Endpoint<B> {
             Ok(slot) => slot,
             Err(progress) => {
                 self.tally.nth_refused += 1;
+                if let Some(send) = self.sends.get_mut(handle) {
+                    send.buffer.forget_fault_unless(was_faulty);
+                }
                 return progress;
             }
         };

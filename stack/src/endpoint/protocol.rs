@@ -3,6 +3,7 @@
 use super::Endpoint;
 use super::rendezvous::Role;
 use crate::Address;
+use crate::buffer::Buffer;
 use crate::completion::{Completion, OperationError};
 use crate::fabric::Reporter;
 use crate::observe::Event as Seen;
@@ -129,11 +130,17 @@ impl<B: PciFunction> Endpoint<B> {
         if self.sends.get_mut(handle).is_some_and(|send| send.is_done())
             && let Some(send) = self.take_send(handle)
         {
-            self.counters.sends_done += 1;
-            // A device that didn't copy is told of when the completion is taken.
-            if !send.silent || send.buffer.is_faulty() {
-                self.completions.push(Completion::Sent { context: send.context, buffer: send.buffer });
-            }
+            self.send_done(send.context, send.buffer, send.silent);
+        }
+    }
+
+    /// A message has got as far as it was asked to. Whoever doesn't want to know that is still told of a device that didn't copy:
+    /// as a failure, when the completion is taken.
+    #[inline]
+    pub(super) fn send_done(&mut self, context: u64, buffer: Buffer, silent: bool) {
+        self.counters.sends_done += 1;
+        if !silent || buffer.is_faulty() {
+            self.completions.push(Completion::Sent { context, buffer });
         }
     }
 

@@ -211,13 +211,15 @@ impl<B: PciFunction> Endpoint<B> {
         let Some(request) = self.requests.get_mut(handle).filter(|request| request.has_more()) else {
             return Ok(false);
         };
+        let was_faulty = request.is_faulty();
         let Part { header, payload, len, from } =
             match part(request, handle, &way, size, &mut self.scratch, &mut self.gathered) {
                 Some(part) => part,
                 // It was checked that it can be said.
                 None => return Err(SendError::TooLong(request.len)),
             };
-        let slot = reserve(&mut self.local, &mut self.slots, &mut self.reliability, now, to, payload)?;
+        let slot = reserve(&mut self.local, &mut self.slots, &mut self.reliability, now, to, payload)
+            .inspect_err(|_| request.forget_fault_unless(was_faulty))?;
         match from {
             From::Scratch(filled) => {
                 self.slots.write_payload(slot.0, 0, &self.scratch[..filled]);

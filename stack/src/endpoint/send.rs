@@ -6,7 +6,7 @@ use super::queues::Work;
 use super::rendezvous::{self, Role};
 use crate::Address;
 use crate::buffer::Buffer;
-use crate::completion::{Completion, Level};
+use crate::completion::Level;
 use crate::operations::{Outgoing, Rejected, Send, SendError, SendKind, Source};
 use opx_bus::PciFunction;
 use opx_defs::wire::opx::{Eager, MpFirst};
@@ -105,16 +105,20 @@ impl<B: PciFunction> Endpoint<B> {
         {
             return Err(Rejected { error: SendError::Slower(slower), buffer: message.buffer });
         }
-        if let Some(peer) = local {
-            return self.send_locally(peer, message);
-        }
-        let sent = match message.buffer.len() {
-            len if len <= self.limits.eager => self.send_eager(message),
-            len if message.tag.is_some() && len <= self.limits.multi_packet => self.send_first(message),
-            _ => self.send_offer(message),
+        let was_faulty = message.buffer.is_faulty();
+        let sent = match (local, message.buffer.len()) {
+            (Some(peer), _) => self.send_locally(peer, message),
+            (None, len) => {
+                let sent = match len {
+                    _ if len <= self.limits.eager => self.send_eager(message),
+                    _ if message.tag.is_some() && len <= self.limits.multi_packet => self.send_first(message),
+                    _ => self.send_offer(message),
+                };
+                self.counters.sent_messages += u64::from(sent.is_ok());
+                sent
+            }
         };
-        self.counters.sent_messages += u64::from(sent.is_ok());
-        sent
+        sent.inspect_err(|rejected| rejected.buffer.forget_fault_unless(was_faulty))
     }
 
     /// A message in one packet.
@@ -136,13 +140,9 @@ impl<B: PciFunction> Endpoint<B> {
                 Err(error) => return Err(Rejected { error, buffer: message.buffer }),
             };
         self.slots.write_payload(slot.0, 0, eager.body);
-        match (message.level, message.silent) {
-            (Level::Inject, true) => self.counters.sends_done += 1,
-            (Level::Inject, false) => {
-                self.counters.sends_done += 1;
-                self.completions.push(Completion::Sent { context: message.context, buffer: message.buffer });
-            }
-            (Level::Transmit | Level::Delivery, _) => self.follow(slot, message, SendKind::Eager),
+        match message.level {
+            Level::Inject => self.send_done(message.context, message.buffer, message.silent),
+            Level::Transmit | Level::Delivery => self.follow(slot, message, SendKind::Eager),
         }
         self.commit(slot, header, payload);
         Ok(())

@@ -5,7 +5,6 @@ use super::super::multi_receive::Found;
 use super::kind;
 use crate::Address;
 use crate::buffer::Buffer;
-use crate::completion::Completion;
 use crate::operations::{Envelope, Kept, Outgoing, Rejected, SendError, Unexpected};
 use opx_bus::PciFunction;
 use opx_defs::wire::opx::INJECT_MAX_BYTES;
@@ -93,10 +92,7 @@ impl<B: PciFunction> Endpoint<B> {
             return Err(Rejected { error, buffer: message.buffer });
         }
         // The peer gets it whatever becomes of this process.
-        self.counters.sends_done += 1;
-        if !message.silent {
-            self.completions.push(Completion::Sent { context: message.context, buffer: message.buffer });
-        }
+        self.send_done(message.context, message.buffer, message.silent);
         Ok(())
     }
 

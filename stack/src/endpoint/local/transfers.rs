@@ -81,10 +81,7 @@ impl<B: PciFunction> Endpoint<B> {
             let error = self.why_ended(to);
             return self.completions.push(Completion::Failed { context, error, buffer });
         }
-        self.counters.sends_done += 1;
-        if !silent {
-            self.completions.push(Completion::Sent { context, buffer });
-        }
+        self.send_done(context, buffer, silent);
     }
 
     /// A peer offers a message.
