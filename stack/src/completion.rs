@@ -162,6 +162,11 @@ pub enum OperationError {
     /// The peer hasn't answered for too long.
     #[error("{0} doesn't answer; check its process and the link")]
     Unreachable(Address),
+    /// The peer has offered memory to fetch the message from that isn't there any more.
+    #[error(
+        "{0} has unmapped the memory of its message before it was fetched; it must keep that until its send completes"
+    )]
+    Unmapped(Address),
     /// Part of the message came in a way that may have spoilt it: a packet of a transfer that had ended long before was written
     /// into the buffer.
     #[error("a late packet of another message was written into the receive buffer; have the message sent again")]

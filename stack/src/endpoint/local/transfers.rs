@@ -175,8 +175,32 @@ impl<B: PciFunction> Endpoint<B> {
             return self.finish_receive(handle);
         }
         if let Some(incoming) = self.take_incoming(handle) {
-            let error = self.why_ended(incoming.envelope.source);
+            let source = incoming.envelope.source;
+            let error = not_fetched(result, source, self.why_ended(source));
             self.fail_incoming(incoming, error);
         }
+    }
+}
+
+/// Why a message wasn't fetched: its sender has ended, or is there and its memory isn't.
+fn not_fetched(result: Result<usize, PullError>, source: Address, ended: OperationError) -> OperationError {
+    match result {
+        Err(PullError::Unmapped) => OperationError::Unmapped(source),
+        _ => ended,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opx_defs::units::Lid;
+    use opx_shm::PeerGone;
+
+    #[test]
+    fn a_sender_that_has_unmapped_its_message_is_not_one_that_is_gone() {
+        let source = Address { lid: Lid(1), rx: 2 };
+        let error = |why| not_fetched(Err(why), source, OperationError::Unreachable(source));
+        assert_eq!(error(PullError::Unmapped), OperationError::Unmapped(source));
+        assert_eq!(error(PeerGone::Died.into()), OperationError::Unreachable(source));
     }
 }
