@@ -30,7 +30,8 @@ pub struct Config {
     pub tid_rest: Duration,
     /// Most bytes of the application's memory that stay mapped for the adapter after use. What is in use isn't bounded by it.
     pub mapped_bytes: usize,
-    /// Packet slots: packets that may be unacknowledged at a time.
+    /// Packet slots: packets that may be unacknowledged at a time. With shared memory a sixteenth of them is for peers on this
+    /// machine alone.
     pub slots: usize,
     /// Send operations that may be under way at a time, and receives likewise.
     pub operations: usize,

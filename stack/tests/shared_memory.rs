@@ -12,8 +12,8 @@ use opx_stack::observe::explain::Reason;
 use opx_stack::observe::{Message, Path};
 use opx_stack::regions::{Access, Registration};
 use opx_stack::{
-    Asked, Atomic, Buffer, Completion, Config, Domain, Endpoint, Level, OpenError, OperationError, Outgoing, Pattern,
-    Remote, SendError, SharedMemory, SharedRange, WaitError, Write,
+    Address, Asked, Atomic, Buffer, Completion, Config, Domain, Endpoint, Level, OpenError, OperationError, Outgoing,
+    Pattern, Remote, SendError, SharedMemory, SharedRange, WaitError, Write,
 };
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -418,6 +418,48 @@ fn peers_on_the_cable_and_in_memory_share_an_endpoint() {
     assert!(found.iter().all(|found| found.is_sorted()), "in order");
     assert_eq!(ends[0].counters().received_locally, EACH);
     assert!(ends[0].counters().packets_in > EACH);
+}
+
+/// Peers that don't answer keep all that may have to be sent again. What goes through memory never has to be.
+#[test]
+fn peers_in_memory_go_on_while_nothing_more_can_be_sent_to_the_wire() {
+    const LEN: usize = 1 << 20;
+    for replay_pool in [4, 10_240] {
+        let reliability = opx_reliability::Config { replay_pool, ..Default::default() };
+        let mut bench = bench(Config { reliability, slots: 64, ..config() });
+        let memory = |seed| {
+            let memory = SharedMem::new(LEN).unwrap();
+            memory.write(0, &data(seed, LEN));
+            memory
+        };
+        let [at_a, at_b] = [(&bench.a, 1), (&bench.b, 2)].map(|(end, seed)| {
+            let region = end.regions().register(Registration::of(memory(seed), Access::ATOMIC)).unwrap();
+            (Remote { peer: end.address(), key: region.key(), place: 0 }, region)
+        });
+        // Nobody is there.
+        for n in 0..80 {
+            let nowhere = Remote { peer: Address { lid: at_a.0.peer.lid, rx: 100 + n }, key: 1, place: 0 };
+            bench.a.write(nowhere, vec![0; 100], 1000).unwrap();
+        }
+        let used_up = bench.a.reliability_counters().throttled_replay_pool;
+        assert!(used_up > 0, "the first packet to anybody is free");
+        // More than goes at once: requests and answers wait for their turn behind those.
+        bench.a.write(at_b.0, data(3, LEN), 1).unwrap();
+        bench.a.read(at_b.0, vec![0; LEN], 2).unwrap();
+        bench.b.read(at_a.0, vec![0; LEN], 3).unwrap();
+        let mut ended = 0;
+        while ended < 3 {
+            let completion = if ended == 2 { bench.next_at_b() } else { bench.next_at_a() };
+            match completion {
+                Completion::Written { context: 1, .. } => {}
+                Completion::Read { context: 2, buffer } => assert!(buffer == data(3, LEN)),
+                Completion::Read { context: 3, buffer } => assert!(buffer == data(1, LEN)),
+                other => panic!("{replay_pool}: {other:?}"),
+            }
+            ended += 1;
+        }
+        no_packets(&bench);
+    }
 }
 
 /// The job has two adapters in the machine: told so, its endpoints share memory across them.

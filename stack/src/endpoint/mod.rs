@@ -257,7 +257,7 @@ impl<B: PciFunction> Endpoint<B> {
     ///
     /// # Errors
     /// As [`Endpoint::open`].
-    pub fn open_with(hfi: &Hfi<B>, config: Config, regions: Regions) -> Result<Self, OpenError> {
+    pub fn open_with(hfi: &Hfi<B>, mut config: Config, regions: Regions) -> Result<Self, OpenError> {
         if !hfi.is_ours() {
             return Err(OpenError::Forked);
         }
@@ -311,12 +311,15 @@ impl<B: PciFunction> Endpoint<B> {
         let mut engine = hfi.sdma_engine(config.sdma_entries)?;
         let slots = Slots::new(&mut engine, config.slots, MAX_PAYLOAD + 64)?;
         let sdma = SdmaQueue::new(engine);
+        let local = local::Local::open(&config.shared_memory, hfi.options().job_key, address)?;
+        // The pool is shared out fairly, and each of its packets needs a slot; some slots are left to peers on this machine.
+        let kept = if local.is_some() { config.slots / 16 } else { 0 };
+        let most = u32::try_from(config.slots - kept).unwrap_or(u32::MAX);
+        config.reliability.replay_pool = config.reliability.replay_pool.min(most);
         let reliability = Reliability::new(
             opx_reliability::Config {
                 first_packet_alone: config.reliability.first_packet_alone
                     || config.generation.needs_first_packet_alone(),
-                // The pool is shared out fairly, and each of its packets needs a slot.
-                replay_pool: config.reliability.replay_pool.min(u32::try_from(config.slots).unwrap_or(u32::MAX)),
                 ..config.reliability
             },
             Origin::from(address),
@@ -330,7 +333,7 @@ impl<B: PciFunction> Endpoint<B> {
             limits,
             address,
             process: ProcessMark::here(),
-            local: local::Local::open(&config.shared_memory, hfi.options().job_key, address)?,
+            local,
             models: Models::new(&route, config.vl),
             recv,
             pio,

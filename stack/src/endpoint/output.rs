@@ -90,15 +90,24 @@ impl<B: PciFunction> Endpoint<B> {
                 }
                 Ok(slot)
             }
-            Err(SendError::Again(_)) => Err(self.why_not()),
+            Err(SendError::Again(_)) => Err(self.why_not(to)),
             // Its operations have failed with the peer.
             Err(_) => Err(Progress::Done),
         }
     }
 
     /// What a packet has to wait for that was told to come again.
-    pub(super) fn why_not(&self) -> Progress {
-        if self.slots.available() == 0 || self.replays_used_up() { Progress::NoRoom } else { Progress::PeerFull }
+    pub(super) fn why_not(&self, to: Address) -> Progress {
+        let local = self.local.as_ref();
+        if self.slots.available() == 0 {
+            Progress::NoRoom
+        } else if !self.replays_used_up() || local.is_some_and(|local| local.is_there(to)) {
+            Progress::PeerFull
+        } else if local.is_some() {
+            Progress::NoReplay
+        } else {
+            Progress::NoRoom
+        }
     }
 
     fn replays_used_up(&self) -> bool {
@@ -177,6 +186,8 @@ impl<B: PciFunction> Endpoint<B> {
     /// Sends what waits in line.
     pub(super) fn pump(&mut self, now: Instant) -> bool {
         let mut busy = false;
+        // Peers one after the other that get no packet before another one gives some back.
+        let mut passed_over = 0;
         while let Some((to, work)) = self.queues.next() {
             let progress = match work {
                 Work::Answer(answer) => self.send_answer(now, to, answer),
@@ -186,8 +197,14 @@ impl<B: PciFunction> Endpoint<B> {
             self.queues.done(to, progress);
             match progress {
                 Progress::NoRoom => break,
+                Progress::NoReplay => {
+                    passed_over += 1;
+                    if passed_over >= self.queues.ready() {
+                        break;
+                    }
+                }
                 Progress::PeerFull => {}
-                Progress::More | Progress::Done => busy = true,
+                Progress::More | Progress::Done => (busy, passed_over) = (true, 0),
             }
         }
         busy

@@ -26,6 +26,8 @@ pub(super) enum Progress {
     Done,
     /// The peer takes no more for now.
     PeerFull,
+    /// There is no room for a packet that may have to be sent again. Those to peers on this machine aren't.
+    NoReplay,
     /// There is no room for a packet to anybody.
     NoRoom,
 }
@@ -87,6 +89,11 @@ impl Queues {
         !self.ready.is_empty()
     }
 
+    /// How many those are.
+    pub(super) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
     pub(super) fn push(&mut self, to: Address, work: Work) {
         let Self { by_peer, ready, spare, .. } = self;
         let queue = by_peer.entry(to).or_insert_with(|| {
@@ -126,6 +133,10 @@ impl Queues {
             return;
         }
         self.ready.pop_front();
+        if progress == Progress::NoReplay {
+            // Once for each of those that wait for it, so that their order stays.
+            return self.ready.push_back(peer);
+        }
         let Some(queue) = self.by_peer.get_mut(&peer) else { return };
         if progress == Progress::PeerFull {
             queue.full = true;
@@ -248,6 +259,27 @@ mod tests {
         assert_eq!(taken(&mut queues, Progress::Done), Some((1, 20)));
         assert_eq!(taken(&mut queues, Progress::Done), Some((1, 11)));
         assert!(!queues.has_requests(peer(1)) && queues.by_peer.is_empty());
+    }
+
+    #[test]
+    fn peers_for_whom_there_is_no_replay_let_others_go_first_and_keep_their_order() {
+        let mut queues = Queues::default();
+        for rx in 1..=3 {
+            queues.push(peer(rx), Work::Transfer(Handle(10 * u64::from(rx))));
+        }
+        assert_eq!(queues.ready(), 3);
+        for (progress, expected) in [
+            (Progress::NoReplay, (1, 10)),
+            (Progress::More, (2, 20)),
+            (Progress::NoReplay, (3, 30)),
+            (Progress::NoReplay, (1, 10)),
+            (Progress::Done, (2, 20)),
+            (Progress::Done, (3, 30)),
+            (Progress::Done, (1, 10)),
+        ] {
+            assert_eq!(taken(&mut queues, progress), Some(expected));
+        }
+        assert_eq!((taken(&mut queues, Progress::Done), queues.ready()), (None, 0));
     }
 
     #[test]

@@ -291,7 +291,7 @@ impl<B: PciFunction> Endpoint<B> {
         let slot = match self.reserve_work(now, to, Some(handle), padded) {
             Ok(slot) => slot,
             Err(progress) => {
-                self.tally.refused(progress == Progress::NoRoom);
+                self.tally.refused(progress != Progress::PeerFull);
                 return progress;
             }
         };

@@ -196,7 +196,7 @@ impl<B: PciFunction> Endpoint<B> {
                 self.finish_request(handle);
                 Progress::Done
             }
-            Err(SendError::Again(_)) => self.why_not(),
+            Err(SendError::Again(_)) => self.why_not(to),
             Err(_) => {
                 self.fail_request(handle, OperationError::Unreachable(to));
                 Progress::Done

@@ -57,7 +57,7 @@ impl<B: PciFunction> Endpoint<B> {
                 Ok(fetch) => self.fetch(source, dput, &fetch),
                 Err(_) => self.counters.malformed += 1,
             },
-            // Expected receive isn't built yet; the others come through shared memory.
+            // Data of rendezvous isn't a request's. The others are those of OPX's own shared memory, which isn't spoken here.
             _ => self.counters.malformed += 1,
         }
     }
@@ -152,13 +152,14 @@ impl<B: PciFunction> Endpoint<B> {
     /// Sends the next packet of an answer whose turn it is.
     pub(super) fn send_reply(&mut self, now: Instant, handle: Handle) -> Progress {
         let Some(mut reply) = self.replies.get_mut(handle).map(Reply::take) else { return Progress::Done };
+        let to = reply.to;
         let sent = self.send_reply_part(now, &mut reply);
         if let Some(place) = self.replies.get_mut(handle) {
             *place = reply;
         }
         match sent {
             Ok(true) => Progress::More,
-            Err(SendError::Again(_)) => self.why_not(),
+            Err(SendError::Again(_)) => self.why_not(to),
             Ok(false) | Err(_) => {
                 self.drop_reply(handle);
                 Progress::Done
