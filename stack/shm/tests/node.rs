@@ -273,6 +273,19 @@ fn a_closed_peer_gives_back_what_was_offered() {
 }
 
 #[test]
+fn whether_a_peer_has_ended_is_known_before_it_is_told() {
+    let (one, mut other, _) = pair();
+    let mut there = Heard::default();
+    there.until(&mut other, |heard| heard.connected.len() == 1);
+    let by = there.connected[0];
+    assert!(!other.has_ended(by));
+    drop(one);
+    assert!(other.has_ended(by) && there.gone.is_empty());
+    there.until(&mut other, |heard| heard.gone.len() == 1);
+    assert!(there.gone == [(by, PeerGone::Closed)] && other.has_ended(by));
+}
+
+#[test]
 fn who_is_connected_isnt_connected_twice() {
     let (mut one, mut other, peer) = pair();
     let mut there = Heard::default();

@@ -85,14 +85,34 @@ impl Node {
         Ok(key)
     }
 
+    /// Whether a peer has ended or closed the connection: as the kernel knows it now, and not only what was told.
+    pub fn has_ended(&mut self, peer: PeerId) -> bool {
+        if self.guard.is_child() {
+            return false;
+        }
+        for key in self.links_with(peer) {
+            // What it said last is still to be heard.
+            self.hear(key);
+            if let Some(link) = self.links.get_mut(key)
+                && link.process.as_ref().is_some_and(|process| socket::has_ended(process.as_fd()))
+            {
+                leave(link, key, PeerGone::Died, &mut self.hot);
+            }
+        }
+        !self.links.iter().any(|(_, link)| link.peer == peer.0 && link.going.is_none())
+    }
+
+    fn links_with(&self, peer: PeerId) -> Vec<Key> {
+        self.links.iter().filter(|(_, link)| link.peer == peer.0).map(|(key, _)| key).collect()
+    }
+
     /// Closes the connection with a peer. What it has sent and wasn't polled is lost; what was sent to it isn't.
     /// [`Event::Gone`] comes all the same.
     pub fn close(&mut self, peer: PeerId) {
         if self.guard.is_child() {
             return;
         }
-        let keys: Vec<Key> = self.links.iter().filter(|(_, link)| link.peer == peer.0).map(|(key, _)| key).collect();
-        for key in keys {
+        for key in self.links_with(peer) {
             if let Some(link) = self.links.get_mut(key) {
                 let _ = socket::tell(link.socket.as_fd(), &socket::Record::Bye, None);
                 leave(link, key, PeerGone::Unknown, &mut self.hot);

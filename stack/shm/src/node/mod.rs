@@ -194,6 +194,11 @@ impl Node {
         self.links.get(peer.0).map_or(Err(KernelCopy::NotKnown), |link| link.kernel)
     }
 
+    /// Whether messages or offers were left ([`Taken::NotNow`]): they come again with the next poll, and wake nobody.
+    pub fn has_left(&self) -> bool {
+        !self.leaving.is_empty()
+    }
+
     #[inline(always)]
     fn check_fork(&self) -> Result<(), Forked> {
         if self.guard.is_child() { Err(Forked) } else { Ok(()) }
@@ -327,7 +332,7 @@ impl Node {
                         break;
                     }
                 };
-                link.silent = 0;
+                (link.silent, link.is_held) = (0, false);
                 let header = Header { kind: record.head.kind, words: record.head.words };
                 let mut is_message = true;
                 // A message goes to its handler from where it is made: it is moved by nobody.
@@ -389,6 +394,7 @@ impl Node {
                 link.left_slots -= slots;
                 count += 1;
             }
+            link.is_held = false;
             let opened = link.receiver.open();
             counters.rings += link.ring_if(opened);
             false

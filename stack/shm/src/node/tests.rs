@@ -80,3 +80,38 @@ fn answers_that_nobody_reads_are_bounded() {
     let refused = one.try_send(peer, Header::default(), &[]);
     assert!(matches!(refused, Err(SendError::Gone(PeerGone::Broken(_)))), "{refused:?}");
 }
+
+/// A message that was left in the ring, because too much was, is taken in the end: the one that comes after it keeps who would sleep awake.
+#[test]
+fn what_comes_after_what_was_held_isnt_slept_over() {
+    let (mut one, mut other, peer) = pair("held", Large::Ring);
+    let header = Header::default();
+    let held = |other: &Node| other.links.iter().any(|(_, link)| link.is_held);
+    let refuse = |event: Event<'_>| if let Event::Message(_) = event { Taken::NotNow } else { Taken::Yes };
+    // More than is left, and than the ring holds.
+    for _ in 0..1 << 20 {
+        let full = one.try_send(peer, header, &[&[1; 100]]).is_err();
+        other.poll_some(refuse).unwrap();
+        if full && held(&other) {
+            break;
+        }
+    }
+    assert!(held(&other) && other.has_left());
+    while !other.arm().unwrap() {
+        other.poll_some(refuse).unwrap();
+    }
+    // All of it is taken, and none is there any more.
+    while other.poll(|_| {}).unwrap() > 0 {}
+    assert!(!held(&other) && !other.has_left());
+    one.try_send(peer, header, &[b"one more"]).unwrap();
+    assert!(!other.arm().unwrap(), "it is slept over");
+    let mut last = None;
+    other
+        .poll(|event| {
+            if let Event::Message(message) = event {
+                last = Some(message.to_vec());
+            }
+        })
+        .unwrap();
+    assert_eq!(last.as_deref(), Some(&b"one more"[..]));
+}
