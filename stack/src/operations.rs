@@ -253,8 +253,18 @@ pub(crate) struct Incoming {
     pub(crate) len: usize,
     /// Bytes that haven't come.
     pub(crate) missing: u64,
-    /// Its name among those of several packets.
-    pub(crate) uid: Option<Psn>,
+    pub(crate) coming: Coming,
+}
+
+/// How the pieces of a message come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Coming {
+    /// In packets that were asked for.
+    Asked,
+    /// In packets that come by themselves. The number of the first names the message.
+    Assembled(Psn),
+    /// Out of its sender's memory, from where it is fetched. No packet has a part in that.
+    Fetched,
 }
 
 /// Where a message goes that comes in pieces.

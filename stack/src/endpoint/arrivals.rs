@@ -6,7 +6,7 @@ use crate::Address;
 use crate::buffer::Buffer;
 use crate::completion::{Completion, OperationError};
 use crate::observe::Event;
-use crate::operations::{Envelope, Incoming, Kept, Matcher, Posted, Receive, Target, Unexpected};
+use crate::operations::{Coming, Envelope, Incoming, Kept, Matcher, Posted, Receive, Target, Unexpected};
 use crate::table::Handle;
 use opx_bus::PciFunction;
 use opx_defs::time::Instant;
@@ -219,10 +219,18 @@ impl<B: PciFunction> Endpoint<B> {
                 self.replayed(Handle(dput.name));
                 self.data(source, Handle(dput.name), dput.place, bytes);
             }
-            Ok(Packet::Dput(dput, bytes)) => self.data_of_request(source, &dput, bytes),
-            Ok(Packet::RmaCts(cts)) => self.request_of_peer(source, &cts),
-            Ok(Packet::RmaRts(rts)) => self.write_offered(source, &rts),
-            Ok(_) | Err(_) => self.counters.malformed += 1,
+            Ok(packet) => self.dispatch_one_sided(source, &packet),
+            Err(_) => self.counters.malformed += 1,
+        }
+    }
+
+    /// What is asked of memory, and the answers. Everything else is no packet that is due.
+    pub(super) fn dispatch_one_sided(&mut self, source: Address, packet: &Packet<'_>) {
+        match packet {
+            Packet::Dput(dput, bytes) => self.data_of_request(source, dput, bytes),
+            Packet::RmaCts(cts) => self.request_of_peer(source, cts),
+            Packet::RmaRts(rts) => self.write_offered(source, rts),
+            _ => self.counters.malformed += 1,
         }
     }
 
@@ -315,7 +323,7 @@ impl<B: PciFunction> Endpoint<B> {
     /// A message that came in pieces is whole.
     pub(super) fn finish_receive(&mut self, handle: Handle) {
         let Some(incoming) = self.take_incoming(handle) else { return };
-        let Incoming { into, envelope, len, uid, .. } = incoming;
+        let Incoming { into, envelope, len, coming, .. } = incoming;
         let mut posted = match into {
             Target::Receive(posted) => posted,
             Target::Part(_, part) => return self.part_received(part, envelope, len),
@@ -323,7 +331,7 @@ impl<B: PciFunction> Endpoint<B> {
         };
         let room = posted.buffer.room();
         if len > room {
-            self.tally.truncated += u64::from(uid.is_some());
+            self.tally.truncated += u64::from(matches!(coming, Coming::Assembled(_)));
             let error = OperationError::Truncated { message: len as u64, buffer: room as u64 };
             return self.fail(posted.context, error, posted.buffer);
         }

@@ -6,7 +6,7 @@ use super::queues::Progress;
 use super::rendezvous::Role;
 use crate::Address;
 use crate::completion::OperationError;
-use crate::operations::{Envelope, Incoming, Kept, SendKind, Target, Unexpected};
+use crate::operations::{Coming, Envelope, Incoming, Kept, SendKind, Target, Unexpected};
 use crate::table::Handle;
 use opx_bus::PciFunction;
 use opx_defs::time::Instant;
@@ -58,7 +58,7 @@ impl<B: PciFunction> Endpoint<B> {
             Found::Nobody => Target::Early(vec![0; len]),
         };
         let unasked = matches!(into, Target::Early(_));
-        let mut incoming = Incoming { into, envelope, len, missing: len as u64, uid: Some(uid) };
+        let mut incoming = Incoming { into, envelope, len, missing: len as u64, coming: Coming::Assembled(uid) };
         // The decoder has checked that these are no more than the message.
         incoming.take(0, first.head);
         incoming.take(first.head.len() as u64, first.data);

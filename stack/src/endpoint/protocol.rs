@@ -7,7 +7,7 @@ use crate::buffer::Buffer;
 use crate::completion::{Completion, OperationError};
 use crate::fabric::Reporter;
 use crate::observe::Event as Seen;
-use crate::operations::{Incoming, Send, SendKind, Target};
+use crate::operations::{Coming, Incoming, Send, SendKind, Target};
 use crate::table::{Handle, Kind};
 use opx_bus::PciFunction;
 use opx_defs::time::Instant;
@@ -218,7 +218,7 @@ impl<B: PciFunction> Endpoint<B> {
             Role::Target => self.drop_landing(handle),
             Role::Receiver => {
                 if let Some(incoming) = self.take_incoming(handle) {
-                    if let Some(uid) = incoming.uid {
+                    if let Coming::Assembled(uid) = incoming.coming {
                         self.assembling.remove(&(peer, uid));
                     }
                     self.fail_incoming(incoming, error);

@@ -6,7 +6,9 @@ use super::queues::{Progress, Work};
 use crate::Address;
 use crate::buffer::Buffer;
 use crate::completion::OperationError;
-use crate::operations::{Along, Envelope, Grant, Incoming, Kept, Offer, Posted, SendKind, Target, Tids, Unexpected};
+use crate::operations::{
+    Along, Coming, Envelope, Grant, Incoming, Kept, Offer, Posted, SendKind, Target, Tids, Unexpected,
+};
 use crate::table::Handle;
 use crate::thresholds::Thresholds;
 use opx_bus::PciFunction;
@@ -138,7 +140,8 @@ impl<B: PciFunction> Endpoint<B> {
         let along = offer.immediate.len();
         let missing = offer.len - along as u64;
         into.write(0, &offer.immediate);
-        match self.add_incoming(Incoming { into, envelope, len: offer.len as usize, missing, uid: None }) {
+        let incoming = Incoming { into, envelope, len: offer.len as usize, missing, coming: Coming::Asked };
+        match self.add_incoming(incoming) {
             Ok(handle) if missing > 0 => {
                 self.by_peer.insert((envelope.source, Role::Receiver, handle.0));
                 self.ask(handle, &envelope, offer);
@@ -329,9 +332,9 @@ impl<B: PciFunction> Endpoint<B> {
 
     /// Data of a rendezvous that we asked for.
     pub(super) fn data(&mut self, source: Address, handle: Handle, at: u64, bytes: &[u8]) {
-        let Some(incoming) =
-            self.incoming.get_mut(handle).filter(|it| it.envelope.source == source && it.uid.is_none())
-        else {
+        // What is fetched isn't touched by packets, whoever guesses its handle: it is being written to.
+        let asked = |it: &&mut Incoming| it.envelope.source == source && it.coming == Coming::Asked;
+        let Some(incoming) = self.incoming.get_mut(handle).filter(asked) else {
             self.counters.stale += 1;
             return;
         };

@@ -15,7 +15,7 @@ use crate::table::Kind;
 use opx_bus::PciFunction;
 use opx_defs::units::Psn;
 use opx_defs::wire::OPX_HEADER_BYTES;
-use opx_defs::wire::opx::{Header as WireHeader, Opcode};
+use opx_defs::wire::opx::{Header as WireHeader, Packet};
 use opx_shm::{Header, Message, PeerId, Taken};
 
 impl Local {
@@ -131,24 +131,25 @@ impl<B: PciFunction> Endpoint<B> {
         };
         message.read(0, &mut header.0);
         let arrival = header.arrival(self.config.generation).ok();
-        // Who its peer is was said when it connected. Messages, and what belongs to them, don't come this way.
-        let right = arrival.filter(|arrival| {
-            Address::from(arrival.origin) == source
-                && matches!(arrival.opcode, Opcode::RzvData | Opcode::RzvCts | Opcode::RmaRts)
-                && !header.is_expected()
-        });
+        // Who its peer is was said when it connected.
+        let right = arrival.filter(|arrival| Address::from(arrival.origin) == source && !header.is_expected());
         if right.is_none() {
             self.counters.malformed += 1;
             return Taken::Yes;
         }
-        if self.owes_too_much(&header, source) {
+        let overtakes = message.overtakes && !header.is_free_of_order(self.config.generation);
+        if overtakes || self.owes_too_much(&header, source) {
             return Taken::NotNow;
         }
         let mut scratch = std::mem::take(&mut self.scratch);
         message.read(OPX_HEADER_BYTES, &mut scratch[..payload]);
         let now = self.hfi.bus().now();
         self.watch_arrival(now, Seen::Delivered, &header, &scratch[..payload]);
-        self.dispatch_other(&header, &scratch[..payload], source);
+        // Messages, and what belongs to them, don't come this way.
+        match Packet::decode_in(self.config.generation, &header, &scratch[..payload]) {
+            Ok(packet) => self.dispatch_one_sided(source, &packet),
+            Err(_) => self.counters.malformed += 1,
+        }
         self.scratch = scratch;
         if message.header.kind & kind::TELL != 0
             && let Some(local) = &mut self.local

@@ -8,7 +8,7 @@ use crate::buffer::Buffer;
 use crate::completion::{Completion, OperationError};
 use crate::endpoint::multi_receive::Found;
 use crate::operations::{
-    Envelope, Incoming, Kept, Outgoing, Posted, Rejected, Send, SendError, SendKind, Target, Unexpected,
+    Coming, Envelope, Incoming, Kept, Outgoing, Posted, Rejected, Send, SendError, SendKind, Target, Unexpected,
 };
 use crate::table::Handle;
 use opx_bus::PciFunction;
@@ -131,7 +131,8 @@ impl<B: PciFunction> Endpoint<B> {
     /// Fetches a message for which there is room.
     pub(in super::super) fn fetch_locally(&mut self, into: Target, envelope: Envelope, offered: Offered) {
         let missing = offered.len();
-        match self.add_incoming(Incoming { into, envelope, len: missing as usize, missing, uid: None }) {
+        let incoming = Incoming { into, envelope, len: missing as usize, missing, coming: Coming::Fetched };
+        match self.add_incoming(incoming) {
             Ok(handle) => self.do_locally(Todo::Pull(offered, handle)),
             // There is a place for every posted receive, see `Endpoint::post_receive`.
             Err(incoming) => {
