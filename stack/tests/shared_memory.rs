@@ -737,3 +737,41 @@ fn a_message_through_memory_wakes_who_waits() {
     assert!(to_a.join().unwrap() > 0, "it slept");
     assert_eq!(a.lock().unwrap().counters().packets_in, 0);
 }
+
+/// What was left for lack of room is looked at before one sleeps, whatever has made room for it since.
+#[test]
+fn room_that_is_made_before_one_sleeps_is_used() {
+    type Act = fn(&mut Endpoint<EmuBus>);
+    let ways: [(&str, Act); 4] = [
+        ("a receive for it", |b| assert!(b.tag_receive(Pattern::exact(2), vec![0; 900], 1).is_ok())),
+        ("a discarded message", |b| assert!(b.tag_discard(Pattern::exact(1)).unwrap().is_some())),
+        ("a claimed one", |b| {
+            let claimed = b.tag_claim(Pattern::exact(1)).unwrap();
+            b.receive_claimed(claimed, vec![0; 900], 1).unwrap();
+        }),
+        ("a multi-receive", |b| {
+            assert!(b.multi_receive(None, SharedMem::new(1 << 16).unwrap(), 1).is_ok());
+        }),
+    ];
+    for (what, make_room) in ways {
+        let Bench { hfi, adapter: _adapter, mut a, mut b } = bench(Config { unexpected_bytes: 2100, ..config() });
+        let to = b.address();
+        // Two are kept, and two find no room.
+        a.tag_send(to, 1, data(1, 900), 1).unwrap();
+        a.send(to, data(0, 900), 0).unwrap();
+        a.tag_send(to, 2, data(2, 900), 2).unwrap();
+        a.send(to, data(3, 900), 3).unwrap();
+        let limit = hfi.bus().now() + Duration::from_secs(1);
+        while b.counters().unexpected_messages < 2 || b.arm().unwrap() {
+            assert!(hfi.bus().now() < limit, "{what}: it never rests");
+            b.progress().unwrap();
+            hfi.bus().relax();
+        }
+        assert!(!b.arm().unwrap(), "{what}: what is left keeps nobody awake");
+        let taken = b.counters().received_locally;
+        make_room(&mut b);
+        assert!(b.arm().unwrap(), "{what}");
+        b.progress().unwrap();
+        assert!(b.counters().received_locally > taken, "{what}");
+    }
+}

@@ -1,4 +1,4 @@
-//! Peers on this machine that write nonsense, say to be somebody else, or guess the names of transfers.
+//! Peers on this machine that write nonsense, say to be somebody else, guess the names of transfers, or take no connections.
 
 mod common;
 
@@ -10,7 +10,7 @@ use opx_hw::Options;
 use opx_pio::{Head, PioSender};
 use opx_shm::{Event, Header, Node, PeerId};
 use opx_stack::regions::{Access, Registration};
-use opx_stack::{Address, Completion, Config, Pattern, SharedMemory};
+use opx_stack::{Address, Completion, Config, Pattern, Remote, SharedMemory};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The context that a forger says to have; it is no endpoint's.
@@ -166,4 +166,38 @@ fn data_that_nobody_asked_for_leaves_a_transfer_alone() {
         let Some(Completion::Received { context: 1, len: LEN, buffer, .. }) = received else { panic!("{received:?}") };
         assert!(buffer == long);
     }
+}
+
+/// A peer that is stopped, and that so many want to reach that it takes no more connections, is tried again now and then: who has
+/// something for it sleeps in between.
+#[test]
+fn who_waits_for_a_peer_that_takes_no_connections_sleeps() {
+    let (mut bench, name) = local_bench();
+    let peer = Address { rx: NOBODY, ..bench.b.address() };
+    let its = name(peer.lid.0, peer.rx);
+    let mut stopped = Node::open(&its, opx_shm::Config::default()).unwrap();
+    let other = Node::open(&name(peer.lid.0, NOBODY + 1), opx_shm::Config::default()).unwrap();
+    while other.is_there(&its) {}
+    let at = Remote { peer, key: 1, place: 0 };
+    bench.a.write(at, vec![1; 8], 1).unwrap();
+    let bus = bench.hfi.bus().clone();
+    let end = bus.now() + std::time::Duration::from_secs(2);
+    let mut turns = 0;
+    while bus.now() < end {
+        if !bench.a.arm().unwrap() {
+            bus.pause(bench.a.poll_timeout().since(bus.now()));
+        }
+        bench.a.progress().unwrap();
+        turns += 1;
+        assert!(turns < 500, "it doesn't sleep");
+    }
+    assert_eq!(bench.a.poll_completion(), None);
+    // It goes on.
+    let mut got = 0;
+    bench.run(|_| {
+        stopped.wait(Some(std::time::Duration::ZERO)).unwrap();
+        stopped.poll(|event| got += usize::from(matches!(event, Event::Message(_)))).unwrap();
+        got == 1
+    });
+    assert!(matches!(bench.next_at_a(), Completion::Written { context: 1, .. }));
 }

@@ -466,6 +466,7 @@ impl<B: PciFunction> Endpoint<B> {
         if now >= self.next_look {
             self.look_at_requests(now);
         }
+        self.try_crowded_again(now);
         let stirred = busy
             || !self.outbox.is_empty()
             || self.sdma.pending() > 0
@@ -479,6 +480,7 @@ impl<B: PciFunction> Endpoint<B> {
     /// When [`Endpoint::progress`] has something to do at the latest, if nothing arrives before.
     pub fn poll_timeout(&self) -> Instant {
         let look = if self.requests.len() > 0 { self.next_look.min(self.next_health) } else { self.next_health };
+        let look = self.local.as_ref().map_or(look, |local| look.min(local.poll_timeout()));
         self.reliability.poll_timeout().map_or(look, |timer| timer.min(look))
     }
 

@@ -50,7 +50,9 @@ impl<B: PciFunction> Member<B> {
         let all = self.queue.fill(driven);
         driven.publish();
         let engine = &driven.engine;
-        if state.asleep_until.is_some_and(|until| engine.is_stirred() || engine.poll_timeout() < until || !all) {
+        // There may be room now for what had to be left.
+        let stirred = || engine.is_stirred() || engine.has_left_messages();
+        if state.asleep_until.is_some_and(|until| stirred() || engine.poll_timeout() < until || !all) {
             state.asleep_until = None;
             self.wake.raise();
         }
@@ -264,13 +266,17 @@ mod tests {
     use super::*;
     use crate::fabric::EndpointId;
     use crate::fabric::event_queue::{EventQueue, Reporter};
-    use crate::{Completion, Config, Endpoint};
+    use crate::{Completion, Config, Endpoint, Pattern, SharedMemory};
     use opx_emu::{Config as Chip, EmuBus, Icode, Lab, Pacing};
     use opx_hw::{LinkMode, Options};
     use std::time::Duration;
 
     /// What the thread does, on this one and in simulated time.
     fn driver(endpoints: u32) -> (Lab, Hfi<EmuBus>, CompletionQueue, Driver<EmuBus>) {
+        driver_of(endpoints, Config::default())
+    }
+
+    fn driver_of(endpoints: u32, config: Config) -> (Lab, Hfi<EmuBus>, CompletionQueue, Driver<EmuBus>) {
         let lab = Lab::new(Pacing::Virtual);
         let adapter = lab.add(Chip { icode: Icode::FunctionalSimulator, ..Chip::default() });
         let hfi = Hfi::open(adapter.bus(), Options::default()).unwrap();
@@ -279,7 +285,7 @@ mod tests {
         lock(&shared.members).stop = false;
         let queue = CompletionQueue::new(16, shared.wake.clone(), ProcessMark::here());
         for id in (0..endpoints).map(EndpointId) {
-            let config = Config { interrupts: true, ..Config::default() };
+            let config = Config { interrupts: true, ..config.clone() };
             let engine = Endpoint::open(&hfi, config).unwrap();
             // They begin at different times.
             hfi.bus().pause(Duration::from_millis(17));
@@ -343,6 +349,33 @@ mod tests {
         assert!(matches!(ends[0], Completion::Received { context: 1, .. }));
         assert!(matches!(ends[1], Completion::Sent { context: 2, .. }));
         assert!(hfi.bus().now().since(start) < Duration::from_millis(5));
+    }
+
+    #[test]
+    fn room_that_is_made_while_it_sleeps_wakes_it_for_what_was_left() {
+        let shared_memory = SharedMemory::of_job(format!("left-{}", std::process::id()));
+        let config = Config { shared_memory, unexpected_bytes: 1100, ..Config::default() };
+        let (_lab, _hfi, queue, mut driver) = driver_of(2, config);
+        assert!(driver.turn());
+        let [from, to] = [0, 1].map(|n| Arc::clone(&driver.members[n]));
+        let act = |member: &Member<EmuBus>, act: &dyn Fn(&mut Endpoint<EmuBus>)| {
+            let mut state = member.lock();
+            act(&mut state.driven.as_mut().unwrap().engine);
+            member.settle(&mut state);
+        };
+        let address = to.lock().driven.as_ref().unwrap().engine.address();
+        for tag in 1..=2 {
+            act(&from, &|engine| engine.tag_send(address, tag, vec![tag as u8; 900], tag).unwrap());
+        }
+        drive(&mut driver, Duration::from_millis(250));
+        let _ = driver.shared.wake.take();
+        // The second one finds no room, until there is a receive for it.
+        driver.sleep_lightly();
+        act(&to, &|engine| assert!(engine.tag_receive(Pattern::exact(2), vec![0; 900], 3).is_ok()));
+        assert!(driver.shared.wake.take().unwrap());
+        drive(&mut driver, Duration::from_millis(1));
+        let ends: Vec<_> = std::iter::from_fn(|| queue.read()).map(|done| done.completion).collect();
+        assert!(ends.iter().any(|end| matches!(end, Completion::Received { context: 3, .. })), "{ends:?}");
     }
 
     impl Driver<EmuBus> {

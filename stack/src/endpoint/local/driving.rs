@@ -6,13 +6,13 @@ use crate::Address;
 use crate::completion::OperationError;
 use crate::error::EndpointError;
 use opx_bus::PciFunction;
+use opx_defs::time::Instant;
 use opx_shm::{Event, PeerGone, PeerId, Taken};
 
 impl Local {
     #[inline]
     fn has_work(&self) -> bool {
-        let nothing =
-            self.todo.is_empty() && self.released.is_empty() && self.used.is_empty() && self.crowded.is_empty();
+        let nothing = self.todo.is_empty() && self.released.is_empty() && self.used.is_empty();
         self.waiting > 0 || !nothing
     }
 }
@@ -93,10 +93,6 @@ impl<B: PciFunction> Endpoint<B> {
                 }
             }
         }
-        // What waits to be sent to them tries again.
-        for peer in self.local.as_mut().map(|local| std::mem::take(&mut local.crowded)).unwrap_or_default() {
-            self.queues.acknowledged(peer);
-        }
         self.pass_waiting();
         self.tell_peers();
         self.release_passed();
@@ -149,10 +145,26 @@ impl<B: PciFunction> Endpoint<B> {
 
     /// Prepares to sleep until the descriptor of [`Local::irq`] is readable; `true` when there is something to do.
     pub(in super::super) fn arm_locally(&mut self) -> Result<bool, EndpointError> {
-        let Some(Local { node: Some(node), todo, released, crowded, .. }) = self.local.as_deref_mut() else {
+        // Whoever made room for what was left didn't say so.
+        if self.has_left_messages() && self.hear_peers()? {
+            return Ok(true);
+        }
+        let Some(Local { node: Some(node), todo, released, .. }) = self.local.as_deref_mut() else {
             return Ok(false);
         };
-        Ok(!todo.is_empty() || !released.is_empty() || !crowded.is_empty() || !node.arm()?)
+        Ok(!todo.is_empty() || !released.is_empty() || !node.arm()?)
+    }
+
+    /// Whether messages of peers on this machine wait for room, which whatever the owner does may make.
+    pub(crate) fn has_left_messages(&self) -> bool {
+        self.local.as_ref().and_then(|local| local.node.as_ref()).is_some_and(|node| node.has_left())
+    }
+
+    /// What waits for a peer that took no more connections tries again, once it is time for that.
+    pub(in super::super) fn try_crowded_again(&mut self, now: Instant) {
+        for peer in self.local.as_mut().map(|local| local.crowded.due(now)).unwrap_or_default() {
+            self.queues.acknowledged(peer);
+        }
     }
 
     /// Ends the transfers of long messages, by leaving the peers that they are with: as long as those may read the memory, or

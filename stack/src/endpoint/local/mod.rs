@@ -4,6 +4,7 @@
 //! process fetches in one copy. What is asked of a peer's memory goes in the packets of the wire, so that it is done and
 //! checked by the same code; they have no numbers and are never sent again, as the ring loses nothing.
 
+mod crowded;
 mod driving;
 mod messages;
 mod packets;
@@ -17,7 +18,9 @@ use crate::operations::SendError;
 use crate::shared_memory::{MOST_PORTS, Names, SharedMemory};
 use crate::slots::SlotId;
 use crate::table::Handle;
+use crowded::Crowded;
 use opx_bus::Irq;
+use opx_defs::time::Instant;
 use opx_defs::units::{JobKey, Lid};
 use opx_shm::{ConnectError, Node, OfferId, PeerId, PullId};
 use std::collections::{HashMap, VecDeque};
@@ -99,8 +102,7 @@ pub(super) struct Local {
     lines: HashMap<Address, Line>,
     /// Packets of all lines that wait.
     waiting: usize,
-    /// Peers that take no more connections at present.
-    crowded: Vec<Address>,
+    crowded: Crowded,
     /// Packets that are in their peer's hands, or that never will be.
     released: VecDeque<(SlotId, bool)>,
     /// Peers who are to be told how many of their packets were used.
@@ -150,7 +152,7 @@ impl Local {
             last: None,
             lines: HashMap::new(),
             waiting: 0,
-            crowded: Vec::new(),
+            crowded: Crowded::new(),
             released: VecDeque::new(),
             used: Vec::new(),
             offers: HashMap::new(),
@@ -203,9 +205,7 @@ impl Local {
                 return Ok(Some(peer));
             }
             Err(ConnectError::Again(_)) => {
-                if !self.crowded.contains(&to) {
-                    self.crowded.push(to);
-                }
+                self.crowded.add(to);
                 return Err(SendError::Again(to));
             }
             Err(ConnectError::Forked(_)) => return Err(SendError::Forked),
@@ -257,6 +257,11 @@ impl Local {
     #[inline]
     fn is_in_line(&self, to: Address) -> bool {
         self.waiting > 0 && self.lines.get(&to).is_some_and(|line| !line.waiting.is_empty())
+    }
+
+    /// When peers that took no more connections are tried again.
+    pub(super) fn poll_timeout(&self) -> Instant {
+        self.crowded.time()
     }
 
     /// What becomes readable when there is something to do, after the endpoint was armed.
