@@ -1,4 +1,5 @@
-//! Peers in other processes of this machine: messages and one-sided operations between them, and a peer that is killed at any instant.
+//! Peers in other processes of this machine: messages and one-sided operations between them, a peer that is killed at any instant, and
+//! one that says to be another.
 //!
 //! Each process has an adapter of its own, with the same LID. The test starts itself once more for the other one.
 
@@ -8,9 +9,16 @@ use opx_hw::{Hfi, LinkMode, Options};
 use opx_stack::regions::{Access, RegionsConfig, Registration};
 use opx_stack::{
     Address, Completion, Config, Domain, Endpoint, EndpointId, Level, OperationError, Pattern, PollSet, Remote,
-    SharedMemory, WaitError, Write,
+    SharedMemory, Write,
 };
-use std::io::{BufRead, BufReader, Write as _};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
+    SocketType, connect, recv, sendmsg, socket_with,
+};
+use std::io::{BufRead, BufReader, IoSlice, Write as _};
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,6 +28,8 @@ const JOB: &str = "OPX_STACK_TEST_JOB";
 const PARENT: &str = "OPX_STACK_TEST_PARENT";
 /// Nothing takes so long that works.
 const BOUND: Duration = Duration::from_secs(120);
+/// So that nothing but what happens wakes who sleeps.
+const HOURLY: Duration = Duration::from_secs(3600);
 const SHORT: usize = 100;
 const MIDDLE: usize = 9000;
 const OVER: usize = 300_000;
@@ -43,6 +53,14 @@ fn data(n: u64, len: usize) -> Vec<u8> {
     (0..len).map(|_| chance.below(256) as u8).collect()
 }
 
+/// An adapter of this process's own.
+fn adapter() -> Hfi<EmuBus> {
+    let adapter = Lab::new(Pacing::Real).add(Chip { icode: Icode::FunctionalSimulator, ..Chip::default() });
+    let hfi = Hfi::open(adapter.bus(), Options::default()).unwrap();
+    hfi.link_up(LinkMode::Loopback).unwrap();
+    hfi
+}
+
 /// An endpoint in a set of its own.
 struct End {
     set: PollSet<EmuBus>,
@@ -55,16 +73,12 @@ struct End {
 impl End {
     /// The endpoint at the context that is `after` others.
     fn open(job: &str, after: usize) -> Self {
-        let adapter = Lab::new(Pacing::Real).add(Chip { icode: Icode::FunctionalSimulator, ..Chip::default() });
-        let hfi = Hfi::open(adapter.bus(), Options::default()).unwrap();
-        hfi.link_up(LinkMode::Loopback).unwrap();
+        let hfi = adapter();
         let others = (0..after).map(|_| Endpoint::open(&hfi, Config::default()).unwrap()).collect();
         let domain = Domain::open_with(&hfi, RegionsConfig::default()).unwrap();
         let mut set = domain.poll_set();
         let shared_memory = SharedMemory::of_job(job);
-        let id = set
-            .open(Config { shared_memory, health_interval: Duration::from_secs(3600), ..Config::default() })
-            .unwrap();
+        let id = set.open(Config { shared_memory, health_interval: HOURLY, ..Config::default() }).unwrap();
         Self { set, id, domain, _others: others }
     }
 
@@ -100,6 +114,39 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The node of an endpoint.
+fn node(job: &str, address: Address) -> String {
+    format!("opx.{job}.{:04x}-{:x}.{}", Options::default().job_key.0, address.lid.0, address.rx)
+}
+
+/// Connects to a node as none of this crate's does: under the name of another. Gives what it is told in the end.
+fn connect_as(name: &str, to: &str) -> Vec<u8> {
+    const RING: u32 = 64 << 10;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+    connect(&socket, &SocketAddrUnix::new_abstract_name(format!("opx-shm/{to}").as_bytes()).unwrap()).unwrap();
+    let segment = memfd_create("forged", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+    ftruncate(&segment, u64::from(4096 + 2 * RING)).unwrap();
+    fcntl_add_seals(&segment, SealFlags::SHRINK | SealFlags::GROW).unwrap();
+    // As `socket.rs` of opx-shm has it: kind, fences, size of a ring, magic, probe, name.
+    let mut hello = vec![b'H', 0, 0, 0];
+    hello.extend(RING.to_le_bytes());
+    hello.extend([0x6f70_7873_686d_0001, 0, 0].into_iter().flat_map(u64::to_le_bytes));
+    hello.extend(name.as_bytes());
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let files = [segment.as_fd()];
+    assert!(ancillary.push(SendAncillaryMessage::ScmRights(&files)));
+    sendmsg(&socket, &[IoSlice::new(&hello)], &mut ancillary, SendFlags::empty()).unwrap();
+    let mut told = vec![];
+    loop {
+        let mut record = [0; 200];
+        match recv(&socket, &mut record, RecvFlags::empty()).map_or(0, |(_, len)| len) {
+            0 => return told,
+            _ => told.push(record[0]),
+        }
+    }
+}
+
 fn job(name: &str) -> String {
     format!("test-{}-{name}", std::process::id())
 }
@@ -114,7 +161,17 @@ fn mapped_segments() -> usize {
 #[ignore = "started by the other tests"]
 fn the_other_process() {
     let Ok(role) = std::env::var(ROLE) else { return };
-    let mut end = End::open(&std::env::var(JOB).unwrap(), 1);
+    let job = std::env::var(JOB).unwrap();
+    if role == "impostor" {
+        let parent = Address { lid: adapter().lid(), rx: std::env::var(PARENT).unwrap().parse().unwrap() };
+        println!("\nOPX 0 0");
+        std::io::stdout().flush().unwrap();
+        // The endpoint that the first of the other processes has.
+        let told = connect_as(&node(&job, Address { rx: parent.rx + 1, ..parent }), &node(&job, parent));
+        // Taken, and then left. Nobody reads what the test would say.
+        std::process::exit(i32::from(told != b"WB"));
+    }
+    let mut end = End::open(&job, 1);
     let memory = SharedMem::new(1 << 20).unwrap();
     let region = end.domain.regions().register(Registration::of(memory, Access::ATOMIC)).unwrap();
     let me = end.engine().address();
@@ -270,28 +327,67 @@ fn a_peer_that_is_killed_at_any_instant_ends_what_was_under_way() {
     assert!(ends.iter().any(|it| matches!(it, Completion::Received { len: 8, .. })), "{ends:?}");
 }
 
+/// Who says to be a peer that is there takes nothing from it: neither what is under way with it nor what is sent later.
+#[test]
+fn an_impostor_takes_nothing_from_a_peer_that_is_there() {
+    let _alone = alone();
+    let job = job("impostor");
+    let mut end = End::open(&job, 0);
+    let parent = end.engine().address();
+    let other = start("echo", &job, parent);
+    let echoed = |end: &mut End, n: u64| {
+        end.engine().tag_send(other.address, n, data(n, OVER), n).unwrap();
+        let ends = [end.next(), end.next()];
+        assert!(ends.iter().any(|it| matches!(it, Completion::Sent { .. })), "{ends:?}");
+        assert!(ends.iter().any(|it| matches!(it, Completion::Received { len: OVER, .. })), "{ends:?}");
+    };
+    for n in 1..=2 {
+        end.engine().tag_receive(Pattern::exact(n), vec![0; OVER], n).unwrap();
+    }
+    echoed(&mut end, 1);
+    let mut impostor = start("impostor", &job, parent);
+    let limit = Instant::now() + BOUND;
+    let refused = loop {
+        assert!(Instant::now() < limit);
+        end.set.progress().unwrap();
+        if let Some(ended) = impostor.child.try_wait().unwrap() {
+            break ended;
+        }
+    };
+    assert!(refused.success());
+    echoed(&mut end, 2);
+}
+
 /// Who sleeps while a peer is alive and silent takes no processor time, and learns of its end.
 #[test]
 fn who_sleeps_learns_of_a_peers_end() {
     let _alone = alone();
     let job = job("sleeps");
-    let mut end = End::open(&job, 0);
-    let parent = end.engine().address();
+    let domain = Domain::open(&adapter()).unwrap();
+    let queue = domain.completion_queue(16);
+    let shared_memory = SharedMemory::of_job(&*job);
+    let end = domain.endpoint(Config { shared_memory, health_interval: HOURLY, ..Config::default() }, &queue).unwrap();
+    let parent = end.address();
+    end.lock().unwrap().tag_receive(Pattern::exact(0), vec![0; 8], 1).unwrap();
     let mut other = start("deaf", &job, parent);
     let to = other.address;
-    end.engine().tag_receive(Pattern::exact(0), vec![0; 8], 1).unwrap();
-    assert!(matches!(end.next(), Completion::Received { .. }));
-    end.engine().tag_send(to, 1, vec![0; OVER], 2).unwrap();
-    assert!(matches!(end.set.wait(Some(Duration::from_millis(50))), Err(WaitError::TimedOut)));
-    let slept = end.set.sleep_counts().sleeps;
-    assert!(matches!(end.set.wait(Some(Duration::from_millis(300))), Err(WaitError::TimedOut)));
-    assert!(end.set.sleep_counts().sleeps - slept < 20, "it sleeps, and isn't woken for nothing");
-    let killer = std::thread::spawn(move || {
-        other.child.kill().unwrap();
-        other.child.wait().unwrap();
-        other
-    });
-    let Completion::Failed { context: 2, error, buffer } = end.next() else { panic!() };
+    assert!(matches!(queue.wait(Some(BOUND)).unwrap().completion, Completion::Received { .. }));
+    end.lock().unwrap().tag_send(to, 1, vec![0; OVER], 2).unwrap();
+    // It naps no longer than a quarter of a second at a time: longer sleeps than this one end when something happens.
+    let limit = Instant::now() + BOUND;
+    let mut before = domain.sleep_counts();
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+        let now = domain.sleep_counts();
+        if now == before && now.is_asleep() {
+            break;
+        }
+        assert!(Instant::now() < limit, "it is woken for nothing: {now:?}");
+        before = now;
+    }
+    assert!(queue.read().is_none());
+    other.child.kill().unwrap();
+    let done = queue.wait(Some(BOUND)).unwrap().completion;
+    let Completion::Failed { context: 2, error, buffer } = done else { panic!("{done:?}") };
     assert_eq!((error, buffer.len()), (OperationError::Unreachable(to), OVER));
-    drop(killer.join().unwrap());
 }

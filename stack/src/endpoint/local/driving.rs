@@ -1,7 +1,7 @@
 //! What moves shared memory on: hearing what has come, doing what waits, sleeping, and the ends of peers.
 
 use super::super::Endpoint;
-use super::{Local, Todo, Way, kind};
+use super::{Local, Todo, Way, kind, way};
 use crate::Address;
 use crate::completion::OperationError;
 use crate::error::EndpointError;
@@ -111,10 +111,15 @@ impl<B: PciFunction> Endpoint<B> {
             self.counters.malformed += 1;
             return node.close(peer);
         };
-        let Some(local) = &self.local else { return };
-        if let Some(Way::There(before)) = local.way(address).filter(|way| !matches!(way, Way::There(it) if *it == peer))
+        if let Some(Way::There(before)) =
+            way(ports, address).filter(|way| !matches!(way, Way::There(it) if *it == peer))
         {
-            // Its address has a new owner, so the one before has ended.
+            // Names are taken once: who has the same has ended, or one of the two isn't who it says.
+            if !node.has_ended(before) {
+                log::warn!("{me}: somebody says to be {address}, which is there already");
+                self.counters.malformed += 1;
+                return node.close(peer);
+            }
             self.peer_ended(before, PeerGone::Died);
         }
         if let Some(local) = &mut self.local {

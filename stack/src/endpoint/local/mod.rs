@@ -172,8 +172,7 @@ impl Local {
     }
 
     fn way(&self, to: Address) -> Option<Way> {
-        let port = self.ports.iter().find(|port| port.lid == to.lid)?;
-        port.ways.get(usize::from(to.rx)).copied()
+        way(&self.ports, to)
     }
 
     /// The peer at an address, if it is reached through the memory; decides it for one to whom nothing was sent before.
@@ -278,4 +277,10 @@ impl Local {
     pub(super) fn counters(&self) -> opx_shm::Counters {
         self.node.as_ref().map(|node| node.counters()).unwrap_or_default()
     }
+}
+
+/// `None` for an address at none of these ports.
+fn way(ports: &[Port], to: Address) -> Option<Way> {
+    let port = ports.iter().find(|port| port.lid == to.lid)?;
+    port.ways.get(usize::from(to.rx)).copied()
 }
