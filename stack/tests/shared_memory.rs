@@ -556,6 +556,10 @@ fn an_endpoint_that_is_closed_ends_what_is_under_way() {
     bench.run(|bench| bench.b.counters().unexpected_messages == 4);
     bench.b.tag_receive(Pattern::exact(0), vec![0; 200_000], 10).unwrap();
     bench.b.tag_receive(Pattern::exact(9), vec![0; 200_000], 11).unwrap();
+    // What is asked of the peer that is left for the sake of these ends by the same.
+    let remote = Remote { peer: b, key: 1, place: 0 };
+    bench.a.read(remote, data(3, 200_000), 3).unwrap();
+    bench.a.write_with(Write { level: Level::Delivery, ..Write::new(remote, data(4, 200_000), 4) }).unwrap();
     bench.a.cancel_all();
     let mut ended = vec![];
     while let Some(completion) = bench.a.poll_completion() {
@@ -566,7 +570,7 @@ fn an_endpoint_that_is_closed_ends_what_is_under_way() {
         ended.push(context);
     }
     ended.sort_unstable();
-    assert_eq!(ended, [0, 1, 2]);
+    assert_eq!(ended, [0, 1, 2, 3, 4]);
     // The receive that had found its message fails, the other one waits on.
     let Completion::Failed { context: 10, error, buffer } = bench.next_at_b() else { panic!() };
     assert_eq!((error, buffer.len()), (OperationError::Unreachable(a), 200_000));
@@ -576,6 +580,55 @@ fn an_endpoint_that_is_closed_ends_what_is_under_way() {
     bench.run(|bench| bench.a.tag_inject(b, 9, b"again").is_ok());
     let Completion::Received { context: 11, len: 5, .. } = bench.next_at_b() else { panic!() };
     no_packets(&bench);
+}
+
+/// What one peer offers just then isn't begun while the transfers with another are ended: it waits for the next receive.
+#[test]
+fn what_comes_while_transfers_are_ended_begins_nothing() {
+    const LONG: usize = 100_000;
+    let config = config();
+    let Bench { hfi, adapter: _adapter, mut a, mut b } = bench(config.clone());
+    let mut c = Endpoint::open(&hfi, config).unwrap();
+    let to = b.address();
+    c.tag_inject(to, 9, b"hello").unwrap();
+    for tag in 1..=3 {
+        b.tag_receive(Pattern::exact(tag), vec![0xee; LONG], tag).unwrap();
+    }
+    a.tag_send(to, 1, data(1, LONG), 1).unwrap();
+    let limit = hfi.bus().now() + Duration::from_secs(1);
+    while b.counters().offers == 0 || b.tag_peek(Pattern::exact(9)).is_none() {
+        assert!(hfi.bus().now() < limit);
+        b.progress().unwrap();
+        hfi.bus().relax();
+    }
+    // These lie in the ring.
+    c.tag_send(to, 2, data(2, LONG), 2).unwrap();
+    c.tag_send(to, 3, data(3, 100), 3).unwrap();
+    b.cancel_all();
+    let mut ended = vec![];
+    while let Some(completion) = b.poll_completion() {
+        let Completion::Failed { context, error: OperationError::Closed, buffer } = completion else {
+            panic!("{completion:?}")
+        };
+        assert_eq!(buffer, vec![0xee; LONG], "{context}: the owner's, and nobody else's");
+        ended.push(context);
+    }
+    ended.sort_unstable();
+    assert_eq!(ended, [1, 2, 3]);
+    for (tag, len) in [(2, LONG), (3, 100)] {
+        b.tag_receive(Pattern::exact(tag), vec![0; LONG], tag).unwrap();
+        let completion = loop {
+            assert!(hfi.bus().now() < limit, "message {tag}");
+            b.progress().unwrap();
+            c.progress().unwrap();
+            if let Some(completion) = b.poll_completion() {
+                break completion;
+            }
+            hfi.bus().relax();
+        };
+        let Completion::Received { context, len: got, buffer, .. } = completion else { panic!("{completion:?}") };
+        assert!((context, got) == (tag, len) && buffer.into_vec()[..len] == data(tag, len));
+    }
 }
 
 /// Packets to a peer go the same way as to the wire: what has to be left isn't overtaken by what changes memory.

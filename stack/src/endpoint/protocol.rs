@@ -210,7 +210,7 @@ impl<B: PciFunction> Endpoint<B> {
     }
 
     fn give_up_one(&mut self, peer: Address, role: Role, handle: Handle) {
-        let error = OperationError::Unreachable(peer);
+        let error = self.why_ended(peer);
         match role {
             Role::Sender => self.fail_send(handle, error),
             Role::Requester => self.fail_request(handle, error),

@@ -2,12 +2,12 @@
 
 use super::super::Endpoint;
 use super::{Local, Todo, Way, kind, way};
-use crate::Address;
 use crate::completion::OperationError;
 use crate::error::EndpointError;
 use opx_bus::PciFunction;
 use opx_defs::time::Instant;
 use opx_shm::{Event, PeerGone, PeerId, Taken};
+use std::collections::HashSet;
 
 impl Local {
     #[inline]
@@ -21,8 +21,13 @@ impl<B: PciFunction> Endpoint<B> {
     /// Takes what has come through shared memory; `true` when there was something.
     #[inline]
     pub(in super::super) fn hear_peers(&mut self) -> Result<bool, EndpointError> {
+        self.hear_with(Self::heard)
+    }
+
+    #[inline]
+    fn hear_with(&mut self, each: impl Fn(&mut Self, Event<'_>) -> Taken) -> Result<bool, EndpointError> {
         let Some(mut node) = self.local.as_mut().and_then(|local| local.node.take()) else { return Ok(false) };
-        let heard = node.poll_some(|event| self.heard(event));
+        let heard = node.poll_some(|event| each(self, event));
         if let Some(local) = &mut self.local {
             local.node = Some(node);
             if local.has_work() {
@@ -175,29 +180,43 @@ impl<B: PciFunction> Endpoint<B> {
     /// Ends the transfers of long messages, by leaving the peers that they are with: as long as those may read the memory, or
     /// write to it, it isn't its owner's.
     pub(in super::super) fn end_transfers(&mut self, error: OperationError) {
-        let Some(local) = &mut self.local else { return };
-        let sent = local.offers.values().filter_map(|(handle, _)| self.sends.get_mut(*handle).map(|send| send.to));
-        let mut peers: Vec<Address> = sent.collect();
-        for (handle, _) in local.pulls.values() {
-            peers.extend(self.incoming.get_mut(*handle).map(|incoming| incoming.envelope.source));
+        if let Some(local) = &mut self.local {
+            local.ending = Some(error);
         }
-        if peers.is_empty() {
-            return;
-        }
-        peers.sort_unstable();
-        peers.dedup();
-        let Some(node) = &mut local.node else { return };
-        let theirs: Vec<PeerId> =
-            local.addresses.iter().filter(|(_, address)| peers.contains(address)).map(|(peer, _)| *peer).collect();
-        for peer in theirs {
-            node.close(peer);
-        }
-        local.ending = Some(error);
-        if let Err(error) = self.hear_peers() {
-            log::warn!("{}: {error}", self.address);
+        while self.leave_peers_with_transfers() {
+            if let Err(error) = self.hear_with(Self::heard_of_ends) {
+                log::warn!("{}: {error}", self.address);
+                break;
+            }
         }
         if let Some(local) = &mut self.local {
             local.ending = None;
         }
+    }
+
+    /// As [`Endpoint::heard`], but begins nothing: the receives that are posted still are about to end.
+    fn heard_of_ends(&mut self, event: Event<'_>) -> Taken {
+        match event {
+            Event::Message(_) | Event::Offer { .. } => Taken::NotNow,
+            event => self.heard(event),
+        }
+    }
+
+    /// Closes the connections with the peers that long messages are under way with; `false` when there are none.
+    fn leave_peers_with_transfers(&mut self) -> bool {
+        let Some(Local { node: Some(node), offers, pulls, addresses, .. }) = self.local.as_deref_mut() else {
+            return false;
+        };
+        let mut with = HashSet::new();
+        for (handle, _) in offers.values() {
+            with.extend(self.sends.get_mut(*handle).map(|send| send.to));
+        }
+        for (handle, _) in pulls.values() {
+            with.extend(self.incoming.get_mut(*handle).map(|incoming| incoming.envelope.source));
+        }
+        let theirs = addresses.iter().filter(|(_, address)| with.contains(address));
+        let theirs: Vec<PeerId> = theirs.map(|(peer, _)| *peer).collect();
+        theirs.iter().for_each(|peer| node.close(*peer));
+        !theirs.is_empty()
     }
 }

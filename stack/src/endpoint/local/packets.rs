@@ -7,7 +7,7 @@ use super::super::Endpoint;
 use super::super::output::Slot;
 use super::{Line, Local, kind};
 use crate::Address;
-use crate::completion::{Level, OperationError};
+use crate::completion::Level;
 use crate::observe::Event as Seen;
 use crate::operations::SendError;
 use crate::slots::{SlotId, Slots};
@@ -115,7 +115,7 @@ impl<B: PciFunction> Endpoint<B> {
             self.stir();
             match operation {
                 Some(handle) if passed => self.request_acknowledged(handle),
-                Some(handle) => self.fail_request(handle, OperationError::Unreachable(to)),
+                Some(handle) => self.fail_request(handle, self.why_ended(to)),
                 None => {}
             }
         }

@@ -147,7 +147,8 @@ impl<B: PciFunction> Endpoint<B> {
         self.do_locally(Todo::Decline(offered));
     }
 
-    fn why_ended(&self, peer: Address) -> OperationError {
+    /// Why what is under way with a peer that is left fails.
+    pub(in super::super) fn why_ended(&self, peer: Address) -> OperationError {
         let ending = self.local.as_ref().and_then(|local| local.ending);
         ending.unwrap_or(OperationError::Unreachable(peer))
     }
