@@ -4,6 +4,7 @@
 mod common;
 
 use common::{Bench, bench, data};
+use opx_bus::fault::{Fault, Faulty};
 use opx_bus::{PciFunction, SharedMem};
 use opx_emu::{Config as Chip, EmuBus, Icode, Lab, Pacing};
 use opx_hw::{Hfi, LinkMode, LinkState, Options};
@@ -675,6 +676,57 @@ fn what_is_left_is_overtaken_by_nothing_that_changes_memory() {
         memory.read(0, &mut there);
         &there == b"too soon" && bench.b.tag_peek(Pattern::exact(2)).is_some()
     });
+}
+
+/// An endpoint that can't go on takes leave of its peers on the machine, although its owner keeps it.
+#[test]
+fn an_endpoint_that_fails_leaves_its_peers() {
+    let lab = Lab::new(Pacing::Virtual);
+    let chip = || Chip { icode: Icode::FunctionalSimulator, ..Chip::default() };
+    let adapters = [(); 2].map(|()| lab.add(chip()));
+    let hfi = Hfi::open(adapters[0].bus(), Options::default()).unwrap();
+    let bus: Faulty<EmuBus> = Faulty::new(adapters[1].bus(), Vec::new());
+    let other = Hfi::open(bus.clone(), Options::default()).unwrap();
+    hfi.link_up(LinkMode::Loopback).unwrap();
+    other.link_up(LinkMode::Loopback).unwrap();
+    let config = config();
+    let mut a = Endpoint::open(&hfi, config.clone()).unwrap();
+    // It takes the context that `a` has on its adapter.
+    let _first = Endpoint::open(&other, Config::default()).unwrap();
+    let domain = Domain::open(&other).unwrap();
+    let mut set = domain.poll_set();
+    let id = set.open(Config { health_interval: Duration::from_millis(1), ..config }).unwrap();
+    let b = set.endpoint(id).unwrap().address();
+    assert_ne!(a.address(), b);
+    a.tag_send(b, 1, data(1, 100_000), 1).unwrap();
+    let limit = hfi.bus().now() + Duration::from_secs(10);
+    while set.endpoint(id).unwrap().tag_peek(Pattern::exact(1)).is_none() {
+        assert!(hfi.bus().now() < limit);
+        a.progress().unwrap();
+        set.progress().unwrap();
+        hfi.bus().relax();
+    }
+    bus.add(Fault::GoneAfterReads { after: bus.reads() });
+    while set.progress().is_ok() {
+        assert!(hfi.bus().now() < limit);
+        hfi.bus().relax();
+    }
+    let failed = loop {
+        assert!(hfi.bus().now() < limit, "nobody tells it");
+        a.progress().unwrap();
+        if let Some(completion) = a.poll_completion() {
+            break completion;
+        }
+        hfi.bus().relax();
+    };
+    let Completion::Failed { context: 1, error, buffer } = failed else { panic!("{failed:?}") };
+    assert!(error == OperationError::Unreachable(b) && buffer == data(1, 100_000));
+    assert_eq!(a.tag_inject(b, 1, b"hello"), Err(SendError::Unreachable(b)));
+    // It isn't looked for elsewhere, and that is what is told.
+    let explained = a.explain(Message::tagged(b, 8));
+    assert_eq!(explained.path, None);
+    assert!(Path::ALL.iter().all(|path| explained.why_not(*path) == Some(Reason::Ended)), "{explained}");
+    assert!(set.endpoint(id).is_err(), "it is kept all the while");
 }
 
 /// What an endpoint has sent comes although it has ended and there was no room; who waits for it is told at once.

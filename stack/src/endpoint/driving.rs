@@ -120,6 +120,8 @@ impl<B: PciFunction> Endpoint<B> {
     /// It can't go on: all operations fail, and come with their buffers.
     pub(crate) fn end(&mut self) {
         self.fail_all(OperationError::EndpointFailed);
+        // Nobody listens to them any more: peers on this machine are to know, as those on the wire do by its silence.
+        self.local = None;
         self.completion_limit = 0;
     }
 }

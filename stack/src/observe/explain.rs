@@ -107,6 +107,9 @@ pub enum Reason {
          another network namespace"
     )]
     NoNode,
+    /// The peer was reached through this machine's memory, and has ended. It isn't looked for elsewhere.
+    #[error("the peer was in this machine's memory and has ended; a new one at its address is found there")]
+    Ended,
     /// The peer is another user's.
     #[error("the peer is another user's process")]
     OtherUser,
@@ -202,6 +205,9 @@ impl Facts {
     pub(crate) fn obstacle(&self, path: Path, message: &Message) -> Option<Reason> {
         let Message { len, tagged, injected, .. } = *message;
         let Self { thresholds, limits, .. } = self;
+        if self.no_memory == Some(Reason::Ended) {
+            return self.no_memory;
+        }
         let too_long = |most, limit| (len > most).then_some(Reason::TooLong { len, most, limit });
         let too_short = |least, limit| (len < least).then_some(Reason::TooShort { len, least, limit });
         match path {

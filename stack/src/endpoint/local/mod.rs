@@ -232,9 +232,10 @@ impl Local {
             None => Some(Reason::OtherNode),
             Some(Way::There(_)) => None,
             Some(Way::Elsewhere(why)) => Some(why),
-            Some(Way::Undecided | Way::Gone) => {
+            Some(way @ (Way::Undecided | Way::Gone)) => {
                 let node = self.node.as_ref()?;
-                (!node.is_there(&self.names.of(to))).then_some(Reason::NoNode)
+                let why = if matches!(way, Way::Gone) { Reason::Ended } else { Reason::NoNode };
+                (!node.is_there(&self.names.of(to))).then_some(why)
             }
         }
     }
