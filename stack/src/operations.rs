@@ -351,9 +351,26 @@ pub(crate) enum Kept {
         len: usize,
     },
     /// Its offer.
-    Offer(Offer),
-    /// Its offer, by a peer on this machine.
-    Local(opx_shm::Offered),
+    Offer(Offered),
+}
+
+/// The offer of a message.
+#[derive(Debug)]
+pub(crate) enum Offered {
+    /// It comes in packets, once it is asked for.
+    OnWire(Offer),
+    /// It is fetched out of the memory of a peer on this machine.
+    InMemory(opx_shm::Offered),
+}
+
+impl Offered {
+    /// Bytes of the message.
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Self::OnWire(offer) => offer.len,
+            Self::InMemory(offered) => offered.len(),
+        }
+    }
 }
 
 impl Unexpected {
@@ -362,8 +379,7 @@ impl Unexpected {
         match &self.what {
             Kept::Eager(message) => message.len() as u64,
             Kept::MultiPacket { len, .. } => *len as u64,
-            Kept::Offer(offer) => offer.len,
-            Kept::Local(offered) => offered.len(),
+            Kept::Offer(offer) => offer.len(),
         }
     }
 
@@ -374,13 +390,13 @@ impl Unexpected {
             + match &self.what {
                 Kept::Eager(message) => message.len(),
                 Kept::MultiPacket { len, .. } => *len,
-                Kept::Offer(offer) => offer.immediate.len(),
-                Kept::Local(_) => 0,
+                Kept::Offer(Offered::OnWire(offer)) => offer.immediate.len(),
+                Kept::Offer(Offered::InMemory(_)) => 0,
             }
     }
 }
 
-/// A rendezvous offer.
+/// The offer of a rendezvous over the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Offer {
     pub(crate) len: u64,

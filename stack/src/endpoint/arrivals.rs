@@ -211,7 +211,7 @@ impl<B: PciFunction> Endpoint<B> {
             }
             Ok(Packet::MpFirst(first)) => self.first_packet(header.psn(), source, &first),
             Ok(Packet::MpNth(nth)) => self.nth_packet(source, &nth),
-            Ok(Packet::RzvRts(rts)) => self.offered(source, &rts),
+            Ok(Packet::RzvRts(rts)) => self.offered_on_wire(source, &rts),
             Ok(Packet::RzvCts(cts)) => self.clear_to_send(source, &cts),
             Ok(Packet::RzvData(data, bytes)) => self.data(source, Handle(data.target_cookie), data.rbuf, bytes),
             Ok(Packet::RzvTidCts(cts)) => self.clear_to_send_expected(source, &cts),
@@ -281,7 +281,7 @@ impl<B: PciFunction> Endpoint<B> {
     pub(super) fn keep(&mut self, envelope: &Envelope, message: Unexpected) {
         self.counters.unexpected_messages += 1;
         self.unexpected_bytes += message.footprint();
-        self.tally.offers_kept += u64::from(matches!(message.what, Kept::Offer(_) | Kept::Local(_)));
+        self.tally.offers_kept += u64::from(matches!(message.what, Kept::Offer(_)));
         self.matcher_mut(envelope.tag).keep(envelope.tag.unwrap_or(0), envelope.source, message);
         self.tally.kept(envelope.tag.is_some(), self.matcher_of(envelope.tag).kept());
     }

@@ -10,6 +10,7 @@ mod local;
 mod multi_packet;
 mod multi_receive;
 mod observed;
+mod offers;
 mod output;
 mod plain;
 mod posting;

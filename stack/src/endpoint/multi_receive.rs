@@ -12,7 +12,7 @@ use crate::Pattern;
 use crate::buffer::{Buffer, SharedRange};
 use crate::completion::{Completion, OperationError};
 use crate::operations::{
-    Envelope, Kept, MultiReceiveId, Offer, Part, Posted, Receive, ReceiveError, Rejected, Target, Unexpected,
+    Envelope, Kept, MultiReceiveId, Part, Posted, Receive, ReceiveError, Rejected, Target, Unexpected,
 };
 use crate::posted::ReceiveId;
 use opx_bus::PciFunction;
@@ -201,11 +201,7 @@ impl<B: PciFunction> Endpoint<B> {
                 let place = self.place(part, len);
                 self.claim_incoming(incoming, place, source);
             }
-            Kept::Offer(offer) => self.accept_part(part, envelope, &offer),
-            Kept::Local(offered) => {
-                let place = self.place(part, usize::try_from(offered.len()).unwrap_or(usize::MAX));
-                self.fetch_locally(place, envelope, offered);
-            }
+            Kept::Offer(offer) => self.accept_part(part, envelope, offer),
         }
     }
 
@@ -278,13 +274,6 @@ impl<B: PciFunction> Endpoint<B> {
             multi.buffer.write(part.offset + head.len(), body);
         }
         self.part_received(part, envelope, head.len() + body.len());
-    }
-
-    /// Asks for the data of an offer.
-    pub(super) fn accept_part(&mut self, part: Part, envelope: Envelope, offer: &Offer) {
-        self.tally.multi_offers += 1;
-        let into = self.place(part, offer.len as usize);
-        self.ask_for(into, envelope, offer);
     }
 
     pub(super) fn part_received(&mut self, part: Part, envelope: Envelope, len: usize) {

@@ -1,14 +1,11 @@
 //! Rendezvous: a long message is offered, its receiver asks for it, and then its bytes come with their place in the buffer.
 
 use super::Endpoint;
-use super::multi_receive::Found;
 use super::queues::{Progress, Work};
 use crate::Address;
 use crate::buffer::Buffer;
 use crate::completion::OperationError;
-use crate::operations::{
-    Along, Coming, Envelope, Grant, Incoming, Kept, Offer, Posted, SendKind, Target, Tids, Unexpected,
-};
+use crate::operations::{Along, Coming, Envelope, Grant, Incoming, Offer, Offered, SendKind, Target, Tids};
 use crate::table::Handle;
 use crate::thresholds::Thresholds;
 use opx_bus::PciFunction;
@@ -99,8 +96,7 @@ pub(super) fn sent_along(thresholds: &Thresholds, buffer: &Buffer) -> Along {
 
 impl<B: PciFunction> Endpoint<B> {
     /// A rendezvous offer came.
-    pub(super) fn offered(&mut self, source: Address, rts: &RzvRts<'_>) {
-        self.counters.offers += 1;
+    pub(super) fn offered_on_wire(&mut self, source: Address, rts: &RzvRts<'_>) {
         let immediate = &rts.immediate;
         let block = immediate.block.map_or(&[][..], |block| &block[..]);
         let offer = Offer {
@@ -113,25 +109,7 @@ impl<B: PciFunction> Endpoint<B> {
             tail: immediate.tail,
         };
         let envelope = Envelope { tag: rts.tag, data: rts.cq_data, source };
-        match self.find_receive(&envelope, offer.len) {
-            Found::Receive(posted) => self.accept(posted, envelope, &offer),
-            Found::Part(part) => self.accept_part(part, envelope, &offer),
-            Found::TooLong => self.refuse(source, &offer),
-            Found::Nobody => {
-                self.keep(&envelope, Unexpected { data: envelope.data, what: Kept::Offer(offer) });
-            }
-        }
-    }
-
-    /// Takes an offer for a receive: asks for the data, or says that it doesn't fit.
-    pub(super) fn accept(&mut self, posted: Posted, envelope: Envelope, offer: &Offer) {
-        let room = posted.buffer.room() as u64;
-        if offer.len > room {
-            self.refuse(envelope.source, offer);
-            let error = OperationError::Truncated { message: offer.len, buffer: room };
-            return self.fail(posted.context, error, posted.buffer);
-        }
-        self.ask_for(Target::Receive(posted), envelope, offer);
+        self.offered(envelope, Offered::OnWire(offer));
     }
 
     /// Asks for the data of an offer, for which there is room.
@@ -163,7 +141,7 @@ impl<B: PciFunction> Endpoint<B> {
     }
 
     /// Tells the sender of an offer that nobody will ask for its data.
-    pub(super) fn refuse(&mut self, to: Address, offer: &Offer) {
+    pub(super) fn refuse_on_wire(&mut self, to: Address, offer: &Offer) {
         // An OPX sender without a counter would follow a null pointer on this answer.
         if offer.origin_counter != 0 {
             self.stir();

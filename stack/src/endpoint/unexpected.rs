@@ -169,8 +169,7 @@ impl<B: PciFunction> Endpoint<B> {
         match message.what {
             Kept::Eager(_) => {}
             Kept::MultiPacket { incoming, .. } => self.drop_incoming(incoming),
-            Kept::Offer(offer) => self.refuse(source, &offer),
-            Kept::Local(offered) => self.decline_locally(offered),
+            Kept::Offer(offer) => self.refuse(source, offer),
         }
     }
 
@@ -182,8 +181,7 @@ impl<B: PciFunction> Endpoint<B> {
         match message.what {
             Kept::Eager(bytes) => self.complete_receive(posted, envelope, &bytes, &[]),
             Kept::MultiPacket { incoming, .. } => self.claim_incoming(incoming, Target::Receive(posted), source),
-            Kept::Offer(offer) => self.accept(posted, envelope, &offer),
-            Kept::Local(offered) => self.accept_locally(posted, envelope, offered),
+            Kept::Offer(offer) => self.accept(posted, envelope, offer),
         }
     }
 }

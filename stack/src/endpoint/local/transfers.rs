@@ -6,10 +6,7 @@ use super::{Local, Todo};
 use crate::Address;
 use crate::buffer::Buffer;
 use crate::completion::{Completion, OperationError};
-use crate::endpoint::multi_receive::Found;
-use crate::operations::{
-    Coming, Envelope, Incoming, Kept, Outgoing, Posted, Rejected, Send, SendError, SendKind, Target, Unexpected,
-};
+use crate::operations::{Coming, Envelope, Incoming, Outgoing, Posted, Rejected, Send, SendError, SendKind, Target};
 use crate::table::Handle;
 use opx_bus::PciFunction;
 use opx_shm::{Header, NotTaken, OfferId, Offered, PeerId, PullError, PullId, Sink, Source, Taken};
@@ -100,32 +97,9 @@ impl<B: PciFunction> Endpoint<B> {
         if overtakes || !self.has_room_for(&envelope, 0, false) {
             return Taken::NotNow;
         }
-        self.counters.offers += 1;
         self.counters.received_locally += 1;
-        match self.find_receive(&envelope, offered.len()) {
-            Found::Receive(posted) => self.accept_locally(posted, envelope, offered),
-            Found::Part(part) => {
-                self.tally.multi_offers += 1;
-                let into = self.place(part, usize::try_from(offered.len()).unwrap_or(usize::MAX));
-                self.fetch_locally(into, envelope, offered);
-            }
-            Found::TooLong => self.do_locally(Todo::Decline(offered)),
-            Found::Nobody => {
-                self.keep(&envelope, Unexpected { data: envelope.data, what: Kept::Local(offered) });
-            }
-        }
+        self.offered(envelope, crate::operations::Offered::InMemory(offered));
         Taken::Yes
-    }
-
-    /// Takes an offer for a receive, if it fits.
-    pub(in super::super) fn accept_locally(&mut self, posted: Posted, envelope: Envelope, offered: Offered) {
-        let (len, room) = (offered.len(), posted.buffer.room() as u64);
-        if len > room {
-            self.do_locally(Todo::Decline(offered));
-            let error = OperationError::Truncated { message: len, buffer: room };
-            return self.fail(posted.context, error, posted.buffer);
-        }
-        self.fetch_locally(Target::Receive(posted), envelope, offered);
     }
 
     /// Fetches a message for which there is room.
