@@ -15,7 +15,7 @@ step rungs opx-loopback --list
 step plan opx-loopback --adapter $adapter --dry-run
 step ladder opx-loopback --adapter $adapter --duration 30m --json
 
-step contract env OPX_ADAPTER=$adapter kernel_vfio --test-threads=1 --color=never
+step contract env OPX_ADAPTER=$adapter kernel_vfio contract:: --test-threads=1 --color=never
 
 step permission su -s /busybox/sh user -c "exec opx-loopback --adapter $adapter"
 chown user "$group"

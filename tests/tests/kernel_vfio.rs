@@ -1,4 +1,5 @@
-//! The contract suite on an adapter of this machine, through the kernel's VFIO. It is for whoever has one, and for guests:
+//! The contract suite, and the scenarios named after libfabric's fabtests, on an adapter of this machine, through the kernel's
+//! VFIO. They are for whoever has one, and for guests:
 //! OPX_ADAPTER=0000:af:00.0 cargo test -p opx-tests --features kernel-vfio --test kernel_vfio -- --test-threads=1
 
 use opx_hw::vfio::VfioBus;
@@ -16,4 +17,8 @@ impl OpenBus for Kernel {
     }
 }
 
-opx_tests::contract_suite!(super::Kernel);
+mod contract {
+    opx_tests::contract_suite!(crate::Kernel);
+}
+
+opx_tests::fabtests!(crate::Kernel);
