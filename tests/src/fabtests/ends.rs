@@ -1,13 +1,12 @@
 //! The endpoints of a scenario, driven together, and their completions.
 
 use super::Setting;
-use crate::rig::Rig;
 use opx_bus::{Chance, PciFunction, SharedMem};
 use opx_hw::Hfi;
 use opx_stack::regions::{Access, MemoryRegion, Registration};
 use opx_stack::{
-    Address, Atomic, Completion, Config, Endpoint, Outgoing, Pattern, Read, Rejected, Remote, RequestError, SendError,
-    Write,
+    Address, Atomic, Completion, Config, Counters, Endpoint, Outgoing, Pattern, Read, Rejected, Remote, RequestError,
+    SendError, Write,
 };
 use std::collections::VecDeque;
 use std::ops::{Index, IndexMut};
@@ -31,8 +30,10 @@ pub struct Ends<B: PciFunction> {
     all: Vec<Endpoint<B>>,
     /// What has completed at each and wasn't looked at.
     done: Vec<VecDeque<Completion>>,
-    config: Config,
-    _rig: Rig<B>,
+    /// What those had counted that were closed.
+    closed: Vec<Counters>,
+    change: Box<dyn Fn(Config) -> Config>,
+    setting: Setting<B>,
 }
 
 impl<B: PciFunction> Index<usize> for Ends<B> {
@@ -56,18 +57,16 @@ impl<B: PciFunction> Ends<B> {
     }
 
     /// So many of them, with settings of their own.
-    pub fn open_with(setting: Setting<B>, count: usize, change: impl FnOnce(Config) -> Config) -> Self {
-        let Setting { rig, way } = setting;
-        let hfi = rig.bring_up();
-        let config = change(way.config());
-        let mut ends = Self { hfi, all: Vec::new(), done: Vec::new(), config, _rig: rig };
+    pub fn open_with(setting: Setting<B>, count: usize, change: impl Fn(Config) -> Config + 'static) -> Self {
+        let (hfi, change) = (setting.rig.bring_up(), Box::new(change));
+        let mut ends = Self { hfi, all: Vec::new(), done: Vec::new(), closed: Vec::new(), change, setting };
         (0..count).for_each(|_| ends.add());
         ends
     }
 
     /// One more.
     pub fn add(&mut self) {
-        let config = Config { seed: self.config.seed + self.all.len() as u64, ..self.config.clone() };
+        let config = (self.change)(self.setting.config(self.all.len()));
         self.all.push(Endpoint::open(&self.hfi, config).unwrap());
         self.done.push(VecDeque::new());
     }
@@ -75,7 +74,7 @@ impl<B: PciFunction> Ends<B> {
     /// Closes the last one.
     pub fn close_last(&mut self) {
         assert_eq!(self.done.pop(), Some(VecDeque::new()), "nothing has completed that wasn't looked at");
-        drop(self.all.pop());
+        self.closed.extend(self.all.pop().map(|end| end.counters()));
     }
 
     pub fn address(&self, end: usize) -> Address {
@@ -202,6 +201,15 @@ impl<B: PciFunction> Ends<B> {
         let region = self[end].regions().register(Registration::of(SharedMem::new(len).unwrap(), access)).unwrap();
         let remote = Remote { peer: self.address(end), key: region.key(), place: 0 };
         Window { region, remote }
+    }
+}
+
+impl<B: PciFunction> Drop for Ends<B> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.closed.extend(self.all.iter().map(Endpoint::counters));
+            self.setting.judge(&self.closed);
+        }
     }
 }
 

@@ -79,10 +79,9 @@ pub fn rdm_multi_client<B: PciFunction>(setting: Setting<B>) {
 
 /// Messages between endpoints of different domains.
 pub fn rdm_multi_domain<B: PciFunction>(setting: Setting<B>) {
-    let Setting { rig, way } = setting;
-    let hfi = rig.bring_up();
+    let hfi = setting.rig.bring_up();
     let mut sets: Vec<_> = (0..3).map(|_| Domain::open(&hfi).unwrap().poll_set()).collect();
-    let ids: Vec<_> = sets.iter_mut().map(|set| set.open(way.config()).unwrap()).collect();
+    let ids: Vec<_> = (0..).zip(&mut sets).map(|(n, set)| set.open(setting.config(n)).unwrap()).collect();
     let addresses: Vec<_> = (0..3).map(|n| sets[n].endpoint(ids[n]).unwrap().address()).collect();
     for len in [10, 6000, 60_000] {
         for n in 0..3 {
@@ -91,7 +90,7 @@ pub fn rdm_multi_domain<B: PciFunction>(setting: Setting<B>) {
             end.send(to, data(n as u64, len), 2).unwrap();
         }
         let mut ends = [(0, 0); 3];
-        let done = rig.wait(LIMIT, || {
+        let done = setting.rig.wait(LIMIT, || {
             for (n, set) in sets.iter_mut().enumerate() {
                 match set.poll().unwrap().map(|done| done.completion) {
                     Some(Completion::Received { buffer, source, .. }) => {
@@ -107,6 +106,8 @@ pub fn rdm_multi_domain<B: PciFunction>(setting: Setting<B>) {
         });
         assert_eq!(done, Some(()), "{ends:?}");
     }
+    let counters = sets.iter_mut().zip(ids).map(|(set, id)| set.endpoint(id).unwrap().counters());
+    setting.judge(&counters.collect::<Vec<_>>());
 }
 
 /// Everything at once, in an order that chance gives: messages asked for before and after, writes, reads and atomic operations between

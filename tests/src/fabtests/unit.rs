@@ -4,8 +4,7 @@ use super::Setting;
 use super::ends::{Ends, LIMIT, data};
 use opx_bus::PciFunction;
 use opx_stack::{
-    Address, Completion, Config, Counter, Counting, Domain, Endpoint, EndpointId, PollSet, SendError, Thresholds,
-    WaitError,
+    Address, Completion, Counter, Counting, Domain, Endpoint, EndpointId, PollSet, SendError, Thresholds, WaitError,
 };
 use std::time::Duration;
 
@@ -13,16 +12,14 @@ use std::time::Duration;
 pub(super) struct Set<B: PciFunction> {
     pub set: PollSet<B>,
     ids: Vec<EndpointId>,
-    _keep: crate::rig::Rig<B>,
+    setting: Setting<B>,
 }
 
 impl<B: PciFunction> Set<B> {
     pub fn open(setting: Setting<B>, count: usize) -> Self {
-        let Setting { rig, way } = setting;
-        let mut set = Domain::open(&rig.bring_up()).unwrap().poll_set();
-        let config = |n| Config { seed: way.config().seed + n as u64, ..way.config() };
-        let ids = (0..count).map(|n| set.open(config(n)).unwrap()).collect();
-        Self { set, ids, _keep: rig }
+        let mut set = Domain::open(&setting.rig.bring_up()).unwrap().poll_set();
+        let ids = (0..count).map(|n| set.open(setting.config(n)).unwrap()).collect();
+        Self { set, ids, setting }
     }
 
     pub fn end(&mut self, end: usize) -> &mut Endpoint<B> {
@@ -62,6 +59,15 @@ impl<B: PciFunction> Set<B> {
     pub fn wait(&mut self) -> (usize, Completion) {
         let done = self.set.wait(Some(LIMIT)).unwrap();
         (self.ids.iter().position(|id| *id == done.endpoint).unwrap(), done.completion)
+    }
+}
+
+impl<B: PciFunction> Drop for Set<B> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let counters: Vec<_> = (0..self.ids.len()).map(|end| self.end(end).counters()).collect();
+            self.setting.judge(&counters);
+        }
     }
 }
 
@@ -121,15 +127,15 @@ pub fn cq_test<B: PciFunction>(setting: Setting<B>) {
 
 /// Domains of one adapter, opened and closed in turn, each with an endpoint.
 pub fn dom_test<B: PciFunction>(setting: Setting<B>) {
-    let Setting { rig, way } = setting;
-    let hfi = rig.bring_up();
+    let hfi = setting.rig.bring_up();
     for _ in 0..3 {
         let domains: Vec<_> = (0..4).map(|_| Domain::open(&hfi).unwrap()).collect();
         let mut sets: Vec<_> = domains.iter().map(Domain::poll_set).collect();
         let addresses: Vec<_> = sets
             .iter_mut()
-            .map(|set| {
-                let id = set.open(way.config()).unwrap();
+            .enumerate()
+            .map(|(n, set)| {
+                let id = set.open(setting.config(n)).unwrap();
                 set.endpoint(id).unwrap().address()
             })
             .collect();
