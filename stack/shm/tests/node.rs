@@ -312,6 +312,21 @@ fn who_is_connected_isnt_connected_twice() {
 }
 
 #[test]
+fn what_was_sent_before_the_peer_listened_arrives() {
+    let (mut one, mut other) = (open_with(Config::default()), open_with(Config::default()));
+    let to = other.connect(one.name()).unwrap();
+    for kind in 0..20 {
+        other.try_send(to, Header { kind, words: [0; 2] }, &[&bytes(100, kind.into())]).unwrap();
+    }
+    drop(other);
+    let mut here = Heard::default();
+    here.until(&mut one, |heard| !heard.gone.is_empty());
+    assert_eq!((here.connected.len(), here.gone[0]), (1, (here.connected[0], PeerGone::Closed)));
+    assert!((0..).zip(&here.messages).all(|(kind, it)| it.1.kind == kind && it.2 == bytes(100, kind.into())));
+    assert_eq!(here.messages.len(), 20);
+}
+
+#[test]
 fn a_node_talks_to_itself() {
     let mut one = open_with(Config::default());
     let name = one.name().to_owned();

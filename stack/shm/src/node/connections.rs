@@ -259,9 +259,8 @@ impl Node {
         let mut link = link(&name, pid, socket, &memory, Direction::Back, true);
         link.is_up = true;
         meet(&mut link, self.this, peer, self.config.large);
-        if socket::tell(link.socket.as_fd(), &socket::Record::Welcome(self.this), None).is_err() {
-            return;
-        }
+        // Who has gone already may have sent something, and has said after that how it went.
+        let _ = socket::tell(link.socket.as_fd(), &socket::Record::Welcome(self.this), None);
         // It was in the list of those who arrive.
         let _ = epoll::delete(&self.epoll, &link.socket);
         match self.add(link, known) {
