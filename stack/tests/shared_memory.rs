@@ -775,6 +775,65 @@ fn an_endpoint_that_ends_leaves_what_it_has_sent() {
     }
 }
 
+/// An endpoint is closed and another one opened at its address, before its peer has heard of either: both are, and nobody is told of
+/// a peer that went without a word.
+#[test]
+fn who_comes_at_the_address_of_an_earlier_one_is_reached() {
+    const ROUNDS: u64 = 6;
+    let lab = Lab::new(Pacing::Virtual);
+    let adapter = lab.add(Chip { icode: Icode::FunctionalSimulator, ..Chip::default() });
+    let hfi = Hfi::open(adapter.bus(), Options::default()).unwrap();
+    hfi.link_up(LinkMode::Loopback).unwrap();
+    let (domain, config) = (Domain::open(&hfi).unwrap(), config());
+    let mut set = domain.poll_set();
+    let a = set.open(config.clone()).unwrap();
+    let to = set.endpoint(a).unwrap().address();
+    let limit = hfi.bus().now() + Duration::from_secs(60);
+    let next = |set: &mut opx_stack::PollSet<EmuBus>, b: &mut Endpoint<EmuBus>| loop {
+        assert!(hfi.bus().now() < limit, "{:?}", b.counters());
+        b.progress().unwrap();
+        if let Some(done) = set.poll().unwrap() {
+            break done.completion;
+        }
+        hfi.bus().relax();
+    };
+    let mut address = None;
+    for round in 0..ROUNDS {
+        for (n, len) in [(2 * round, 8), (2 * round + 1, 100)] {
+            set.endpoint(a).unwrap().receive(None, vec![0; len], n).unwrap();
+        }
+        // In even rounds the first one is met before it goes.
+        let mut first = Endpoint::open(&hfi, config.clone()).unwrap();
+        let met = round % 2 == 0;
+        first.send(to, data(2 * round, 8), 0).unwrap();
+        if met {
+            assert!(matches!(next(&mut set, &mut first), Completion::Received { context, .. } if context == 2 * round));
+        }
+        let from = first.address();
+        assert_eq!(*address.get_or_insert(from), from);
+        drop(first);
+        let mut second = Endpoint::open(&hfi, config.clone()).unwrap();
+        assert_eq!(second.address(), from);
+        second.send(to, data(2 * round + 1, 100), 0).unwrap();
+        for n in 2 * round + u64::from(met)..2 * round + 2 {
+            let Completion::Received { context, buffer, source, .. } = next(&mut set, &mut second) else { panic!() };
+            assert_eq!((context, source), (n, from));
+            assert_eq!(buffer, data(n, buffer.len()));
+        }
+        // It is answered.
+        second.receive(None, vec![0; 50_000], 1).unwrap();
+        set.endpoint(a).unwrap().send(from, data(round, 50_000), 2).unwrap();
+        assert!(matches!(next(&mut set, &mut second), Completion::Sent { context: 2, .. }));
+        while !matches!(second.poll_completion(), Some(Completion::Received { context: 1, .. })) {
+            assert!(hfi.bus().now() < limit, "{:?}", second.counters());
+            set.progress().unwrap();
+            second.progress().unwrap();
+            hfi.bus().relax();
+        }
+    }
+    assert!(domain.events().read().is_none());
+}
+
 /// A waiting read sleeps, and wakes when a message comes through memory, to an endpoint that has nothing outstanding.
 #[test]
 fn a_message_through_memory_wakes_who_waits() {

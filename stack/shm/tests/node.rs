@@ -326,6 +326,32 @@ fn what_was_sent_before_the_peer_listened_arrives() {
     assert_eq!(here.messages.len(), 20);
 }
 
+/// A node of this process ends, and the next one takes its name, before its peer has heard of either.
+#[test]
+fn who_takes_a_name_after_another_is_another_peer() {
+    let (mut one, first) = (open_with(Config::default()), open_with(Config::default()));
+    let (mut here, name) = (Heard::default(), first.name().to_owned());
+    let mut before: Option<PeerId> = None;
+    let mut nodes = vec![first];
+    for round in 0..5 {
+        let other = nodes.last_mut().unwrap();
+        let to = other.connect(one.name()).unwrap();
+        other.try_send(to, Header { kind: round, words: [0; 2] }, &[b"here"]).unwrap();
+        here.until(&mut one, |heard| heard.messages.len() == 1 + usize::from(round));
+        let (peer, header, _) = here.messages[usize::from(round)];
+        assert_eq!((header.kind, before == Some(peer)), (round, false));
+        one.try_send(peer, Header { kind: round, words: [1; 2] }, &[b"seen"]).unwrap();
+        let mut there = Heard::default();
+        there.until(other, |heard| !heard.messages.is_empty());
+        assert_eq!(there.messages[0].1, Header { kind: round, words: [1; 2] });
+        before = Some(peer);
+        drop(nodes.pop());
+        nodes.push(Node::open(&name, Config::default()).unwrap());
+    }
+    here.until(&mut one, |heard| heard.gone.len() == 5);
+    assert!(here.gone.iter().all(|(_, reason)| *reason == PeerGone::Closed), "{:?}", here.gone);
+}
+
 #[test]
 fn a_node_talks_to_itself() {
     let mut one = open_with(Config::default());

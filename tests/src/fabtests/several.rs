@@ -1,8 +1,8 @@
 //! Scenarios of more than two endpoints or of everything at once: av_xfer, multi_ep, rdm_multi_client, rdm_multi_domain, rdm_stress,
 //! multinode, ubertest.
 
-use super::Setting;
 use super::ends::{Ends, LENGTHS, LIMIT, Message, data};
+use super::{Setting, Way};
 use opx_bus::{Chance, PciFunction};
 use opx_stack::atomics::{AtomicOp, Datatype, Op};
 use opx_stack::regions::Access;
@@ -58,9 +58,10 @@ pub fn multi_ep<B: PciFunction>(setting: Setting<B>) {
     ends.quiet();
 }
 
-/// Clients that come and go, while the server stays. (One that comes back at the address of an earlier one is told of as a peer
-/// out of step: there is no handshake in OPX's protocol.)
+/// Clients that come and go, while the server stays. (Through the adapter one that comes back at the address of an earlier one is
+/// told of as a peer out of step: there is no handshake in OPX's protocol. Through memory there is.)
 pub fn rdm_multi_client<B: PciFunction>(setting: Setting<B>) {
+    let comes_back = setting.way == Way::SharedMemory;
     let mut ends = Ends::open(setting, 1);
     for client in 1..=4 {
         ends.add();
@@ -74,6 +75,21 @@ pub fn rdm_multi_client<B: PciFunction>(setting: Setting<B>) {
         ends.quiet();
         ends.close_last();
         ends.pass(1, 0, Some(1), 100);
+    }
+    if !comes_back {
+        return;
+    }
+    for _ in 0..5 {
+        let before = ends.address(1);
+        ends.quiet();
+        ends.close_last();
+        ends.add();
+        assert_eq!(ends.address(1), before);
+        for len in [16, 5000, 50_000] {
+            // The server knows it by its first message.
+            ends.pass(1, 0, None, len);
+            ends.pass(0, 1, None, len);
+        }
     }
 }
 

@@ -62,12 +62,15 @@ impl Node {
         self.config.trust == Trust::Anyone || uid == rustix::process::geteuid().as_raw()
     }
 
-    /// The peer that has this name and is this process.
-    pub(super) fn known(&self, name: &str, pid: Option<rustix::process::Pid>) -> Option<PeerId> {
-        self.links
-            .iter()
-            .find(|(_, link)| link.pid.is_some() && link.pid == pid && &*link.name == name && link.going.is_none())
-            .map(|(_, link)| PeerId(link.peer))
+    /// The peer that has this name and is this process. A node that has ended may have left its name to another one of its
+    /// process, and has said so before: that is heard first.
+    pub(super) fn known(&mut self, name: &str, pid: Option<rustix::process::Pid>) -> Option<PeerId> {
+        let is_it = |link: &Link| link.pid.is_some() && link.pid == pid && &*link.name == name && link.going.is_none();
+        let keys: Vec<Key> = self.links.iter().filter(|(_, link)| is_it(link)).map(|(key, _)| key).collect();
+        for key in keys {
+            self.hear(key);
+        }
+        self.links.iter().find(|(_, link)| is_it(link)).map(|(_, link)| PeerId(link.peer))
     }
 
     pub(super) fn add(&mut self, link: Link, peer: Option<PeerId>) -> io::Result<Key> {

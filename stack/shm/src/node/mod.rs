@@ -178,6 +178,11 @@ impl Node {
         self.links.get(peer.0).map(|link| &*link.name)
     }
 
+    /// Why a peer ends of which messages are still to come; `None` as long as it wasn't heard to.
+    pub fn ending(&self, peer: PeerId) -> Option<PeerGone> {
+        self.links.get(peer.0).and_then(|link| link.going).map(|(why, _)| why)
+    }
+
     /// Bytes of the longest message to a peer, which follow from the size of its ring.
     ///
     /// # Errors

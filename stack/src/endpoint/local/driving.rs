@@ -125,7 +125,8 @@ impl<B: PciFunction> Endpoint<B> {
                 self.counters.malformed += 1;
                 return node.close(peer);
             }
-            self.peer_ended(before, PeerGone::Died);
+            let reason = node.ending(before).unwrap_or(PeerGone::Died);
+            self.peer_ended(before, reason);
         }
         if let Some(local) = &mut self.local {
             local.addresses.insert(peer, address);
