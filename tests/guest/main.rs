@@ -2,6 +2,7 @@
 //! with OPX_GUEST_REQUIRED or CI set, it fails.
 
 mod counters;
+mod fabtests;
 mod hfi1;
 mod hfi1_cable;
 mod hfi1_credits;
@@ -29,6 +30,7 @@ use std::process::ExitCode;
 type Scenario = fn(&Run) -> Result<(), GuestError>;
 
 const SCENARIOS: &[(&str, Scenario)] = &[
+    ("fabtests", fabtests::run),
     ("hfi1_cable", hfi1_cable::silicon),
     ("hfi1_cable_backports", hfi1_cable::backports),
     ("hfi1_cable_iommu", hfi1_cable::translated),

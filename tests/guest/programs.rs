@@ -11,14 +11,18 @@ const BUILD_LIMIT: Duration = Duration::from_secs(900);
 /// The target is named, so that build scripts and macros, which run here, aren't linked statically.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Builds them into a folder of their own, below the target folder; names and paths.
+/// Builds the tools and the tests on an adapter into a folder of their own, below the target folder; names and paths.
 pub fn build() -> Result<Vec<(String, PathBuf)>, GuestError> {
     let tools = ["build", "--release", "--package", "opx-tools", "--bin", "opx-probe", "--bin", "opx-loopback"];
-    let contract = ["test", "--no-run", "--release", "--package", "opx-tests"];
-    let contract = contract.into_iter().chain(["--features", "kernel-vfio", "--test", "kernel_vfio"]);
     let mut programs = cargo(tools.into_iter())?;
-    programs.extend(cargo(contract)?);
+    programs.extend(on_an_adapter()?);
     Ok(programs)
+}
+
+/// Builds the tests on an adapter of the machine that they run on, as [`build`].
+pub fn on_an_adapter() -> Result<Vec<(String, PathBuf)>, GuestError> {
+    let tests = ["test", "--no-run", "--release", "--package", "opx-tests"];
+    cargo(tests.into_iter().chain(["--features", "kernel-vfio", "--test", "kernel_vfio"]))
 }
 
 /// Builds the test of two network namespaces, as [`build`].

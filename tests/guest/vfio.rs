@@ -5,6 +5,7 @@ use opx_tests::guest::{
     Emulator, EmulatorOptions, End, Environment, Guest, GuestError, GuestOptions, Initrd, Iommu, Kernel, Run,
 };
 use serde_json::Value;
+use std::path::PathBuf;
 
 /// What the scenarios bring about in the kernel's log.
 pub const EXPECTED: [&str; 4] = [
@@ -73,11 +74,21 @@ pub fn without_iommu(run: &Run) -> Result<(), GuestError> {
 
 /// A root with our programs and these modules loaded, that runs `script`.
 pub fn initrd<'a>(environment: &'a Environment, script: &str, modules: &[&str]) -> Result<Initrd<'a>, GuestError> {
+    initrd_of(environment, script, modules, programs::build()?)
+}
+
+/// The same with these programs of ours.
+pub fn initrd_of<'a>(
+    environment: &'a Environment,
+    script: &str,
+    modules: &[&str],
+    programs: Vec<(String, PathBuf)>,
+) -> Result<Initrd<'a>, GuestError> {
     let mut initrd = Initrd::new(environment, &[include_str!("steps.sh"), script].concat())?;
     for module in modules {
         initrd.module(module, "")?;
     }
-    for (name, path) in programs::build()? {
+    for (name, path) in programs {
         initrd.local_file(&path, &format!("usr/bin/{name}"))?;
     }
     programs::firmware(&mut initrd, "firmware")?;
