@@ -101,25 +101,26 @@ fn main() -> anyhow::Result<()> {
     let lengths = [8, 1024, 8192];
     let mut cases = Cases::default();
     for len in lengths {
-        cases.add_with("posting a tagged receive", Pair::new(len)?, Pair::settle, Pair::post);
+        cases.add_with(&format!("posting a tagged receive, {len} B"), Pair::new(len)?, Pair::settle, Pair::post);
         let posted = |pair: &mut Pair| {
             pair.settle();
             pair.post();
         };
-        cases.add_with("sending", Pair::new(len)?, posted, Pair::send);
+        cases.add_with(&format!("sending, {len} B"), Pair::new(len)?, posted, Pair::send);
         let sent = |pair: &mut Pair| {
             pair.settle();
             pair.post();
             pair.send();
         };
-        cases.add_with("the poll that delivers it", Pair::new(len)?, sent, |pair: &mut Pair| assert!(pair.poll()));
+        let name = format!("the poll that delivers it, {len} B");
+        cases.add_with(&name, Pair::new(len)?, sent, |pair: &mut Pair| assert!(pair.poll()));
     }
     cases.add_with("an empty poll", Pair::new(8)?, Pair::settle, |pair: &mut Pair| assert!(!pair.poll()));
     let counted = cases.count()?;
     let mut table = Table::new("shared_memory");
     for (len, cases) in lengths.into_iter().zip(counted.chunks(3)) {
         for case in cases {
-            table.add(&format!("{}, {len} B", case.name), case.median() as f64, "instructions", Goal::None);
+            table.add(&case.name, case.median() as f64, "instructions", Goal::None);
         }
         let whole: u64 = cases.iter().map(|case| case.median()).sum();
         table.add(&format!("a whole message: post, send, deliver, {len} B"), whole as f64, "instructions", Goal::None);

@@ -373,6 +373,29 @@ impl SharedMem {
         }
     }
 
+    /// Copies bytes from `from` on of other memory, which may overlap with this one: then what is copied last is anybody's guess.
+    ///
+    /// # Panics
+    /// When either range isn't inside.
+    pub fn copy_from(&self, offset: usize, other: &Self, from: usize, len: usize) {
+        self.check(offset, len);
+        other.check(from, len);
+        let blocks = len / BLOCK;
+        if blocks != 0 {
+            access();
+            fence(Ordering::Release);
+            // SAFETY: as much is in range in both, by the checks above; a copy upwards of what overlaps is defined, too.
+            unsafe { copy_blocks(other.at(from), self.at(offset), blocks) };
+            fence(Ordering::Acquire);
+        }
+        let done = blocks * BLOCK;
+        let mut rest = [0; BLOCK];
+        if let Some(rest) = rest.get_mut(..len - done).filter(|rest| !rest.is_empty()) {
+            other.read(from + done, rest);
+            self.write(offset + done, rest);
+        }
+    }
+
     /// The `count` 64-byte blocks at `offset`, to be stored elsewhere.
     ///
     /// # Panics
@@ -490,6 +513,21 @@ mod tests {
             let mut around = vec![0xee; offset];
             memory.read(0, &mut around);
             prop_assert!(around.iter().all(|b| *b == 0));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_in_one_memory_is_copied_to_another(
+            (to, from) in (0usize..200, 0usize..200), data in proptest::collection::vec(any::<u8>(), 0..700),
+        ) {
+            let (here, there) = (SharedMem::new(1).unwrap(), SharedMem::new(1).unwrap());
+            there.write(from, &data);
+            here.copy_from(to, &there, from, data.len());
+            let mut back = vec![0xee; data.len() + 1];
+            here.read(to, &mut back);
+            prop_assert_eq!(back.pop(), Some(0));
+            prop_assert_eq!(&back, &data);
         }
     }
 

@@ -8,11 +8,12 @@
 
 use crate::choose::Way;
 use crate::error::{KernelCopy, PeerGone, PullError};
+use crate::ring::{Receiver, Record};
 use crate::slab::{Key, Slab};
-use crate::sys::{RawSink, RawSource};
+use crate::sys::{self, RawSink, RawSource};
+use opx_bus::SharedMem;
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::IoSliceMut;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -36,10 +37,55 @@ pub struct Source(Memory);
 enum Memory {
     Owned(Vec<u8>),
     Shared(Arc<dyn AsRef<[u8]> + Send + Sync>),
+    Mapped(Mapped),
     Raw(RawSource),
 }
 
+/// A part of memory that anybody may touch at any time.
+struct Mapped {
+    memory: SharedMem,
+    start: usize,
+    len: usize,
+}
+
+impl Mapped {
+    /// None when the part isn't inside.
+    fn new(memory: SharedMem, start: usize, len: usize) -> Option<Self> {
+        let inside = start.checked_add(len).is_some_and(|end| end <= memory.len());
+        inside.then_some(Self { memory, start, len })
+    }
+}
+
+/// Bytes of offered memory.
+#[derive(Clone, Copy)]
+pub(crate) enum Piece<'a> {
+    Bytes(&'a [u8]),
+    /// Of shared memory: where, and how many.
+    Mapped(&'a SharedMem, usize, usize),
+}
+
+impl Piece<'_> {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Mapped(_, _, len) => *len,
+        }
+    }
+}
+
 impl Source {
+    /// A part of memory that may change meanwhile: the peer gets what was there at some time. `None` when the part isn't inside.
+    ///
+    /// ```
+    /// let memory = opx_bus::SharedMem::new(4096)?;
+    /// assert_eq!(opx_shm::Source::mapped(memory.clone(), 96, 4000).unwrap().len(), 4000);
+    /// assert!(opx_shm::Source::mapped(memory, 97, 4000).is_none());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn mapped(memory: SharedMem, start: usize, len: usize) -> Option<Self> {
+        Mapped::new(memory, start, len).map(|mapped| Self(Memory::Mapped(mapped)))
+    }
+
     /// Memory that others may read, too.
     pub fn shared<T: AsRef<[u8]> + Send + Sync + 'static>(memory: Arc<T>) -> Self {
         Self(Memory::Shared(memory))
@@ -49,17 +95,38 @@ impl Source {
         Self(Memory::Raw(raw))
     }
 
-    pub(crate) fn as_slice(&self) -> &[u8] {
+    /// Where it lies in this process.
+    pub(crate) fn address(&self) -> u64 {
         match &self.0 {
+            Memory::Owned(bytes) => bytes.as_ptr().expose_provenance() as u64,
+            Memory::Shared(memory) => (**memory).as_ref().as_ptr().expose_provenance() as u64,
+            Memory::Mapped(mapped) => mapped.memory.address().wrapping_add(mapped.start as u64),
+            Memory::Raw(raw) => raw.as_slice().as_ptr().expose_provenance() as u64,
+        }
+    }
+
+    /// `len` bytes from `at` on; None when there aren't so many.
+    pub(crate) fn piece(&self, at: usize, len: usize) -> Option<Piece<'_>> {
+        let end = at.checked_add(len)?;
+        let bytes = match &self.0 {
             Memory::Owned(bytes) => bytes,
             Memory::Shared(memory) => (**memory).as_ref(),
             Memory::Raw(raw) => raw.as_slice(),
-        }
+            Memory::Mapped(Mapped { memory, start, len: all }) => {
+                return (end <= *all).then_some(Piece::Mapped(memory, start.wrapping_add(at), len));
+            }
+        };
+        bytes.get(at..end).map(Piece::Bytes)
     }
 
     /// Bytes.
     pub fn len(&self) -> usize {
-        self.as_slice().len()
+        match &self.0 {
+            Memory::Owned(bytes) => bytes.len(),
+            Memory::Shared(memory) => (**memory).as_ref().len(),
+            Memory::Mapped(mapped) => mapped.len,
+            Memory::Raw(raw) => raw.as_slice().len(),
+        }
     }
 
     /// Whether there are none.
@@ -67,11 +134,11 @@ impl Source {
         self.len() == 0
     }
 
-    /// The bytes that it was made from; None when others may read them, or it was raw.
+    /// The bytes that it was made from; None when it was made from something else.
     pub fn into_vec(self) -> Option<Vec<u8>> {
         match self.0 {
             Memory::Owned(bytes) => Some(bytes),
-            Memory::Shared(_) | Memory::Raw(_) => None,
+            Memory::Shared(_) | Memory::Mapped(_) | Memory::Raw(_) => None,
         }
     }
 }
@@ -93,25 +160,53 @@ pub struct Sink(Room);
 
 enum Room {
     Owned(Vec<u8>),
+    Mapped(Mapped),
     Raw(RawSink),
 }
 
 impl Sink {
+    /// A part of memory that others may touch meanwhile. `None` when the part isn't inside.
+    pub fn mapped(memory: SharedMem, start: usize, len: usize) -> Option<Self> {
+        Mapped::new(memory, start, len).map(|mapped| Self(Room::Mapped(mapped)))
+    }
+
     pub(crate) fn from_raw(raw: RawSink) -> Self {
         Self(Room::Raw(raw))
     }
 
-    fn as_mut_slice(&mut self) -> &mut [u8] {
-        match &mut self.0 {
+    /// Has the kernel copy bytes of another process to it, from `at` on to `end`; tells how many.
+    fn read_from(&mut self, process: rustix::process::Pid, remote: usize, at: usize, end: usize) -> nix::Result<usize> {
+        let bytes = match &mut self.0 {
             Room::Owned(bytes) => bytes,
             Room::Raw(raw) => raw.as_mut_slice(),
-        }
+            Room::Mapped(Mapped { memory, start, len }) => {
+                let (from, to) = (start.saturating_add(at.min(*len)), start.saturating_add(end.min(*len)));
+                return sys::read_into_mapped(process, remote, memory, from..to);
+            }
+        };
+        sys::read_from(process, remote, bytes.get_mut(at..end).unwrap_or_default())
+    }
+
+    /// Takes a record's payload to `at`, where there is room for it.
+    fn take(&mut self, at: usize, receiver: &Receiver, record: &Record) {
+        let end = at.saturating_add(record.len);
+        let bytes = match &mut self.0 {
+            Room::Owned(bytes) => bytes,
+            Room::Raw(raw) => raw.as_mut_slice(),
+            Room::Mapped(Mapped { memory, start, len }) if end <= *len => {
+                receiver.read_mapped(record, memory, start.saturating_add(at));
+                return;
+            }
+            Room::Mapped(_) => return,
+        };
+        receiver.read(record, 0, bytes.get_mut(at..end).unwrap_or_default());
     }
 
     /// Bytes.
     pub fn len(&self) -> usize {
         match &self.0 {
             Room::Owned(bytes) => bytes.len(),
+            Room::Mapped(mapped) => mapped.len,
             Room::Raw(raw) => raw.len(),
         }
     }
@@ -121,11 +216,11 @@ impl Sink {
         self.len() == 0
     }
 
-    /// The buffer that it was made from; None when it was raw.
+    /// The buffer that it was made from; None when it was made from something else.
     pub fn into_vec(self) -> Option<Vec<u8>> {
         match self.0 {
             Room::Owned(bytes) => Some(bytes),
-            Room::Raw(_) => None,
+            Room::Mapped(_) | Room::Raw(_) => None,
         }
     }
 }
@@ -228,8 +323,7 @@ impl Pull {
         let Some(remote) = usize::try_from(self.address).ok().and_then(|address| address.checked_add(self.at)) else {
             return Step::Failed(PullError::Unmapped);
         };
-        let Some(room) = self.sink.as_mut_slice().get_mut(self.at..end) else { return Step::Done };
-        match read_from(process, remote, room) {
+        match self.sink.read_from(process, remote, self.at, end) {
             Ok(0) => Step::Failed(PullError::Unmapped),
             Ok(count) => {
                 self.at += count;
@@ -241,25 +335,20 @@ impl Pull {
         }
     }
 
-    /// Where the next `len` bytes go, if they begin at `offset` and aren't more than are wanted.
-    pub(crate) fn room(&mut self, offset: u64, len: usize) -> Option<&mut [u8]> {
-        if self.way != Way::Ring || len == 0 || offset != self.at as u64 || len > self.len - self.at {
-            return None;
+    /// Takes the next bytes out of a ring, if these begin at `offset` and aren't more than are wanted.
+    pub(crate) fn take(&mut self, offset: u64, receiver: &Receiver, record: &Record) -> bool {
+        let right = self.way == Way::Ring && offset == self.at as u64;
+        if !right || record.len == 0 || record.len > self.len - self.at {
+            return false;
         }
-        let at = self.at;
-        self.sink.as_mut_slice().get_mut(at..at + len)
+        self.sink.take(self.at, receiver, record);
+        self.at += record.len;
+        true
     }
 
     pub(crate) fn into_sink(self) -> Sink {
         self.sink
     }
-}
-
-/// Copies from another process.
-fn read_from(process: rustix::process::Pid, at: usize, room: &mut [u8]) -> nix::Result<usize> {
-    let process = nix::unistd::Pid::from_raw(process.as_raw_nonzero().get());
-    let remote = [nix::sys::uio::RemoteIoVec { base: at, len: room.len() }];
-    nix::sys::uio::process_vm_readv(process, &mut [IoSliceMut::new(room)], &remote)
 }
 
 fn refusal(errno: nix::errno::Errno) -> KernelCopy {
@@ -275,7 +364,7 @@ pub(crate) fn try_kernel(process: Option<rustix::process::Pid>, at: u64, value: 
     let process = process.ok_or(KernelCopy::OtherNamespace)?;
     let at = usize::try_from(at).map_err(|_| KernelCopy::OtherProcess)?;
     let mut found = [0; 8];
-    match read_from(process, at, &mut found) {
+    match sys::read_from(process, at, &mut found) {
         Ok(8) if u64::from_ne_bytes(found) == value => Ok(()),
         Ok(_) | Err(nix::errno::Errno::EFAULT | nix::errno::Errno::ESRCH) => Err(KernelCopy::OtherProcess),
         Err(errno) => Err(refusal(errno)),

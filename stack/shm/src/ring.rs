@@ -9,8 +9,10 @@
 //! because it also says whether the receiver looks at this ring (*hot*) or has to be rung for (*cold*). No end trusts what
 //! the other wrote: positions are this process's own, and what is read is checked once and then used.
 
+use crate::large::Piece;
 use crate::segment::Lines;
 use crate::sync::{AtomicU64, Ordering, light_fence};
+use opx_bus::SharedMem;
 
 /// Bytes of a slot: a cache line.
 pub(crate) const SLOT: usize = 64;
@@ -180,6 +182,33 @@ impl Sender {
             [part] => part.len(),
             parts => parts.iter().fold(0usize, |sum, part| sum.saturating_add(part.len())),
         };
+        self.send_with(head, len, |lines, at| match parts {
+            [part] if len <= LONGEST_INSIDE => {
+                let [_, _, _, payload @ ..] = lines.slot(at);
+                put(payload, part);
+            }
+            parts => {
+                let mut offset = payload_at(len);
+                for part in parts {
+                    lines.write(at, offset, part);
+                    offset = offset.wrapping_add(part.len());
+                }
+            }
+        })
+    }
+
+    /// Writes a message whose payload is a piece of offered memory.
+    pub(crate) fn send_piece(&mut self, head: Head, piece: Piece<'_>) -> Result<Sent, Unsent> {
+        let len = piece.len();
+        self.send_with(head, len, |lines, at| match piece {
+            Piece::Bytes(bytes) => lines.write(at, payload_at(len), bytes),
+            Piece::Mapped(memory, from, _) => lines.copy_in(at, payload_at(len), memory, from, len),
+        })
+    }
+
+    /// Writes a message with so many bytes of payload, which `fill` writes to the slot where it begins.
+    #[inline(always)]
+    fn send_with(&mut self, head: Head, len: usize, fill: impl FnOnce(&Lines, u32)) -> Result<Sent, Unsent> {
         let mask = self.lines.mask();
         if len > self.longest() {
             return Err(Unsent::TooLong);
@@ -194,19 +223,10 @@ impl Sender {
         }
         let at = begin.wrapping_add(filler);
         let next = at.wrapping_add(slots);
-        let [first, one, two, payload @ ..] = self.lines.slot(at);
+        let [first, one, two, ..] = self.lines.slot(at);
         one.store(head.words[0], Ordering::Relaxed);
         two.store(head.words[1], Ordering::Relaxed);
-        match parts {
-            [part] if len <= LONGEST_INSIDE => put(payload, part),
-            parts => {
-                let mut offset = payload_at(len);
-                for part in parts {
-                    self.lines.write(at, offset, part);
-                    offset = offset.wrapping_add(part.len());
-                }
-            }
-        }
+        fill(&self.lines, at);
         self.lines.slot(next)[0].store(0, Ordering::Relaxed);
         first.store(header(head.class, head.kind, len as u32), Ordering::Release);
         if filler != 0 {
@@ -358,6 +378,11 @@ impl Receiver {
             self.lines.read(record.at, payload_at(record.len).wrapping_add(offset.min(record.len)), bytes);
         }
         count
+    }
+
+    /// Copies all of the payload to shared memory, where there is room for it at `to`.
+    pub(crate) fn read_mapped(&self, record: &Record, memory: &SharedMem, to: usize) {
+        self.lines.copy_out(record.at, payload_at(record.len), memory, to, record.len);
     }
 
     /// Is done with the next message. `Sent::Ring` when the sender waits for the room that was given back.

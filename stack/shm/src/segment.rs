@@ -168,6 +168,16 @@ impl Lines {
         self.memory.read(self.byte(position).wrapping_add(offset), bytes);
     }
 
+    /// Copies bytes of other shared memory in, from `from` on.
+    pub(crate) fn copy_in(&self, position: u32, offset: usize, memory: &SharedMem, from: usize, len: usize) {
+        self.memory.copy_from(self.byte(position).wrapping_add(offset), memory, from, len);
+    }
+
+    /// Copies bytes out to other shared memory, to `to` and on.
+    pub(crate) fn copy_out(&self, position: u32, offset: usize, memory: &SharedMem, to: usize, len: usize) {
+        memory.copy_from(to, &self.memory, self.byte(position).wrapping_add(offset), len);
+    }
+
     #[inline(always)]
     fn byte(&self, position: u32) -> usize {
         self.first.wrapping_add((position & self.mask) as usize).wrapping_mul(SLOT)

@@ -1,10 +1,14 @@
-//! The unsafe code of this crate: a page that a forked child finds empty, and memory that a caller of the raw functions
-//! vouches for.
+//! The unsafe code of this crate: a page that a forked child finds empty, memory that a caller of the raw functions vouches
+//! for, and what the kernel copies out of another process.
 #![allow(unsafe_code)]
 
 use crate::large::{Sink, Source};
+use nix::libc::{iovec, process_vm_readv};
+use opx_bus::SharedMem;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+use rustix::process::Pid;
 use std::io;
+use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -109,6 +113,36 @@ impl RawSink {
         // SAFETY: what `new` asks for.
         unsafe { std::slice::from_raw_parts_mut(self.at, self.len) }
     }
+}
+
+/// Copies from `remote` of another process; tells how many bytes.
+pub(crate) fn read_from(process: Pid, remote: usize, room: &mut [u8]) -> nix::Result<usize> {
+    // SAFETY: a slice may be written.
+    unsafe { process_read(process, remote, room.as_mut_ptr(), room.len()) }
+}
+
+/// The same to a part of shared memory.
+///
+/// # Panics
+/// When the part isn't inside.
+pub(crate) fn read_into_mapped(process: Pid, remote: usize, to: &SharedMem, part: Range<usize>) -> nix::Result<usize> {
+    assert!(part.start <= part.end && part.end <= to.len(), "a part that is inside");
+    let at = ptr::with_exposed_provenance_mut::<u8>(to.address() as usize + part.start);
+    // SAFETY: the part is inside, as was just seen, and mapped as long as `to` lives; there are no references to it, so
+    // that the kernel may write to it as another process may.
+    unsafe { process_read(process, remote, at, part.len()) }
+}
+
+/// # Safety
+/// The memory can be written.
+unsafe fn process_read(process: Pid, remote: usize, to: *mut u8, len: usize) -> nix::Result<usize> {
+    let local = iovec { iov_base: to.cast(), iov_len: len };
+    // An address of the other process, which isn't used in this one.
+    let remote = iovec { iov_base: ptr::without_provenance_mut(remote), iov_len: len };
+    let process = process.as_raw_nonzero().get();
+    // SAFETY: one part each; the caller's promise for the one that is written.
+    let count = unsafe { process_vm_readv(process, &raw const local, 1, &raw const remote, 1, 0) };
+    nix::errno::Errno::result(count).map(|count| count as usize)
 }
 
 impl Source {

@@ -15,9 +15,27 @@ mod sync {
     }
 }
 
+/// What of `src/large.rs` the ring knows.
+mod large {
+    use opx_bus::SharedMem;
+
+    #[derive(Clone, Copy)]
+    pub enum Piece<'a> {
+        Bytes(&'a [u8]),
+        Mapped(&'a SharedMem, usize, usize),
+    }
+
+    impl Piece<'_> {
+        pub fn len(&self) -> usize {
+            0
+        }
+    }
+}
+
 /// What `src/segment.rs` is outside of a model: a ring of a few slots.
 mod segment {
     use super::sync::AtomicU64;
+    use opx_bus::SharedMem;
     use std::sync::Arc;
 
     pub const SLOTS: usize = 4;
@@ -68,6 +86,10 @@ mod segment {
         pub fn write(&self, _position: u32, _offset: usize, _bytes: &[u8]) {}
 
         pub fn read(&self, _position: u32, _offset: usize, _bytes: &mut [u8]) {}
+
+        pub fn copy_in(&self, _position: u32, _offset: usize, _memory: &SharedMem, _from: usize, _len: usize) {}
+
+        pub fn copy_out(&self, _position: u32, _offset: usize, _memory: &SharedMem, _to: usize, _len: usize) {}
     }
 }
 

@@ -1,5 +1,6 @@
 //! Two nodes of one process: messages, offers, connections, and their ends.
 
+use opx_bus::SharedMem;
 use opx_shm::{
     Config, ConnectError, Event, Header, Large, Node, NotTaken, Offered, OpenError, PeerGone, PeerId, PullError,
     Refusal, SendError, Sink, Source, Taken,
@@ -214,6 +215,43 @@ fn offered_memory_is_fetched_either_way() {
             let (_, other) = pull_all(large, len, room);
             let counters = other.counters();
             assert_eq!((counters.ring_pulls + counters.kernel_pulls, counters.strays), (1, 0), "{large:?} {len}");
+        }
+    }
+}
+
+#[test]
+fn memory_that_anybody_may_touch_is_offered_and_fetched_as_it_lies() {
+    for (len, room) in [(0, 1), (1, 1), (8192, 8192), (100_000, 100_001), (1_000_001, 1_000_001), (50_000, 20_001)] {
+        for large in [Large::Ring, Large::Kernel, Large::Measured] {
+            let (mut one, mut other, peer) = pair_with(Config { large, ..Config::default() });
+            let (from, to) = (SharedMem::new(len + 13).unwrap(), SharedMem::new(room + 9).unwrap());
+            from.write(13, &bytes(len, 3));
+            to.write(0, &vec![0xee; room + 9]);
+            assert!(Source::mapped(from.clone(), from.len(), 1).is_none());
+            one.offer(peer, Header::default(), Source::mapped(from, 13, len).unwrap()).unwrap();
+            let (mut sink, mut pulled, mut released) = (Sink::mapped(to.clone(), 5, room), None, false);
+            while pulled.is_none() || !released {
+                one.poll(|event| released |= matches!(event, Event::Released { result: Ok(()), .. })).unwrap();
+                let mut offer = None;
+                other
+                    .poll(|event| match event {
+                        Event::Offer { offered, .. } => offer = Some(offered),
+                        Event::Pulled { result, sink, .. } => pulled = Some((result, sink.len())),
+                        _ => {}
+                    })
+                    .unwrap();
+                if let Some(offered) = offer {
+                    other.pull(offered, sink.take().unwrap());
+                }
+            }
+            let wanted = len.min(room);
+            assert_eq!(pulled, Some((Ok(wanted), room)), "{large:?} {len}");
+            let mut all = vec![0; room + 9];
+            to.read(0, &mut all);
+            let (before, rest) = all.split_at(5);
+            let (data, after) = rest.split_at(wanted);
+            assert!(data == &bytes(len, 3)[..wanted], "{large:?} {len}");
+            assert!(before.iter().chain(after).all(|byte| *byte == 0xee), "{large:?} {len}");
         }
     }
 }

@@ -4,7 +4,7 @@ use super::{Counters, MOST_NOTES, Node, leave};
 use crate::choose::Way;
 use crate::config::Large;
 use crate::error::{Forked, KernelCopy, NotTaken, PeerGone, PullError, SendError};
-use crate::large::{MOST_PIECES, Offer, OfferId, Offered, PIECE, Pull, PullId, Sink, Source, Step, Transfers};
+use crate::large::{MOST_PIECES, Offer, OfferId, Offered, PIECE, Piece, Pull, PullId, Sink, Source, Step, Transfers};
 use crate::link::{Link, Note, class};
 use crate::message::{Event, Header, PeerId};
 use crate::ring::{Head, Record};
@@ -19,8 +19,7 @@ impl Node {
     /// # Errors
     /// As [`Node::try_send_if_wanted`], with the memory.
     pub fn offer(&mut self, peer: PeerId, header: Header, source: Source) -> Result<OfferId, (SendError, Source)> {
-        let bytes = source.as_slice();
-        let (address, len) = (bytes.as_ptr().expose_provenance() as u64, bytes.len() as u64);
+        let (address, len) = (source.address(), source.len() as u64);
         let Some(id) = self.transfers.offers.insert(Offer { link: peer.0, source, served: None }) else {
             return Err((SendError::Again, Source::from(Vec::new())));
         };
@@ -161,9 +160,9 @@ impl Node {
             let head = Head { class: class::PIECE, kind: 0, words: [served.pull, served.at as u64] };
             let end = served.end.min(served.at + longest);
             // Whoever shares the memory could have made it shorter; then the rest is zeros.
-            let piece = offer.source.as_slice().get(served.at..end).unwrap_or(&[0; PIECE]);
-            let piece = piece.get(..end - served.at).unwrap_or(piece);
-            match link.sender.send(head, &[piece]) {
+            let zeros = Piece::Bytes([0; PIECE].get(..end - served.at).unwrap_or(&[0; PIECE]));
+            let piece = offer.source.piece(served.at, end - served.at).unwrap_or(zeros);
+            match link.sender.send_piece(head, piece) {
                 Ok(sent) => {
                     self.counters.rings += link.ring_if(sent);
                     served.at = end;
@@ -229,10 +228,8 @@ pub(super) fn other(
         class::PIECE => {
             if let Some(pull) = transfers.pulls.get_mut(first)
                 && pull.link == key
-                && let Some(room) = pull.room(second, record.len)
+                && pull.take(second, &link.receiver, record)
             {
-                link.receiver.read(record, 0, room);
-                pull.at += record.len;
                 if pull.at == pull.len
                     && let Some(pull) = transfers.pulls.remove(first)
                 {

@@ -4,11 +4,11 @@ use super::super::Endpoint;
 use super::messages::{envelope, header, not_sent};
 use super::{Local, Todo};
 use crate::Address;
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, SharedRange};
 use crate::completion::{Completion, OperationError};
 use crate::operations::{Coming, Envelope, Incoming, Outgoing, Posted, Rejected, Send, SendError, SendKind, Target};
 use crate::table::Handle;
-use opx_bus::PciFunction;
+use opx_bus::{PciFunction, SharedMem};
 use opx_shm::{Header, NotTaken, OfferId, Offered, PeerId, PullError, PullId, Sink, Source, Taken};
 
 /// The memory of a buffer, and whether it has left the buffer. Whatever the other process can't read as it lies is copied.
@@ -16,12 +16,18 @@ fn source(buffer: &mut Buffer) -> (Source, bool) {
     match buffer {
         Buffer::Bytes(bytes) => (Source::from(std::mem::take(bytes)), true),
         Buffer::Raw(raw) => (raw.source(), false),
+        Buffer::Shared(range) if let Some(source) = mapped(range, Source::mapped) => (source, false),
         other => {
             let mut bytes = vec![0; other.len()];
             other.read(0, &mut bytes);
             (Source::from(bytes), false)
         }
     }
+}
+
+/// Shared memory as what opx-shm takes.
+fn mapped<T>(range: &SharedRange, of: impl FnOnce(SharedMem, usize, usize) -> Option<T>) -> Option<T> {
+    of(range.memory().clone(), range.start(), range.len())
 }
 
 /// Room for `len` bytes: the receive's own memory, which leaves its buffer then, or a copy's.
@@ -31,6 +37,12 @@ fn sink(into: &mut Target, len: usize) -> (Sink, bool) {
             (Sink::from(std::mem::take(bytes)), true)
         }
         Target::Receive(Posted { buffer: Buffer::Raw(raw), .. }) if raw.len() >= len => (raw.sink(), false),
+        Target::Receive(Posted { buffer: Buffer::Shared(range), .. })
+            if range.len() >= len
+                && let Some(sink) = mapped(range, Sink::mapped) =>
+        {
+            (sink, false)
+        }
         _ => (Sink::from(vec![0; len]), false),
     }
 }

@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use crate::pattern::STALL;
-use crate::transport::{Access, Event, Message, Sent, Transport, Window};
+use crate::transport::{Access, Content, Event, Message, Sent, Transport, Window};
 use anyhow::{Context, Result, bail, ensure};
 use libloading::{Library, Symbol};
 use std::collections::VecDeque;
@@ -858,7 +858,8 @@ impl Transport for Libfabric {
         }
         // Its content is looked at before it is used again.
         self.last = Some(index);
-        Ok(Some(Event::Received { tag: entry.tag, bytes: slot.buffer.get(..entry.len).unwrap_or_default() }))
+        let content = Content::Bytes(slot.buffer.get(..entry.len).unwrap_or_default());
+        Ok(Some(Event::Received { tag: entry.tag, content }))
     }
 
     fn rotate(&mut self, bytes: usize) {

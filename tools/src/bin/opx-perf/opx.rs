@@ -1,17 +1,20 @@
 //! Messages by this project's own stack.
 
-use crate::transport::{Access, Event, Message, Sent, Transport, Window};
-use anyhow::{Result, bail};
+use crate::transport::{Access, Content, Event, Message, Sent, Transport, Window};
+use anyhow::{Context, Result, bail};
 use opx_bus::{PciFunction, SharedMem};
 use opx_stack::atomics::{AtomicOp, Datatype, Op};
 use opx_stack::regions::{self, MemoryRegion, Registration};
 use opx_stack::{
-    Address, Atomic, Buffer, Completion, Endpoint, Outgoing, Pattern, Read, Remote, RequestError, SendError, Write,
+    Address, Atomic, Buffer, Completion, Endpoint, Outgoing, Pattern, Read, Remote, RequestError, SendError,
+    SharedRange, Write,
 };
 use std::collections::VecDeque;
 
 /// Longest message that is injected: copied, without a completion.
 const INJECT: usize = 16;
+/// From here on messages lie in one piece of memory, all that are under way, as MPI's and UCX's programs have it.
+const LONG: usize = 16 << 10;
 
 /// An endpoint and its peer.
 pub struct Opx<B: PciFunction> {
@@ -22,7 +25,10 @@ pub struct Opx<B: PciFunction> {
     spare: VecDeque<Vec<u8>>,
     /// See [`Transport::rotate`].
     rotation: usize,
-    last: Vec<u8>,
+    /// What has come last.
+    last: Buffer,
+    /// What long messages lie in, those that are sent and those that come.
+    one: [Option<SharedMem>; 2],
     /// Memory that the peer may use.
     exposed: Option<MemoryRegion>,
 }
@@ -30,7 +36,8 @@ pub struct Opx<B: PciFunction> {
 impl<B: PciFunction> Opx<B> {
     /// Talks over `end` with `peer`.
     pub fn new(end: Endpoint<B>, peer: Address, bus: B) -> Self {
-        Self { end, peer, bus, spare: VecDeque::new(), rotation: 0, last: Vec::new(), exposed: None }
+        let (spare, last) = (VecDeque::new(), Buffer::default());
+        Self { end, peer, bus, spare, rotation: 0, last, one: [None, None], exposed: None }
     }
 
     /// Whether everything sent has been acknowledged.
@@ -54,6 +61,24 @@ impl<B: PciFunction> Opx<B> {
         buffer
     }
 
+    /// What a message lies in: for long ones the memory that there is for one way, else a buffer of its own.
+    fn room(&mut self, way: usize, len: usize) -> Result<Buffer> {
+        let one = self.one.get_mut(way).filter(|_| self.rotation == 0 && len >= LONG);
+        let Some(one) = one else { return Ok(self.buffer(len).into()) };
+        let memory = match one {
+            Some(memory) if memory.len() >= len => memory.clone(),
+            _ => one.insert(SharedMem::new(len)?).clone(),
+        };
+        Ok(SharedRange::new(memory, 0, len).context("memory of that length")?.into())
+    }
+
+    /// Has a buffer back.
+    fn spare(&mut self, buffer: Buffer) {
+        if let Buffer::Bytes(bytes) = buffer {
+            self.spare.push_back(bytes);
+        }
+    }
+
     /// A buffer that says what the message does.
     fn filled(&mut self, message: Message<'_>) -> Vec<u8> {
         let mut buffer = self.buffer(message.len());
@@ -65,8 +90,16 @@ impl<B: PciFunction> Opx<B> {
 
     /// Remembers what has come, until the next does.
     fn keep(&mut self, buffer: Buffer) {
-        let seen = std::mem::replace(&mut self.last, buffer.into_vec());
-        self.spare.push_back(seen);
+        let seen = std::mem::replace(&mut self.last, buffer);
+        self.spare(seen);
+    }
+
+    /// What has come last, as an answer to what was asked.
+    fn answer(&self) -> &[u8] {
+        match &self.last {
+            Buffer::Bytes(bytes) => bytes,
+            _ => &[],
+        }
     }
 }
 
@@ -76,7 +109,7 @@ impl<B: PciFunction> Transport for Opx<B> {
     }
 
     fn post(&mut self, tag: u64, len: usize) -> Result<()> {
-        let buffer = self.buffer(len);
+        let buffer = self.room(1, len)?;
         let pattern = Pattern { source: Some(self.peer), ..Pattern::exact(tag) };
         self.end.tag_receive(pattern, buffer, tag).map_err(|no| no.error)?;
         Ok(())
@@ -98,11 +131,15 @@ impl<B: PciFunction> Transport for Opx<B> {
                 Err(error) => again(error),
             };
         }
-        let buffer = self.filled(message);
+        let buffer = match message {
+            Message::Any(len) => self.room(0, len)?,
+            // What says something keeps saying it until it has left.
+            Message::These(_) => self.filled(message).into(),
+        };
         match self.end.send_message(Outgoing { tag: Some(tag), ..Outgoing::new(self.peer, buffer, tag) }) {
             Ok(()) => Ok(Sent::Later),
             Err(no) => {
-                self.spare.push_back(no.buffer.into_vec());
+                self.spare(no.buffer);
                 again(no.error)
             }
         }
@@ -155,29 +192,39 @@ impl<B: PciFunction> Transport for Opx<B> {
     }
 
     fn poll(&mut self) -> Result<Option<Event<'_>>> {
-        self.end.progress()?;
-        match self.end.poll_completion() {
+        // What has ended comes first: who moves on before that takes messages that no receive was posted for again.
+        let mut ended = self.end.poll_completion();
+        if ended.is_none() {
+            self.end.progress()?;
+            ended = self.end.poll_completion();
+        }
+        match ended {
             None => Ok(None),
             Some(Completion::Sent { buffer, .. }) => {
-                self.spare.push_back(buffer.into_vec());
+                self.spare(buffer);
                 Ok(Some(Event::Sent))
             }
             Some(Completion::Received { tag: Some(tag), len, buffer, .. }) => {
                 self.keep(buffer);
-                Ok(Some(Event::Received { tag, bytes: self.last.get(..len).unwrap_or_default() }))
+                let content = match &self.last {
+                    Buffer::Shared(range) => Content::Shared(range),
+                    Buffer::Bytes(bytes) => Content::Bytes(bytes.get(..len).unwrap_or_default()),
+                    other => bail!("nobody posted {other:?}"),
+                };
+                Ok(Some(Event::Received { tag, content }))
             }
             Some(Completion::Written { buffer, .. }) => {
-                self.spare.push_back(buffer.into_vec());
+                self.spare(buffer);
                 Ok(Some(Event::Done { bytes: &[] }))
             }
             Some(Completion::Read { buffer, .. }) => {
                 self.keep(buffer);
-                Ok(Some(Event::Done { bytes: &self.last }))
+                Ok(Some(Event::Done { bytes: self.answer() }))
             }
             Some(Completion::Fetched { operands, result, .. }) => {
-                self.spare.push_back(operands.into_vec());
+                self.spare(operands);
                 self.keep(result);
-                Ok(Some(Event::Done { bytes: &self.last }))
+                Ok(Some(Event::Done { bytes: self.answer() }))
             }
             Some(Completion::Failed { error, .. }) => Err(error.into()),
             Some(other) => bail!("nobody asked for {other:?}"),

@@ -2,7 +2,7 @@
 //!
 //! Both ends can be in one process: then the asking end lets the answering one have its turn whenever it waits.
 
-use crate::transport::{Access, Event, Message, Sent, Transport, Window};
+use crate::transport::{Access, Content, Event, Message, Sent, Transport, Window};
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use hdrhistogram::Histogram;
@@ -493,9 +493,9 @@ impl<'a, T: Transport> Asker<'a, T> {
                 self.under_way = self.under_way.checked_sub(1).context("more operations ended than were begun")?;
                 Turn::Sent
             }
-            Some(Event::Received { tag, bytes }) => {
-                let word = |at| bytes.as_chunks::<8>().0.get(at).map_or(0, |word| u64::from_le_bytes(*word));
-                Turn::Received(tag, word(0), word(1))
+            Some(Event::Received { tag, content }) => {
+                let [first, second] = content.words();
+                Turn::Received(tag, first, second)
             }
             None => {
                 (self.meanwhile)()?;
@@ -562,12 +562,12 @@ impl Answerer {
             busy = true;
             match event {
                 Event::Sent | Event::Done { .. } => {}
-                Event::Received { tag: ASK, bytes } => {
-                    let order = Order::read(bytes)?;
+                Event::Received { tag: ASK, content } => {
+                    let order = Order::read(&content.to_vec())?;
                     self.begin(order, end)?;
                 }
-                Event::Received { tag: DATA, bytes } => {
-                    self.look(bytes);
+                Event::Received { tag: DATA, content } => {
+                    self.look(content);
                     self.took(end)?;
                 }
                 Event::Received { tag, .. } => bail!("a message with tag {tag:#x} came that nobody asked for"),
@@ -609,9 +609,9 @@ impl Answerer {
         Ok(())
     }
 
-    fn look(&mut self, bytes: &[u8]) {
+    fn look(&mut self, came: Content<'_>) {
         if let Order::Check { size, count } = self.order {
-            let number = count - self.missing;
+            let (number, bytes) = (count - self.missing, came.to_vec());
             let right = bytes.len() == size && bytes.iter().enumerate().all(|(at, byte)| *byte == content(number, at));
             self.wrong += u64::from(!right);
         }
@@ -748,7 +748,7 @@ mod tests {
             }
             let Some((tag, bytes)) = self.from.borrow_mut().pop_front() else { return Ok(None) };
             self.last = bytes;
-            Ok(Some(Event::Received { tag, bytes: &self.last }))
+            Ok(Some(Event::Received { tag, content: Content::Bytes(&self.last) }))
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a pattern needs of whatever carries messages: one end of a connection with one peer.
 
 use anyhow::Result;
+use opx_stack::SharedRange;
 
 /// What is sent.
 #[derive(Debug, Clone, Copy)]
@@ -52,8 +53,42 @@ pub enum Access {
     Fetch,
 }
 
+/// What has come.
+#[derive(Debug, Clone, Copy)]
+pub enum Content<'a> {
+    /// These.
+    Bytes(&'a [u8]),
+    /// So much of shared memory, which isn't copied before it is looked at.
+    Shared(&'a SharedRange),
+}
+
+impl Content<'_> {
+    /// All of it.
+    pub fn to_vec(self) -> Vec<u8> {
+        match self {
+            Self::Bytes(bytes) => bytes.to_vec(),
+            Self::Shared(range) => {
+                let mut bytes = vec![0; range.len()];
+                range.read(0, &mut bytes);
+                bytes
+            }
+        }
+    }
+
+    /// What its first and its second 8 bytes say, 0 where there are none.
+    pub fn words(self) -> [u64; 2] {
+        let mut words = [0; 16];
+        match self {
+            Self::Bytes(bytes) => words.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from),
+            Self::Shared(range) => range.read(0, &mut words),
+        }
+        let (words, _) = words.as_chunks::<8>();
+        std::array::from_fn(|at| words.get(at).map_or(0, |word| u64::from_le_bytes(*word)))
+    }
+}
+
 /// What a poll finds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
     /// A message that was sent is out of the sender's hands.
     Sent,
@@ -67,7 +102,7 @@ pub enum Event<'a> {
         /// Its tag.
         tag: u64,
         /// Its content.
-        bytes: &'a [u8],
+        content: Content<'a>,
     },
 }
 
@@ -95,7 +130,8 @@ pub trait Transport {
     /// Moves everything on; tells of one thing that has happened.
     fn poll(&mut self) -> Result<Option<Event<'_>>>;
 
-    /// From now on each operation takes other memory than those before, until so many bytes were used; 0: the same again.
+    /// From now on each operation takes other memory than those before, until so many bytes were used; 0: the same again, for
+    /// long messages as other libraries' programs take it, one piece of memory for all that are under way.
     fn rotate(&mut self, bytes: usize);
 
     /// Nothing was to be done: lets others run.
