@@ -24,6 +24,8 @@ struct Pair {
     /// Buffers that are used over and over.
     room: Vec<u8>,
     sent: Vec<u8>,
+    /// A message is under way.
+    is_sent: bool,
     _lab: Lab,
 }
 
@@ -47,11 +49,13 @@ impl Pair {
         bus.detach();
         let to = other.address();
         let (room, sent) = (vec![0; len], vec![7; len]);
-        let mut pair = Self { bus, one, other, to, len, room, sent, _lab: lab };
+        let mut pair = Self { bus, one, other, to, len, room, sent, is_sent: false, _lab: lab };
         // They meet.
         pair.post();
         pair.send();
         while !pair.poll() {}
+        // The one who has connected hears that the other is there, and that neither needs a fence for each message.
+        pair.one.progress()?;
         anyhow::ensure!(pair.other.counters().received_locally == 1, "the message went another way");
         Ok(pair)
     }
@@ -62,6 +66,7 @@ impl Pair {
     }
 
     fn send(&mut self) {
+        self.is_sent = true;
         if self.len <= 16 {
             assert!(self.one.tag_inject(self.to, 7, &self.sent).is_ok());
             return;
@@ -90,10 +95,12 @@ impl Pair {
 
     /// Until nothing is under way.
     fn settle(&mut self) {
-        if self.room.is_empty() {
+        let is_posted = self.room.is_empty();
+        if is_posted && !self.is_sent {
             self.send();
         }
-        while self.poll() {}
+        while is_posted && !self.poll() {}
+        self.is_sent = false;
     }
 }
 

@@ -67,5 +67,5 @@ pub use error::{
     ConnectError, Forked, KernelCopy, NotTaken, OpenError, PeerGone, PollError, PullError, Refusal, SendError,
 };
 pub use large::{OfferId, Offered, PullId, Sink, Source};
-pub use message::{Event, Header, Message, PeerId, Taken};
+pub use message::{Event, Header, Message, Next, PeerId, Taken, Waiting};
 pub use node::{Counters, Node};

@@ -2,7 +2,8 @@
 
 use crate::error::{NotTaken, PeerGone, PullError};
 use crate::large::{OfferId, Offered, PullId, Sink, Source};
-use crate::ring::{Receiver, Record};
+use crate::link::Link;
+use crate::ring::{Receiver, Record, Sent};
 use crate::slab::Key;
 
 /// A peer, from its connection to [`Event::Gone`]. It is never used for another.
@@ -83,6 +84,62 @@ pub enum Taken {
     Yes,
     /// It is to come again.
     NotNow,
+}
+
+/// What [`crate::Node::next`] has found.
+#[derive(Debug)]
+pub enum Next<'a> {
+    /// A message.
+    Message(Waiting<'a>),
+    /// Nothing of the peer whose turn it is.
+    Nothing,
+    /// Something else, which only [`crate::Node::poll_some`] does, or may do.
+    Other,
+}
+
+/// A message that waits to be taken; dropped, it waits on.
+#[derive(Debug)]
+#[must_use = "it waits until it is taken"]
+pub struct Waiting<'a> {
+    pub(crate) link: &'a mut Link,
+    pub(crate) record: Record,
+    pub(crate) rings: &'a mut u64,
+}
+
+impl Waiting<'_> {
+    /// From whom.
+    #[inline(always)]
+    pub fn peer(&self) -> PeerId {
+        PeerId(self.link.peer)
+    }
+
+    /// What its sender says about it.
+    #[inline(always)]
+    pub fn header(&self) -> Header {
+        Header { kind: self.record.head.kind, words: self.record.head.words }
+    }
+
+    /// Bytes of the payload.
+    #[inline(always)]
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks whether there is nothing to be copied")]
+    pub fn len(&self) -> usize {
+        self.record.len
+    }
+
+    /// Copies payload out, as [`Message::read`] does.
+    #[inline(always)]
+    pub fn read(&self, offset: usize, bytes: &mut [u8]) -> usize {
+        self.link.receiver.read(&self.record, offset, bytes)
+    }
+
+    /// Has seen to it.
+    #[inline(always)]
+    pub fn take(self) {
+        self.link.silent = 0;
+        if self.link.receiver.consume(&self.record) == Sent::Ring {
+            *self.rings += self.link.ring_if(Sent::Ring);
+        }
+    }
 }
 
 /// What has happened.

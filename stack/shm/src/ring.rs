@@ -56,6 +56,12 @@ fn payload_at(len: usize) -> usize {
 /// Writes a payload that fits into the first slot.
 #[inline(always)]
 fn put(slot: &[AtomicU64; LONGEST_INSIDE / 8], bytes: &[u8]) {
+    // As many messages are; a loop takes three times as long.
+    if let Some(word) = bytes.first_chunk()
+        && bytes.len() == 8
+    {
+        return slot[0].store(u64::from_ne_bytes(*word), Ordering::Relaxed);
+    }
     let (words, rest) = bytes.as_chunks();
     for (cell, word) in slot.iter().zip(words) {
         cell.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
@@ -72,6 +78,12 @@ fn put(slot: &[AtomicU64; LONGEST_INSIDE / 8], bytes: &[u8]) {
 /// Reads the beginning of one.
 #[inline(always)]
 fn get(slot: &[AtomicU64; LONGEST_INSIDE / 8], bytes: &mut [u8]) {
+    if bytes.len() == 8
+        && let Some(word) = bytes.first_chunk_mut()
+    {
+        *word = slot[0].load(Ordering::Relaxed).to_ne_bytes();
+        return;
+    }
     let (words, rest) = bytes.as_chunks_mut();
     let whole = words.len();
     for (cell, word) in slot.iter().zip(words) {
@@ -184,7 +196,7 @@ impl Sender {
         };
         self.send_with(head, len, |lines, at| match parts {
             [part] if len <= LONGEST_INSIDE => {
-                let [_, _, _, payload @ ..] = lines.slot(at);
+                let [_, _, _, payload @ ..] = lines.view().slot(at);
                 put(payload, part);
             }
             parts => {
@@ -209,32 +221,27 @@ impl Sender {
     /// Writes a message with so many bytes of payload, which `fill` writes to the slot where it begins.
     #[inline(always)]
     fn send_with(&mut self, head: Head, len: usize, fill: impl FnOnce(&Lines, u32)) -> Result<Sent, Unsent> {
-        let mask = self.lines.mask();
-        if len > self.longest() {
-            return Err(Unsent::TooLong);
-        }
-        let slots = slots_of(len) as u32;
         let begin = self.tail;
-        let to_end = mask.wrapping_add(1).wrapping_sub(begin & mask);
-        let filler = if slots > to_end { to_end } else { 0 };
+        let (filler, slots) = if len <= LONGEST_INSIDE { (0, 1) } else { self.place(len)? };
         // One more for the word that is cleared.
         if !self.has_room(filler.wrapping_add(slots).wrapping_add(1))? {
             return Err(Unsent::Full);
         }
+        let lines = self.lines.view();
         let at = begin.wrapping_add(filler);
         let next = at.wrapping_add(slots);
-        let [first, one, two, ..] = self.lines.slot(at);
+        let [first, one, two, ..] = lines.slot(at);
         one.store(head.words[0], Ordering::Relaxed);
         two.store(head.words[1], Ordering::Relaxed);
         fill(&self.lines, at);
-        self.lines.slot(next)[0].store(0, Ordering::Relaxed);
+        lines.slot(next)[0].store(0, Ordering::Relaxed);
         first.store(header(head.class, head.kind, len as u32), Ordering::Release);
         if filler != 0 {
-            self.lines.slot(begin)[0].store(header(FILLER, 0, 0), Ordering::Release);
+            lines.slot(begin)[0].store(header(FILLER, 0, 0), Ordering::Release);
         }
         self.tail = next;
         light_fence(self.full_fences);
-        let given = Given::load(self.lines.receiver());
+        let given = Given::load(lines.receiver());
         self.back = given.back;
         if given.state & 1 == 0 || given.state == self.rung {
             return Ok(Sent::Quiet);
@@ -243,12 +250,22 @@ impl Sender {
         Ok(Sent::Ring)
     }
 
+    /// Slots of the filler in front of a message, and of the message.
+    fn place(&self, len: usize) -> Result<(u32, u32), Unsent> {
+        if len > self.longest() {
+            return Err(Unsent::TooLong);
+        }
+        let (mask, slots) = (self.lines.mask(), slots_of(len) as u32);
+        let to_end = mask.wrapping_add(1).wrapping_sub(self.tail & mask);
+        Ok((if slots > to_end { to_end } else { 0 }, slots))
+    }
+
     #[inline(always)]
     fn has_room(&mut self, slots: u32) -> Result<bool, Unsent> {
         if self.free()? >= slots {
             return Ok(true);
         }
-        self.back = Given::load(self.lines.receiver()).back;
+        self.back = Given::load(self.lines.view().receiver()).back;
         Ok(self.free()? >= slots)
     }
 
@@ -262,32 +279,29 @@ impl Sender {
     /// Whether the receiver wants messages at present.
     #[inline(always)]
     pub(crate) fn is_wanted(&mut self) -> bool {
-        let shut = self.lines.gate().load(Ordering::Acquire) != 0;
-        if shut != self.shut {
-            self.shut = shut;
-        }
-        !shut
+        self.shut = self.lines.view().gate().load(Ordering::Acquire) != 0;
+        !self.shut
     }
 
     /// Asks to be rung for when slots are given back, or messages are wanted again. To be followed by a heavy fence, and that by
     /// [`Sender::has_got_room`].
     pub(crate) fn want_room(&mut self) {
         self.wanting = self.wanting.wrapping_add(1) | 1;
-        self.lines.sender().store(u64::from(self.wanting), Ordering::Release);
+        self.lines.view().sender().store(u64::from(self.wanting), Ordering::Release);
     }
 
     /// Doesn't ask any more.
     pub(crate) fn stop_wanting(&mut self) {
         if self.wanting & 1 == 1 {
             self.wanting = self.wanting.wrapping_add(1);
-            self.lines.sender().store(u64::from(self.wanting), Ordering::Release);
+            self.lines.view().sender().store(u64::from(self.wanting), Ordering::Release);
         }
     }
 
     /// Whether slots were given back since the last message was tried, or messages are wanted again.
     pub(crate) fn has_got_room(&self) -> bool {
-        let opened = self.shut && self.lines.gate().load(Ordering::Acquire) == 0;
-        opened || Given::load(self.lines.receiver()).back != self.back
+        let opened = self.shut && self.lines.view().gate().load(Ordering::Acquire) == 0;
+        opened || Given::load(self.lines.view().receiver()).back != self.back
     }
 }
 
@@ -307,6 +321,14 @@ impl Record {
     pub(crate) fn slots(&self) -> u32 {
         self.slots
     }
+}
+
+/// The message that begins with `word`, which was read once, in its first slot.
+#[inline(always)]
+fn record(word: u64, slot: &[AtomicU64; SLOT / 8], at: u32, slots: u32) -> Record {
+    let words = [slot[1].load(Ordering::Relaxed), slot[2].load(Ordering::Relaxed)];
+    let head = Head { class: (word >> 48) as u8, kind: (word >> 32) as u16, words };
+    Record { head, len: word as u32 as usize, at, slots }
 }
 
 /// The end that reads.
@@ -336,24 +358,36 @@ impl Receiver {
     /// The next message, if it is there. It stays until [`Receiver::consume`].
     #[inline(always)]
     pub(crate) fn next(&mut self) -> Result<Option<Record>, Broken> {
-        let mut slot = self.lines.slot(self.head);
-        let mut word = slot[0].load(Ordering::Acquire);
+        let slot = self.lines.view().slot(self.head);
+        let word = slot[0].load(Ordering::Acquire);
         if word == 0 {
             return Ok(None);
         }
+        let (class, len) = ((word >> 48) as u8, word as u32 as usize);
+        // In one slot, so that there is nothing to be looked after.
+        if class != FILLER && len <= LONGEST_INSIDE {
+            return Ok(Some(record(word, slot, self.head, 1)));
+        }
+        self.next_long(word).map(Some)
+    }
+
+    /// The same, of one in several slots or behind a filler, which begins with `word`.
+    #[inline(never)]
+    fn next_long(&mut self, mut word: u64) -> Result<Record, Broken> {
         let mask = self.lines.mask();
+        let mut slot = self.lines.view().slot(self.head);
         let mut to_end = mask.wrapping_add(1).wrapping_sub(self.head & mask);
         if (word >> 48) as u8 == FILLER {
             // What follows a filler was there before it.
             self.head = self.head.wrapping_add(to_end);
             to_end = mask.wrapping_add(1);
-            slot = self.lines.slot(self.head);
+            slot = self.lines.view().slot(self.head);
             word = slot[0].load(Ordering::Acquire);
             if word == 0 || (word >> 48) as u8 == FILLER {
                 return Err(Broken("a filler without a message behind it"));
             }
         }
-        let (class, kind, len) = ((word >> 48) as u8, (word >> 32) as u16, word as u32 as usize);
+        let len = word as u32 as usize;
         if len > longest(&self.lines) {
             return Err(Broken("a message longer than any"));
         }
@@ -361,8 +395,7 @@ impl Receiver {
         if slots > to_end {
             return Err(Broken("a message beyond the ring's end"));
         }
-        let words = [slot[1].load(Ordering::Relaxed), slot[2].load(Ordering::Relaxed)];
-        Ok(Some(Record { head: Head { class, kind, words }, len, at: self.head, slots }))
+        Ok(record(word, slot, self.head, slots))
     }
 
     /// Copies payload out, from `offset` on: as many bytes as there are, at most as many as fit. The sender may be changing
@@ -372,7 +405,7 @@ impl Receiver {
         let count = record.len.saturating_sub(offset).min(bytes.len());
         let Some(bytes) = bytes.get_mut(..count) else { return 0 };
         if offset == 0 && record.len <= LONGEST_INSIDE {
-            let [_, _, _, payload @ ..] = self.lines.slot(record.at);
+            let [_, _, _, payload @ ..] = self.lines.view().slot(record.at);
             get(payload, bytes);
         } else {
             self.lines.read(record.at, payload_at(record.len).wrapping_add(offset.min(record.len)), bytes);
@@ -386,7 +419,7 @@ impl Receiver {
     }
 
     /// Is done with the next message. `Sent::Ring` when the sender waits for the room that was given back.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn consume(&mut self, record: &Record) -> Sent {
         self.head = record.at.wrapping_add(record.slots);
         if self.head.wrapping_sub(self.given) < most_slots(self.lines.mask()) {
@@ -395,6 +428,7 @@ impl Receiver {
         self.give_back()
     }
 
+    #[inline(never)]
     fn give_back(&mut self) -> Sent {
         self.given = self.head;
         self.publish();
@@ -403,18 +437,18 @@ impl Receiver {
 
     /// From now on no messages are wanted.
     pub(crate) fn shut(&mut self) {
-        self.lines.gate().store(1, Ordering::Release);
+        self.lines.view().gate().store(1, Ordering::Release);
     }
 
     /// From now on they are. `Sent::Ring` when the sender waits for that.
     pub(crate) fn open(&mut self) -> Sent {
-        self.lines.gate().store(0, Ordering::Release);
+        self.lines.view().gate().store(0, Ordering::Release);
         self.wake_who_wants()
     }
 
     fn wake_who_wants(&mut self) -> Sent {
         light_fence(self.full_fences);
-        let wanting = self.lines.sender().load(Ordering::Acquire) as u32;
+        let wanting = self.lines.view().sender().load(Ordering::Acquire) as u32;
         if wanting & 1 == 0 || wanting == self.rung {
             return Sent::Quiet;
         }
@@ -423,7 +457,7 @@ impl Receiver {
     }
 
     fn publish(&self) {
-        Given { back: self.given, state: self.state }.store(self.lines.receiver());
+        Given { back: self.given, state: self.state }.store(self.lines.view().receiver());
     }
 
     /// From now on the sender has to ring. To be followed by a heavy fence and a last look ([`Receiver::is_empty`]).
@@ -453,7 +487,7 @@ impl Receiver {
 
     /// Whether no message is there.
     pub(crate) fn is_empty(&self) -> bool {
-        self.lines.slot(self.head)[0].load(Ordering::Acquire) == 0
+        self.lines.view().slot(self.head)[0].load(Ordering::Acquire) == 0
     }
 }
 
@@ -551,7 +585,7 @@ mod tests {
             let (_, mut receiver, lines) = ring(4096);
             let mut payload = vec![0; 2000];
             for (slot, word, value) in scribbles {
-                lines.slot(slot)[word].store(value, Ordering::Relaxed);
+                lines.view().slot(slot)[word].store(value, Ordering::Relaxed);
                 if let Ok(Some(record)) = receiver.next() {
                     prop_assert!(record.len <= 960);
                     prop_assert_eq!(receiver.read(&record, 0, &mut payload), record.len);
@@ -565,7 +599,7 @@ mod tests {
         fn a_hostile_receiver_is_survived(steps in proptest::collection::vec((any::<u64>(), 0usize..1000), 0..100)) {
             let (mut sender, _, lines) = ring(4096);
             for (word, len) in steps {
-                lines.receiver().store(word, Ordering::Relaxed);
+                lines.view().receiver().store(word, Ordering::Relaxed);
                 let _ = sender.send(head(1), &[&vec![0; len]]);
             }
         }
@@ -604,7 +638,7 @@ mod tests {
     #[test]
     fn lies_about_room_are_noticed() {
         let (mut sender, _, lines) = ring(4096);
-        lines.receiver().store(5, Ordering::Relaxed);
+        lines.view().receiver().store(5, Ordering::Relaxed);
         assert!(sender.send(head(1), &[]).is_ok());
         assert!(matches!(sender.send(head(1), &[]), Err(Unsent::Broken(_))));
     }

@@ -125,35 +125,11 @@ impl Lines {
         self.mask
     }
 
-    /// A cache line of the segment.
+    /// Its words and slots, for somebody who looks at several of them.
     #[inline(always)]
-    fn line(&self, number: usize) -> &Slot {
+    pub(crate) fn view(&self) -> View<'_> {
         let (lines, _) = self.memory.words().as_chunks();
-        &lines[number]
-    }
-
-    /// The word that the ring's sender writes.
-    #[inline(always)]
-    pub(crate) fn sender(&self) -> &AtomicU64 {
-        &self.line(self.control)[0]
-    }
-
-    /// The word that its receiver writes.
-    #[inline(always)]
-    pub(crate) fn receiver(&self) -> &AtomicU64 {
-        &self.line(self.control.wrapping_add(APART / SLOT))[0]
-    }
-
-    /// Another word that its receiver writes, in the same cache line: not 0 while it wants no messages.
-    #[inline(always)]
-    pub(crate) fn gate(&self) -> &AtomicU64 {
-        &self.line(self.control.wrapping_add(APART / SLOT))[1]
-    }
-
-    /// A slot; positions go round.
-    #[inline(always)]
-    pub(crate) fn slot(&self, position: u32) -> &Slot {
-        self.line(self.first.wrapping_add((position & self.mask) as usize))
+        View { lines, control: self.control, first: self.first, mask: self.mask }
     }
 
     /// Copies bytes in, `offset` bytes after the beginning of a slot.
@@ -184,6 +160,47 @@ impl Lines {
     }
 }
 
+/// The same, with the place of the memory looked up.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    lines: &'a [Slot],
+    control: usize,
+    first: usize,
+    mask: u32,
+}
+
+impl<'a> View<'a> {
+    /// A cache line of the segment.
+    #[inline(always)]
+    fn line(self, number: usize) -> &'a Slot {
+        &self.lines[number]
+    }
+
+    /// The word that the ring's sender writes.
+    #[inline(always)]
+    pub(crate) fn sender(self) -> &'a AtomicU64 {
+        &self.line(self.control)[0]
+    }
+
+    /// The word that its receiver writes.
+    #[inline(always)]
+    pub(crate) fn receiver(self) -> &'a AtomicU64 {
+        &self.line(self.control.wrapping_add(APART / SLOT))[0]
+    }
+
+    /// Another word that its receiver writes, in the same cache line: not 0 while it wants no messages.
+    #[inline(always)]
+    pub(crate) fn gate(self) -> &'a AtomicU64 {
+        &self.line(self.control.wrapping_add(APART / SLOT))[1]
+    }
+
+    /// A slot; positions go round.
+    #[inline(always)]
+    pub(crate) fn slot(self, position: u32) -> &'a Slot {
+        self.line(self.first.wrapping_add((position & self.mask) as usize))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,7 +223,7 @@ mod tests {
     fn control_words_and_slots_are_apart() {
         let (_, memory) = create(4096).unwrap();
         let [out, back] = [Direction::Out, Direction::Back].map(|d| Lines::new(memory.clone(), d));
-        let mut at: Vec<usize> = [out.sender(), out.receiver(), back.sender(), back.receiver()]
+        let mut at: Vec<usize> = [out.view().sender(), out.view().receiver(), back.view().sender(), back.view().receiver()]
             .map(|word| std::ptr::from_ref(word).addr() - memory.address() as usize)
             .into();
         at.sort_unstable();

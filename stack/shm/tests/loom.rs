@@ -62,6 +62,10 @@ mod segment {
             }))
         }
 
+        pub fn view(&self) -> &Self {
+            self
+        }
+
         pub fn mask(&self) -> u32 {
             SLOTS as u32 - 1
         }

@@ -27,6 +27,8 @@ pub use expected::ExpectedReceive;
 
 pub(crate) use driving::Rest;
 
+use local::Heard;
+
 use crate::Address;
 use crate::buffer::Buffer;
 use crate::completion::{Completion, OperationError};
@@ -430,7 +432,10 @@ impl<B: PciFunction> Endpoint<B> {
         if !self.process.is_here() {
             return Err(EndpointError::Forked);
         }
-        let heard = self.local.is_some() && self.hear_peers()?;
+        let heard = match self.hear()? {
+            Heard::Messages => return Ok(true),
+            heard => heard == Heard::Something,
+        };
         let now = self.hfi.bus().now();
         // What nearly every poll finds.
         if now < self.wake && now < self.reliability.first_timer() && self.hfi.freezes() == self.freezes {

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::error::{Forked, KernelCopy, OpenError, PeerGone, PollError, SendError};
 use crate::large::{Offered, Transfers};
 use crate::link::{Left, LeftWhat, Link, class};
-use crate::message::{Body, Event, Header, Message, PeerId, Taken};
+use crate::message::{Body, Event, Header, Message, Next, PeerId, Taken, Waiting};
 use crate::ring::{Broken, Head, Record, Sent, Unsent};
 use crate::segment;
 use crate::slab::{Key, Slab};
@@ -82,6 +82,8 @@ pub struct Node {
     links: Slab<Box<Link>>,
     /// Those that are looked at.
     hot: Vec<Key>,
+    /// Of those, the one that [`Node::take_next`] looks at first.
+    turn: usize,
     polls: u32,
     /// Look at the next poll.
     look_now: bool,
@@ -141,6 +143,7 @@ impl Node {
             guard,
             links: Slab::default(),
             hot: Vec::new(),
+            turn: 0,
             polls: 0,
             look_now: true,
             is_busy: false,
@@ -289,6 +292,65 @@ impl Node {
             handler(event);
             Taken::Yes
         })
+    }
+
+    /// The short way to the next message, where nothing else is to be done: no event to tell, no transfer to move on, no message
+    /// that was left, and no turn of the kernel's. It stays until it is taken. A call looks at one peer, each at another one of the
+    /// [`Node::watched`]. Where [`Next::Other`] comes [`Node::poll_some`] does what there is to do; who never calls that hears
+    /// of nothing else.
+    ///
+    /// ```
+    /// use opx_shm::{Config, Header, Next, Node};
+    ///
+    /// let names = [3, 4].map(|number| format!("doc-{}-{number}", std::process::id()));
+    /// let mut one = Node::open(&names[0], Config::default())?;
+    /// let mut other = Node::open(&names[1], Config::default())?;
+    /// let peer = one.connect(&names[1])?;
+    /// one.try_send(peer, Header { kind: 7, words: [1, 2] }, &[b"hello"])?;
+    /// loop {
+    ///     match other.next() {
+    ///         Next::Message(message) => {
+    ///             assert_eq!((message.header().kind, message.len()), (7, 5));
+    ///             message.take();
+    ///             break;
+    ///         }
+    ///         Next::Nothing => {}
+    ///         // The peer has connected, for example.
+    ///         Next::Other => drop(other.poll_some(|event| match event {
+    ///             opx_shm::Event::Message(_) => opx_shm::Taken::NotNow,
+    ///             _ => opx_shm::Taken::Yes,
+    ///         })?),
+    ///     }
+    /// #   if other.counters().refused > 0 { break }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline(always)]
+    #[expect(clippy::should_implement_trait, reason = "what it gives lends from it")]
+    pub fn next(&mut self) -> Next<'_> {
+        let at = if self.turn < self.hot.len() { self.turn } else { 0 };
+        let polls = self.polls.wrapping_add(u32::from(at == 0));
+        let busy = self.is_busy | self.look_now | !self.leaving.is_empty();
+        if busy || at == 0 && polls.is_multiple_of(LOOK) || self.guard.is_child() {
+            return Next::Other;
+        }
+        (self.polls, self.turn) = (polls, at.wrapping_add(1));
+        let Some(key) = self.hot.get(at) else { return Next::Nothing };
+        let Some(link) = self.links.get_mut(*key) else { return Next::Other };
+        match link.receiver.next() {
+            _ if link.going.is_some() => Next::Other,
+            Ok(None) => Next::Nothing,
+            Ok(Some(record)) if record.head.class == class::MESSAGE => {
+                Next::Message(Waiting { link, record, rings: &mut self.counters.rings })
+            }
+            _ => Next::Other,
+        }
+    }
+
+    /// How many peers are looked at.
+    #[inline]
+    pub fn watched(&self) -> usize {
+        self.hot.len()
     }
 
     /// As [`Node::poll`], for a caller who may have no room for what comes: a message or an offer that is [`Taken::NotNow`] is

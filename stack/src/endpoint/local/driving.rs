@@ -1,13 +1,16 @@
 //! What moves shared memory on: hearing what has come, doing what waits, sleeping, and the ends of peers.
 
 use super::super::Endpoint;
-use super::{Local, Todo, Way, kind, way};
+use super::{Heard, Local, Todo, Way, kind, way};
 use crate::completion::OperationError;
 use crate::error::EndpointError;
 use opx_bus::PciFunction;
 use opx_defs::time::Instant;
 use opx_shm::{Event, PeerGone, PeerId, Taken};
 use std::collections::HashSet;
+
+/// Of so many polls that find messages one looks after everything else as well.
+const TURNS: u32 = 4;
 
 impl Local {
     #[inline]
@@ -18,8 +21,25 @@ impl Local {
 }
 
 impl<B: PciFunction> Endpoint<B> {
+    /// Takes what has come through shared memory, the short way where that can be.
+    #[inline(always)]
+    pub(in super::super) fn hear(&mut self) -> Result<Heard, EndpointError> {
+        let has_work = match &self.local {
+            None => return Ok(Heard::Nothing),
+            Some(local) => local.has_work(),
+        };
+        let (heard, other) = if has_work { (false, true) } else { self.hear_plain() };
+        if other {
+            let more = self.hear_peers()?;
+            return Ok(if heard | more { Heard::Something } else { Heard::Nothing });
+        }
+        let Some(local) = self.local.as_mut().filter(|_| heard) else { return Ok(Heard::Nothing) };
+        local.turns = local.turns.wrapping_add(1);
+        Ok(if local.turns.is_multiple_of(TURNS) { Heard::Something } else { Heard::Messages })
+    }
+
     /// Takes what has come through shared memory; `true` when there was something.
-    #[inline]
+    #[inline(never)]
     pub(in super::super) fn hear_peers(&mut self) -> Result<bool, EndpointError> {
         self.hear_with(Self::heard)
     }

@@ -8,7 +8,10 @@ mod crowded;
 mod driving;
 mod messages;
 mod packets;
+mod plain;
 mod transfers;
+
+pub(super) use plain::Heard;
 
 use crate::Address;
 use crate::completion::OperationError;
@@ -99,6 +102,10 @@ pub(super) struct Local {
     addresses: HashMap<PeerId, Address>,
     /// Who was heard of last.
     last: Option<(PeerId, Address)>,
+    /// To whom something was sent last, through the ring to it.
+    last_to: Option<(Address, PeerId)>,
+    /// Polls before everything is looked after although only messages come.
+    turns: u32,
     lines: HashMap<Address, Line>,
     /// Packets of all lines that wait.
     waiting: usize,
@@ -150,6 +157,8 @@ impl Local {
             ports,
             addresses: HashMap::new(),
             last: None,
+            last_to: None,
+            turns: 0,
             lines: HashMap::new(),
             waiting: 0,
             crowded: Crowded::new(),
@@ -165,8 +174,9 @@ impl Local {
     }
 
     /// `None` for an address at none of this machine's ports.
-    #[inline]
     fn way_mut(&mut self, to: Address) -> Option<&mut Way> {
+        // It may be another one from now on.
+        self.last_to = None;
         let port = self.ports.iter_mut().find(|port| port.lid == to.lid)?;
         port.ways.get_mut(usize::from(to.rx))
     }
@@ -178,8 +188,21 @@ impl Local {
     /// The peer at an address, if it is reached through the memory; decides it for one to whom nothing was sent before.
     #[inline]
     pub(super) fn peer(&mut self, to: Address) -> Result<Option<PeerId>, SendError> {
-        match self.way_mut(to) {
-            Some(Way::There(peer)) => Ok(Some(*peer)),
+        if let Some((address, peer)) = self.last_to
+            && address == to
+        {
+            return Ok(Some(peer));
+        }
+        self.find_peer(to)
+    }
+
+    #[inline(never)]
+    fn find_peer(&mut self, to: Address) -> Result<Option<PeerId>, SendError> {
+        match self.way(to) {
+            Some(Way::There(peer)) => {
+                self.last_to = Some((to, peer));
+                Ok(Some(peer))
+            }
             None | Some(Way::Elsewhere(_)) => Ok(None),
             Some(Way::Undecided | Way::Gone) => self.decide(to),
         }
