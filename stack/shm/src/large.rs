@@ -15,7 +15,7 @@ use opx_bus::SharedMem;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Bytes that go through the ring at once, as far as a message can be that long.
 pub(crate) const PIECE: usize = 8192;
@@ -298,6 +298,8 @@ pub(crate) struct Pull {
     pub(crate) at: usize,
     pub(crate) way: Way,
     pub(crate) started: Instant,
+    /// How long the kernel has copied.
+    pub(crate) copied: Duration,
 }
 
 /// How the kernel's copy went on.
@@ -314,7 +316,7 @@ impl Pull {
     pub(crate) fn new(offered: &Offered, sink: Sink, way: Way) -> Self {
         let len = usize::try_from(offered.len).unwrap_or(usize::MAX).min(sink.len());
         let (link, offer, address) = (offered.link, offered.id, offered.address);
-        Self { link, offer, address, sink, len, at: 0, way, started: Instant::now() }
+        Self { link, offer, address, sink, len, at: 0, way, started: Instant::now(), copied: Duration::ZERO }
     }
 
     /// Has the kernel copy some more.
@@ -323,7 +325,10 @@ impl Pull {
         let Some(remote) = usize::try_from(self.address).ok().and_then(|address| address.checked_add(self.at)) else {
             return Step::Failed(PullError::Unmapped);
         };
-        match self.sink.read_from(process, remote, self.at, end) {
+        let before = Instant::now();
+        let read = self.sink.read_from(process, remote, self.at, end);
+        self.copied += before.elapsed();
+        match read {
             Ok(0) => Step::Failed(PullError::Unmapped),
             Ok(count) => {
                 self.at += count;
@@ -376,7 +381,7 @@ pub(crate) fn try_kernel(process: Option<rustix::process::Pid>, at: u64, value: 
 pub(crate) struct Transfers {
     pub(crate) offers: Slab<Offer>,
     pub(crate) pulls: Slab<Pull>,
-    /// Offers that go through a ring.
+    /// Links whose peers have asked for offers through the ring.
     pub(crate) serving: VecDeque<Key>,
     /// Pulls that the kernel copies.
     pub(crate) reading: VecDeque<Key>,
@@ -395,7 +400,6 @@ impl Transfers {
             return false;
         }
         found.served = Some(Served { pull, at, end });
-        self.serving.push_back(offer);
         true
     }
 

@@ -1,7 +1,8 @@
 //! A connection with one peer: two rings, the socket that is its doorbell, and the process at the other end.
 
-use crate::choose::Chooser;
+use crate::choose::{Chooser, Way};
 use crate::error::{KernelCopy, PeerGone};
+use crate::large::Pull;
 use crate::message::Header;
 use crate::ring::{Head, Receiver, Sender, Sent, Unsent};
 use crate::slab::Key;
@@ -9,6 +10,7 @@ use crate::socket;
 use rustix::process::Pid;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 
 /// The classes of records in a ring.
 pub(crate) mod class {
@@ -61,7 +63,11 @@ pub(crate) struct Link {
     /// Whether the kernel copies from the peer's memory, or why not.
     pub(crate) kernel: Result<(), KernelCopy>,
     pub(crate) chooser: Chooser,
+    /// When the last pull through the ring ended.
+    pub(crate) pulled: Option<Instant>,
     pub(crate) notes: VecDeque<Note>,
+    /// Offers that the peer has asked for through the ring, in that order.
+    pub(crate) serving: VecDeque<Key>,
     /// It is in the node's list of those that are looked at.
     pub(crate) is_hot: bool,
     /// It is in the node's list of those that lack room.
@@ -78,6 +84,19 @@ pub(crate) struct Link {
 }
 
 impl Link {
+    /// A pull has ended. Through the ring one comes after the other, so that its time begins when the one before has ended.
+    pub(crate) fn took(&mut self, pull: &Pull) {
+        let time = match pull.way {
+            Way::Kernel => pull.copied,
+            Way::Ring => {
+                let now = Instant::now();
+                let since = self.pulled.replace(now).map_or(pull.started, |last| last.max(pull.started));
+                now.saturating_duration_since(since)
+            }
+        };
+        self.chooser.took(pull.way, pull.at, time);
+    }
+
     /// Wakes the peer, if that is to be done.
     pub(crate) fn ring_if(&self, sent: Sent) -> u64 {
         if sent == Sent::Ring {

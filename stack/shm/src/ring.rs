@@ -36,6 +36,7 @@ pub(crate) struct Head {
 }
 
 /// The first word: class, kind, length.
+#[inline(always)]
 fn header(class: u8, kind: u16, len: u32) -> u64 {
     u64::from(class) << 48 | u64::from(kind) << 32 | u64::from(len)
 }
@@ -99,11 +100,13 @@ fn get(slot: &[AtomicU64; LONGEST_INSIDE / 8], bytes: &mut [u8]) {
 
 /// The most slots of a message: with a filler before it, it still finds room once the receiver has read all, although that
 /// may not have given back its last quarter.
+#[inline(always)]
 fn most_slots(mask: u32) -> u32 {
     mask.wrapping_add(1) / 4
 }
 
 /// Bytes of the longest payload.
+#[inline(always)]
 pub(crate) fn longest(lines: &Lines) -> usize {
     // A ring has 64 slots at least.
     (most_slots(lines.mask()) as usize).wrapping_sub(1).wrapping_mul(SLOT)

@@ -223,9 +223,10 @@ mod tests {
     fn control_words_and_slots_are_apart() {
         let (_, memory) = create(4096).unwrap();
         let [out, back] = [Direction::Out, Direction::Back].map(|d| Lines::new(memory.clone(), d));
-        let mut at: Vec<usize> = [out.view().sender(), out.view().receiver(), back.view().sender(), back.view().receiver()]
-            .map(|word| std::ptr::from_ref(word).addr() - memory.address() as usize)
-            .into();
+        let mut at: Vec<usize> =
+            [out.view().sender(), out.view().receiver(), back.view().sender(), back.view().receiver()]
+                .map(|word| std::ptr::from_ref(word).addr() - memory.address() as usize)
+                .into();
         at.sort_unstable();
         assert!(at.windows(2).all(|two| two[1] - two[0] >= APART) && at[3] < CONTROL, "{at:?}");
     }

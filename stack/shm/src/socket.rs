@@ -238,11 +238,17 @@ pub(crate) fn hear(socket: BorrowedFd<'_>) -> Heard {
     }
 }
 
-/// Whether a process has ended, by its pidfd.
-pub(crate) fn has_ended(process: BorrowedFd<'_>) -> bool {
+/// Whether a process has ended, by its pidfd, and whether there is something to be read from its socket.
+pub(crate) fn news(process: Option<BorrowedFd<'_>>, socket: BorrowedFd<'_>) -> (bool, bool) {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let mut fds = [PollFd::new(&process, PollFlags::IN)];
-    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
+    let fd = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+    let mut fds = [fd(socket), fd(process.unwrap_or(socket))];
+    if poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_err() {
+        // To be on the safe side.
+        return (false, true);
+    }
+    let [speaks, ended] = fds.map(|fd| !fd.revents().is_empty());
+    (ended && process.is_some(), speaks)
 }
 
 /// Its pidfd, which becomes readable when it ends.

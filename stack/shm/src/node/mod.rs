@@ -300,28 +300,27 @@ impl Node {
     /// of nothing else.
     ///
     /// ```
-    /// use opx_shm::{Config, Header, Next, Node};
+    /// use opx_shm::{Config, Event, Header, Next, Node};
     ///
     /// let names = [3, 4].map(|number| format!("doc-{}-{number}", std::process::id()));
     /// let mut one = Node::open(&names[0], Config::default())?;
     /// let mut other = Node::open(&names[1], Config::default())?;
     /// let peer = one.connect(&names[1])?;
     /// one.try_send(peer, Header { kind: 7, words: [1, 2] }, &[b"hello"])?;
-    /// loop {
+    /// let mut heard = false;
+    /// while !heard {
     ///     match other.next() {
     ///         Next::Message(message) => {
     ///             assert_eq!((message.header().kind, message.len()), (7, 5));
     ///             message.take();
-    ///             break;
+    ///             heard = true;
     ///         }
     ///         Next::Nothing => {}
     ///         // The peer has connected, for example.
-    ///         Next::Other => drop(other.poll_some(|event| match event {
-    ///             opx_shm::Event::Message(_) => opx_shm::Taken::NotNow,
-    ///             _ => opx_shm::Taken::Yes,
-    ///         })?),
+    ///         Next::Other => {
+    ///             other.poll(|event| heard |= matches!(event, Event::Message(_)))?;
+    ///         }
     ///     }
-    /// #   if other.counters().refused > 0 { break }
     /// }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

@@ -46,11 +46,9 @@ impl Node {
                 want(link, *key, &mut self.wanting);
             }
         }
-        for id in &transfers.serving {
-            if let Some(offer) = transfers.offers.get(*id)
-                && let Some(link) = self.links.get_mut(offer.link)
-            {
-                want(link, offer.link, &mut self.wanting);
+        for key in &transfers.serving {
+            if let Some(link) = self.links.get_mut(*key) {
+                want(link, *key, &mut self.wanting);
             }
         }
         for key in &self.wanting {

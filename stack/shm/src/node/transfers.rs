@@ -104,7 +104,7 @@ impl Node {
             && bytes != 0
             && let Some(link) = self.links.get_mut(key)
         {
-            link.chooser.took(way, bytes, pull.started.elapsed());
+            link.took(&pull);
         }
         // Its owner knows by itself what went through the ring to the end.
         if way == Way::Kernel || bytes == 0 || result.is_err() {
@@ -124,14 +124,18 @@ impl Node {
         };
         match step {
             Step::More => {
-                self.transfers.reading.push_back(id);
+                // One after the other: the first is of use sooner, and all of them no later.
+                self.transfers.reading.push_front(id);
                 self.is_busy = true;
             }
             Step::Done => {
                 // The number could be another process's by now, and memory is freed by who closes: what was read counts if
                 // the peer was there and had it afterwards.
-                let ended = link.process.as_ref().is_some_and(|process| socket::has_ended(process.as_fd()));
-                self.hear(key);
+                let process = link.process.as_ref().map(|process| process.as_fd());
+                let (ended, speaks) = socket::news(process, link.socket.as_fd());
+                if speaks {
+                    self.hear(key);
+                }
                 let going = self.links.get(key).map_or(Some(PeerGone::Unknown), |link| link.going.map(|(why, _)| why));
                 let why = going.or(ended.then_some(PeerGone::Died));
                 self.pulled(id, why.map_or(Ok(()), |why| Err(why.into())));
@@ -147,21 +151,23 @@ impl Node {
         }
     }
 
-    /// Writes the next pieces of the next offer that goes through a ring.
+    /// Writes the next pieces of what a link's peer has asked for, one offer after the other, as long as there is room.
     pub(super) fn serve(&mut self) {
-        let Some(id) = self.transfers.serving.pop_front() else { return };
-        let Some(offer) = self.transfers.offers.get_mut(id) else { return };
-        let (Some(link), Some(served)) = (self.links.get_mut(offer.link), &mut offer.served) else { return };
-        if link.going.is_some() {
-            return;
-        }
+        let Some(key) = self.transfers.serving.pop_front() else { return };
+        let Some(link) = self.links.get_mut(key).filter(|link| link.going.is_none()) else { return };
         let longest = PIECE.min(link.sender.longest());
         for _ in 0..MOST_PIECES {
+            let Some(id) = link.serving.front().copied() else { break };
+            let offer = self.transfers.offers.get_mut(id);
+            let Some((source, served)) = offer.and_then(|offer| Some((&offer.source, offer.served.as_mut()?))) else {
+                link.serving.pop_front();
+                continue;
+            };
             let head = Head { class: class::PIECE, kind: 0, words: [served.pull, served.at as u64] };
             let end = served.end.min(served.at + longest);
             // Whoever shares the memory could have made it shorter; then the rest is zeros.
             let zeros = Piece::Bytes([0; PIECE].get(..end - served.at).unwrap_or(&[0; PIECE]));
-            let piece = offer.source.piece(served.at, end - served.at).unwrap_or(zeros);
+            let piece = source.piece(served.at, end - served.at).unwrap_or(zeros);
             match link.sender.send_piece(head, piece) {
                 Ok(sent) => {
                     self.counters.rings += link.ring_if(sent);
@@ -170,13 +176,16 @@ impl Node {
                 Err(_) => break,
             }
             if served.at == served.end {
+                link.serving.pop_front();
                 if let Some(offer) = self.transfers.offers.remove(id) {
-                    self.tell(Event::Released { offer: OfferId(id), source: offer.source, result: Ok(()) });
+                    let event = Event::Released { offer: OfferId(id), source: offer.source, result: Ok(()) };
+                    self.events.push_back(event);
                 }
-                return;
             }
         }
-        self.transfers.serving.push_back(id);
+        if !link.serving.is_empty() {
+            self.transfers.serving.push_back(key);
+        }
     }
 }
 
@@ -222,6 +231,10 @@ pub(super) fn other(
             link.receiver.read(record, 0, &mut payload);
             let [offset, len, _] = words(payload);
             if transfers.ask(key, first, second, offset, len) {
+                if link.serving.is_empty() {
+                    transfers.serving.push_back(key);
+                }
+                link.serving.push_back(first);
                 return;
             }
         }
@@ -234,7 +247,7 @@ pub(super) fn other(
                     && let Some(pull) = transfers.pulls.remove(first)
                 {
                     counters.ring_pulls += 1;
-                    link.chooser.took(Way::Ring, pull.len, pull.started.elapsed());
+                    link.took(&pull);
                     let result = Ok(pull.len);
                     events.push_back(Event::Pulled { pull: PullId(first), sink: pull.into_sink(), result });
                 }

@@ -11,6 +11,7 @@ use opx_defs::wire::opx::INJECT_MAX_BYTES;
 use opx_shm::{Header, Message, PeerId, Taken};
 
 /// What a ring's message says of a message.
+#[inline(always)]
 pub(super) fn header(tag: Option<u64>, data: Option<u32>) -> Header {
     let tagged = if tag.is_some() { kind::TAGGED } else { 0 };
     let with_data = if data.is_some() { kind::WITH_DATA } else { 0 };

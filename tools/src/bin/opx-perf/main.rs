@@ -90,7 +90,7 @@ fn config() -> Config {
 fn in_one_process(cli: &Cli, hfi: &Hfi<AnyBus>, bus: &AnyBus) -> Result<Report> {
     let ends = (Endpoint::open(hfi, config())?, Endpoint::open(hfi, config())?);
     let (a, b) = (ends.0.address(), ends.1.address());
-    let mut opx = Both::new(Opx::new(ends.0, b, bus.clone()), Opx::new(ends.1, a, bus.clone()))?;
+    let mut opx = Both::new(Opx::new(ends.0, b, Some(bus.clone())), Opx::new(ends.1, a, Some(bus.clone())))?;
     let mut others = Vec::new();
     for provider in &cli.libfabric {
         let (asks, answers) = libfabric::pair(&cli.library, provider, &cli.needs())?;
@@ -160,7 +160,7 @@ fn end(hfi: &Hfi<AnyBus>, bus: &AnyBus) -> Result<Opx<AnyBus>> {
     let end = Endpoint::open(hfi, config())?;
     let lid = hfi.link_info().map_or(end.address().lid, |link| link.peer_lid);
     let peer = Address { lid, rx: end.address().rx };
-    Ok(Opx::new(end, peer, bus.clone()))
+    Ok(Opx::new(end, peer, Some(bus.clone())))
 }
 
 /// The asking end of a cable.

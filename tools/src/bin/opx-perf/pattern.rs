@@ -21,6 +21,27 @@ const DONE: u64 = 5 << 60;
 
 /// Longest time in which nothing comes.
 pub const STALL: Duration = Duration::from_secs(60);
+/// Of so many turns in which nothing comes one looks at the clock: that takes longer than a turn.
+const LOOK: u32 = 1024;
+
+/// Waits for something, but not for ever.
+#[derive(Default)]
+struct Patience {
+    turns: u32,
+    since: Option<Instant>,
+}
+
+impl Patience {
+    /// Nothing has come again; `what` hasn't.
+    fn turn(&mut self, what: &str) -> Result<()> {
+        self.turns = self.turns.wrapping_add(1);
+        if self.turns.is_multiple_of(LOOK) {
+            let since = *self.since.get_or_insert_with(Instant::now);
+            ensure!(since.elapsed() < STALL, "{what} for {STALL:?}");
+        }
+        Ok(())
+    }
+}
 
 /// What goes on between the ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -208,12 +229,19 @@ pub struct Asker<'a, T: Transport> {
     under_way: u64,
     /// What was read last.
     read: Vec<u8>,
+    /// Whether each message of a latency is timed.
+    times_each: bool,
 }
 
 impl<'a, T: Transport> Asker<'a, T> {
     /// Asks over `end`; `meanwhile` is called again and again while it waits.
     pub fn new(end: &'a mut T, meanwhile: &'a mut dyn FnMut() -> Result<()>) -> Self {
-        Self { end, meanwhile, under_way: 0, read: Vec::new() }
+        Self { end, meanwhile, under_way: 0, read: Vec::new(), times_each: true }
+    }
+
+    /// From now on only all messages of a latency are timed: to look at the clock takes as long as a short message does.
+    pub fn time_all_only(&mut self) {
+        self.times_each = false;
     }
 
     /// Looks at the content of some messages, or of memory.
@@ -296,13 +324,13 @@ impl<'a, T: Transport> Asker<'a, T> {
         let mut begin = Instant::now();
         for number in 0..all {
             self.end.post(ECHO, job.size)?;
-            let start = Instant::now();
             if number == job.warmup {
-                begin = start;
+                begin = Instant::now();
             }
+            let start = self.times_each.then(Instant::now);
             self.send(DATA, Message::Any(job.size))?;
             self.until_received(ECHO)?;
-            if number >= job.warmup {
+            if let Some(start) = start.filter(|_| number >= job.warmup) {
                 halves.record(start.elapsed().as_nanos() as u64 / 2)?;
             }
         }
@@ -363,10 +391,10 @@ impl<'a, T: Transport> Asker<'a, T> {
     }
 
     fn begin_access(&mut self, access: Access, window: Window, message: Message<'_>) -> Result<()> {
-        let begin = Instant::now();
+        let mut patience = Patience::default();
         while self.end.access(access, window, message)? == Sent::Again {
             self.turn()?;
-            ensure!(begin.elapsed() < STALL, "there was no room for an operation for {STALL:?}");
+            patience.turn("there was no room for an operation")?;
         }
         self.under_way += 1;
         Ok(())
@@ -374,11 +402,11 @@ impl<'a, T: Transport> Asker<'a, T> {
 
     /// Waits until one of what is under way has ended.
     fn wait_for_one(&mut self) -> Result<()> {
-        let begin = Instant::now();
+        let mut patience = Patience::default();
         let before = self.under_way;
         while self.under_way == before {
             self.turn()?;
-            ensure!(begin.elapsed() < STALL, "nothing has ended for {STALL:?}");
+            patience.turn("nothing has ended")?;
         }
         Ok(())
     }
@@ -403,7 +431,7 @@ impl<'a, T: Transport> Asker<'a, T> {
 
     /// Sends messages, a window at a time, until the other end says that it has them all.
     fn stream(&mut self, size: usize, window: u64, count: u64) -> Result<()> {
-        let (mut sent, mut alive) = (0, Instant::now());
+        let (mut sent, mut patience) = (0, Patience::default());
         loop {
             while sent < count && self.under_way < window {
                 match self.end.send(DATA, Message::Any(size))? {
@@ -416,8 +444,8 @@ impl<'a, T: Transport> Asker<'a, T> {
             match self.turn()? {
                 Turn::Received(DONE, ..) => return Ok(()),
                 Turn::Received(tag, ..) => bail!("a message with tag {tag:#x} came that nobody asked for"),
-                Turn::Sent => alive = Instant::now(),
-                Turn::Nothing => ensure!(alive.elapsed() < STALL, "nothing arrived for {STALL:?}"),
+                Turn::Sent => patience = Patience::default(),
+                Turn::Nothing => patience.turn("nothing arrived")?,
             }
         }
     }
@@ -430,7 +458,7 @@ impl<'a, T: Transport> Asker<'a, T> {
     }
 
     fn send(&mut self, tag: u64, message: Message<'_>) -> Result<()> {
-        let begin = Instant::now();
+        let mut patience = Patience::default();
         loop {
             match self.end.send(tag, message)? {
                 Sent::Again => {}
@@ -443,7 +471,7 @@ impl<'a, T: Transport> Asker<'a, T> {
             if let Turn::Received(tag, ..) = self.turn()? {
                 bail!("a message with tag {tag:#x} came while one was being sent");
             }
-            ensure!(begin.elapsed() < STALL, "there was no room to send for {STALL:?}");
+            patience.turn("there was no room to send")?;
         }
     }
 
@@ -454,25 +482,25 @@ impl<'a, T: Transport> Asker<'a, T> {
 
     /// The same, and what its second 8 bytes say.
     fn until_received_both(&mut self, wanted: u64) -> Result<(u64, u64)> {
-        let begin = Instant::now();
+        let mut patience = Patience::default();
         loop {
             match self.turn()? {
                 Turn::Received(tag, first, second) if tag == wanted => return Ok((first, second)),
                 Turn::Received(tag, ..) => bail!("a message with tag {tag:#x} came that nobody asked for"),
                 Turn::Sent => {}
-                Turn::Nothing => ensure!(begin.elapsed() < STALL, "nothing arrived for {STALL:?}"),
+                Turn::Nothing => patience.turn("nothing arrived")?,
             }
         }
     }
 
     /// Waits until all messages have left, and all operations have ended.
     fn settle(&mut self) -> Result<()> {
-        let begin = Instant::now();
+        let mut patience = Patience::default();
         while self.under_way > 0 {
             if let Turn::Received(tag, ..) = self.turn()? {
                 bail!("a message with tag {tag:#x} came that nobody asked for");
             }
-            ensure!(begin.elapsed() < STALL, "messages haven't left for {STALL:?}");
+            patience.turn("messages haven't left")?;
         }
         Ok(())
     }

@@ -293,6 +293,7 @@ fn play_on<T: Transport>(end: &mut T, side: Side, jobs: &[Job]) -> Result<()> {
     }
     let mut meanwhile = || Ok(());
     let mut asker = Asker::new(end, &mut meanwhile);
+    asker.time_all_only();
     for job in jobs {
         asker.check(job.pattern, job.size, CHECKED)?;
         tell(job, asker.measure(job)?.time);

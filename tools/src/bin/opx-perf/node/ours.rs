@@ -20,8 +20,7 @@ pub fn one(
     exchange: impl FnOnce(&[u8]) -> Result<Vec<u8>>,
 ) -> Result<(Opx<EmuBus>, Option<Endpoint<EmuBus>>)> {
     let adapter = Lab::new(Pacing::Real).add(Chip { icode: Icode::FunctionalSimulator, ..Chip::default() });
-    let bus = adapter.bus();
-    let hfi = Hfi::open(bus.clone(), Options::default())?;
+    let hfi = Hfi::open(adapter.bus(), Options::default())?;
     hfi.link_up(LinkMode::Loopback)?;
     let before = (side == Side::Answers).then(|| Endpoint::open(&hfi, Config::default())).transpose()?;
     // Both ends are children of the same process.
@@ -30,5 +29,5 @@ pub fn one(
     let me = end.address();
     let theirs = exchange(&[me.rx])?;
     let peer = Address { rx: *theirs.first().context("the other end is gone")?, ..me };
-    Ok((Opx::new(end, peer, bus), before))
+    Ok((Opx::new(end, peer, None), before))
 }
