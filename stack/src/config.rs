@@ -1,6 +1,6 @@
 //! What an endpoint is made with.
 
-use crate::observe::{Path, Recording};
+use crate::observe::{OneSidedPath, Path, Recording};
 use crate::{SharedMemory, Thresholds};
 use opx_bus::PacketFaults;
 use opx_defs::units::{JobKey, Sc, Sl, Vl};
@@ -86,6 +86,9 @@ pub struct Config {
     pub shared_memory: SharedMemory,
     /// The slowest way that messages may go; what would go a slower one is refused ([`crate::SendError::Slower`]).
     pub expect: Option<Path>,
+    /// The slowest way that writes, reads and atomic operations may go; what would go a slower one is refused
+    /// ([`crate::RequestError::Slower`]).
+    pub expect_one_sided: Option<OneSidedPath>,
 }
 
 /// Most payload bytes in a packet.
@@ -127,6 +130,7 @@ impl Default for Config {
             recorder: Recording::Off,
             shared_memory: SharedMemory::default(),
             expect: None,
+            expect_one_sided: None,
         }
     }
 }

@@ -4,6 +4,8 @@ use crate::Address;
 use crate::atomics::{AtomicError, AtomicOp, Form};
 use crate::buffer::Buffer;
 use crate::completion::Level;
+use crate::observe::OneSidedPath;
+use crate::observe::explain::Slower;
 use crate::operations::SendError;
 use crate::regions::RegionError;
 
@@ -46,12 +48,14 @@ pub struct Write {
     pub level: Level,
     /// No completion unless it fails. The buffer is dropped then.
     pub silent: bool,
+    /// The slowest way that it may go, in place of [`crate::Config::expect_one_sided`].
+    pub expect: Option<OneSidedPath>,
 }
 
 impl Write {
     /// A write with nothing special.
     pub fn new(to: Remote, buffer: impl Into<Buffer>, context: u64) -> Self {
-        Self { to, buffer: buffer.into(), data: None, context, level: Level::default(), silent: false }
+        Self { to, buffer: buffer.into(), data: None, context, level: Level::default(), silent: false, expect: None }
     }
 }
 
@@ -66,12 +70,14 @@ pub struct Read {
     pub context: u64,
     /// No completion unless it fails. The buffer is dropped then.
     pub silent: bool,
+    /// The slowest way that it may go, in place of [`crate::Config::expect_one_sided`].
+    pub expect: Option<OneSidedPath>,
 }
 
 impl Read {
     /// A read with nothing special.
     pub fn new(from: Remote, buffer: impl Into<Buffer>, context: u64) -> Self {
-        Self { from, buffer: buffer.into(), context, silent: false }
+        Self { from, buffer: buffer.into(), context, silent: false, expect: None }
     }
 }
 
@@ -110,13 +116,25 @@ pub struct Atomic {
     pub level: Level,
     /// No completion unless it fails. The buffers are dropped then.
     pub silent: bool,
+    /// The slowest way that it may go, in place of [`crate::Config::expect_one_sided`].
+    pub expect: Option<OneSidedPath>,
 }
 
 impl Atomic {
     /// Changes the elements: `fi_atomic`.
     pub fn update(at: Remote, op: AtomicOp, operand: impl Into<Buffer>, context: u64) -> Self {
         let operand = operand.into();
-        Self { at, op, operand, compare: None, result: None, context, level: Level::default(), silent: false }
+        Self {
+            at,
+            op,
+            operand,
+            compare: None,
+            result: None,
+            context,
+            level: Level::default(),
+            silent: false,
+            expect: None,
+        }
     }
 
     /// Changes the elements and gives what they were: `fi_fetch_atomic`.
@@ -175,6 +193,9 @@ pub enum RequestError {
     /// The atomic operation can't be.
     #[error(transparent)]
     Atomic(#[from] AtomicError),
+    /// It would go a slower way than was asked for.
+    #[error(transparent)]
+    Slower(Slower<OneSidedPath>),
     /// No memory is there.
     #[error("{len} bytes at place {place:#x} go beyond the end of all memory; check place and length")]
     Place {

@@ -1,12 +1,17 @@
 //! Requests that are under way: what this endpoint asks of its peers' memory, and what it owes to peers who ask for its own.
 
 use crate::Address;
-use crate::atomics::AtomicOp;
+use crate::atomics::{AtomicOp, Form, Op};
 use crate::buffer::Buffer;
 use crate::completion::{Completion, Level};
+use crate::config::MAX_PAYLOAD;
+use crate::observe::OneSidedPath;
+use crate::observe::explain::Kind;
 use crate::memory_kind;
 use crate::one_sided::Remote;
+use crate::thresholds::Limits;
 use opx_defs::units::Psn;
+use opx_defs::wire::opx::Fetch;
 
 /// A write, read or atomic operation on its way.
 #[derive(Debug)]
@@ -30,6 +35,8 @@ pub(crate) struct Request {
     pub(crate) unacknowledged: u32,
     /// The last of them.
     pub(crate) last: Psn,
+    /// The slowest way that it may go.
+    pub(crate) expect: Option<OneSidedPath>,
     /// Waits for the packets before its own to be acknowledged.
     pub(crate) parked: bool,
     pub(crate) patience: Patience,
@@ -56,6 +63,61 @@ pub(crate) enum What {
     AtomicRead(AtomicOp),
     /// An atomic operation with a result, and what it compares.
     Fetch(AtomicOp, Option<Buffer>),
+}
+
+impl What {
+    /// What it is for those who ask how it goes.
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Write | Self::WriteWithData { .. } => Kind::Write,
+            Self::Read => Kind::Read,
+            Self::Update(op) => Kind::Atomic(*op, Form::Update),
+            Self::AtomicRead(op) | Self::Fetch(op, None) => Kind::Atomic(*op, Form::Fetch),
+            Self::Fetch(op, Some(_)) => Kind::Atomic(*op, Form::Compare),
+        }
+    }
+}
+
+/// The size of a request's packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Packet {
+    /// Bytes at the target that it is about.
+    pub(crate) len: usize,
+    /// Bytes of payload on the wire; of a packet that only asks, none are counted.
+    pub(crate) payload: usize,
+}
+
+/// The next packet of a request of which so much is left.
+pub(crate) fn packet(kind: Kind, left: usize, limits: &Limits) -> Packet {
+    let data = |len: usize, filled: usize| Packet { len, payload: limits.padding(filled).pad(filled) };
+    match kind {
+        Kind::Write => {
+            let len = left.min(limits.data);
+            data(len, len)
+        }
+        Kind::Read => Packet { len: left, payload: 0 },
+        // As much as a target can do at its turn, and keep.
+        Kind::Atomic(op, Form::Fetch) if op.op() == Op::Read => {
+            Packet { len: left.min(whole(&op, MAX_PAYLOAD)), payload: 0 }
+        }
+        Kind::Atomic(op, Form::Update) => {
+            let len = left.min(whole(&op, limits.data));
+            data(len, len)
+        }
+        Kind::Atomic(op, form) => {
+            let operands = if form == Form::Compare { 2 } else { 1 };
+            // One element at least: a packet that is too long for the processor after all is the engine's.
+            let elements = whole(&op, limits.data.saturating_sub(Fetch::FIXED_BYTES) / operands);
+            let len = left.min(elements.max(op.datatype().size()));
+            data(len, Fetch::FIXED_BYTES + operands * len)
+        }
+    }
+}
+
+/// So many of `bytes` as are whole elements.
+fn whole(op: &AtomicOp, bytes: usize) -> usize {
+    // Sizes are powers of two.
+    bytes & !(op.datatype().size() - 1)
 }
 
 /// How long a request has waited for an answer that doesn't come.
@@ -90,6 +152,7 @@ impl Request {
             missing: 0,
             unacknowledged: 0,
             last: Psn::new(0),
+            expect: None,
             parked: false,
             patience: Patience::default(),
         }

@@ -2,6 +2,7 @@
 
 use crate::MAX_PAYLOAD;
 use opx_defs::units::Blocks;
+use opx_defs::wire::opx::Padding;
 
 /// Sizes in bytes at which a message goes by another protocol or another engine.
 ///
@@ -93,6 +94,43 @@ pub(crate) struct Limits {
     pub(crate) pio_data: usize,
     /// Bytes in a data packet that the engine fetches.
     pub(crate) sdma_data: usize,
+    /// Bytes in a data packet of a write, an atomic operation or an answer, which goes by its length.
+    pub(crate) data: usize,
+    /// Longest payload of a packet of its own that the processor writes; the engine fetches longer ones.
+    pub(crate) by_processor: usize,
+}
+
+/// How a message goes over the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Eager,
+    MultiPacket,
+    Rendezvous,
+}
+
+impl Limits {
+    /// How a message goes.
+    #[inline(always)]
+    pub(crate) fn protocol(&self, tagged: bool, len: usize) -> Protocol {
+        if len <= self.eager {
+            Protocol::Eager
+        } else if tagged && len <= self.multi_packet {
+            Protocol::MultiPacket
+        } else {
+            Protocol::Rendezvous
+        }
+    }
+
+    /// Whether the engine fetches a packet with so many bytes of payload.
+    #[inline(always)]
+    pub(crate) fn by_engine(&self, payload: usize) -> bool {
+        payload > self.by_processor
+    }
+
+    /// How the payload of a data packet is filled up, by the way that it takes.
+    pub(crate) fn padding(&self, len: usize) -> Padding {
+        if self.by_engine(len) { Padding::Qword } else { Padding::Block }
+    }
 }
 
 impl Thresholds {
@@ -117,18 +155,18 @@ impl Thresholds {
         let several = if self.no_multi_packet || self.rendezvous_min <= eager { 0 } else { self.rendezvous_min - 1 };
         // Later packets begin at multiples of 8.
         let chunk = eager.min(CHUNK_MAX) / 8 * 8;
+        let (pio_data, sdma_data) = (two_thirds.min(self.packet_max).max(BLOCK), self.packet_max);
+        // PBC and header are a block.
+        let context = usize::from(depth.0.saturating_sub(1)) * BLOCK;
         Limits {
             eager,
             multi_packet: if chunk == 0 { 0 } else { several.min(usize::from(u16::MAX)) },
             chunk,
-            pio_data: two_thirds.min(self.packet_max).max(BLOCK),
-            sdma_data: self.packet_max,
+            pio_data,
+            sdma_data,
+            data: if self.no_sdma { pio_data } else { sdma_data },
+            by_processor: if self.no_sdma { context } else { self.pio_max.min(context) },
         }
-    }
-
-    /// Longest payload of a packet of its own that the processor writes.
-    pub(crate) fn written_by_processor(&self) -> usize {
-        if self.no_sdma { usize::MAX } else { self.pio_max }
     }
 
     /// Whether a message of `len` bytes is offered so that its receiver may ask for it in expected packets, and whether one of

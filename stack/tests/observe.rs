@@ -333,7 +333,7 @@ fn a_slower_way_than_was_asked_for_is_an_error() {
     assert_eq!(refused.buffer, vec![7; 10_000], "the buffer comes back");
     assert_eq!(
         refused.error.to_string(),
-        "a message was to go by multi-packet eager or better and would go by rendezvous by PIO: multi-packet eager doesn't \
+        "it was to go by multi-packet eager or better and would go by rendezvous by PIO: multi-packet eager doesn't \
          take it, because only tagged messages go this way"
     );
     // A message may ask for less, or for more.

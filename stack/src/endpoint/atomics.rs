@@ -55,14 +55,22 @@ impl<B: PciFunction> Endpoint<B> {
             Ok(checked) => checked,
             Err(error) => return Err(Rejected { error: error.into(), buffer: atomic.into_buffer() }),
         };
-        let Atomic { at, op, operand, compare, result, context, level, silent } = atomic;
+        let Atomic { at, op, operand, compare, result, context, level, silent, expect } = atomic;
         let what = match form {
             Form::Update => What::Update(op),
             Form::Fetch if op.op() == Op::Read => What::AtomicRead(op),
             Form::Fetch | Form::Compare => What::Fetch(op, compare),
         };
         let missing = if result.is_some() { len } else { 0 };
-        self.request(Request { level, silent, len, missing, result, ..Request::new(context, at, what, operand) })
+        self.request(Request {
+            level,
+            silent,
+            len,
+            missing,
+            expect,
+            result,
+            ..Request::new(context, at, what, operand)
+        })
     }
 
     /// Does an atomic operation without a result, with operands of up to 16 bytes; they are copied and there is no completion:

@@ -8,8 +8,10 @@ use crate::error::OpenError;
 use crate::observe::counters::Counted;
 use crate::observe::dump::{MOST_FLOWS, State, Value, asked, file_name};
 use crate::observe::explain::{Facts, Reason, Slower};
-use crate::observe::{Event, Explanation, Message, Record, Recorder, Recording, Tap, Watch};
+use crate::observe::{Event, Explanation, Message, OneSided, OneSidedPath, Record, Recorder, Recording, Tap, Watch};
+use crate::one_sided::RequestError;
 use crate::operations::Outgoing;
+use crate::requests::Request;
 use crate::slots::SlotId;
 use opx_bus::PciFunction;
 use opx_defs::time::Instant;
@@ -126,6 +128,43 @@ impl<B: PciFunction> Endpoint<B> {
     /// ```
     pub fn explain(&self, message: Message) -> Explanation {
         self.facts(message.to).explain(message)
+    }
+
+    /// Which way a write, a read or an atomic operation goes, and why it doesn't go the others. Nothing is sent.
+    ///
+    /// ```
+    /// # use opx_emu::{Config as Chip, Icode, Lab, Pacing};
+    /// # use opx_hw::{Hfi, LinkMode, Options};
+    /// # use opx_stack::{Config, Endpoint};
+    /// use opx_stack::observe::{OneSided, OneSidedPath};
+    /// # let lab = Lab::new(Pacing::Virtual);
+    /// # let adapter = lab.add(Chip { icode: Icode::FunctionalSimulator, ..Chip::default() });
+    /// # let hfi = Hfi::open(adapter.bus(), Options::default())?;
+    /// # hfi.link_up(LinkMode::Loopback)?;
+    /// let endpoint = Endpoint::open(&hfi, Config::default())?;
+    /// let explanation = endpoint.explain_one_sided(OneSided::write(endpoint.address(), 100));
+    /// assert_eq!(explanation.path, Some(OneSidedPath::OnePacket));
+    /// assert_eq!(
+    ///     explanation.why_not(OneSidedPath::Sdma).unwrap().to_string(),
+    ///     "packets have 128 bytes of payload, and the engine fetches only those of more than 512 (pio_max)"
+    /// );
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn explain_one_sided(&self, asked: OneSided) -> Explanation<OneSided, OneSidedPath> {
+        self.facts(asked.peer).explain_one_sided(asked)
+    }
+
+    /// Whether a request would go a slower way than was asked for.
+    #[cold]
+    pub(super) fn check_path(&mut self, request: &Request, expected: OneSidedPath) -> Result<(), RequestError> {
+        let (peer, len) = (request.remote.peer, request.len);
+        // Who wasn't sent anything before is looked for now.
+        self.local_peer(peer)?;
+        let asked = OneSided::new(peer, request.what.kind(), len);
+        match self.facts(peer).slower_one_sided(&asked, expected) {
+            Some(slower) => Err(RequestError::Slower(slower)),
+            None => Ok(()),
+        }
     }
 
     /// Whether a message would go a slower way than was asked for.

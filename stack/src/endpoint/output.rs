@@ -129,9 +129,7 @@ impl<B: PciFunction> Endpoint<B> {
     /// Finishes a packet whose payload is in its slot, and sends it if nothing is before it.
     #[inline]
     pub(super) fn commit(&mut self, slot: Slot, header: Header, payload: usize) {
-        let thresholds = &self.config.thresholds;
-        let by_engine = payload > thresholds.pio_max && !thresholds.no_sdma;
-        self.commit_by(slot, header, payload, by_engine);
+        self.commit_by(slot, header, payload, self.limits.by_engine(payload));
     }
 
     /// The same, for a packet of which is known by what it goes: the engine, or the processor.

@@ -9,19 +9,17 @@ use super::output::reserve;
 use super::queues::{Progress, Work};
 use super::rendezvous::Role;
 use crate::Address;
-use crate::atomics::AtomicOp;
 use crate::buffer::Buffer;
 use crate::completion::{Completion, Level, OperationError};
-use crate::config::MAX_PAYLOAD;
 use crate::one_sided::{Read, Remote, RequestError, Write};
 use crate::operations::{Rejected, SendError};
-use crate::requests::{Request, What};
+use crate::requests::{Packet, Request, What, packet};
 use crate::table::Handle;
+use crate::thresholds::Limits;
 use opx_bus::PciFunction;
 use opx_defs::time::Instant;
 use opx_defs::wire::opx::{
-    Atomic as WireAtomic, Dput, DputOp, Fetch, Header, INJECT_MAX_BYTES, Iov, Origin, Padding, RmaCts, RmaOp, RmaRts,
-    Way,
+    Atomic as WireAtomic, Dput, DputOp, Fetch, Header, INJECT_MAX_BYTES, Iov, Origin, RmaCts, RmaOp, RmaRts, Way,
 };
 use std::time::Duration;
 
@@ -71,10 +69,10 @@ impl<B: PciFunction> Endpoint<B> {
     /// # Errors
     /// As [`Endpoint::write`].
     pub fn write_with(&mut self, write: Write) -> Result<(), Rejected<RequestError>> {
-        let Write { to, buffer, data, context, level, silent } = write;
+        let Write { to, buffer, data, context, level, silent, expect } = write;
         let what = data.map_or(What::Write, |data| What::WriteWithData { data, offered: false, granted: None });
         let missing = usize::from(data.is_some());
-        self.request(Request { level, silent, missing, ..Request::new(context, to, what, buffer) })
+        self.request(Request { level, silent, missing, expect, ..Request::new(context, to, what, buffer) })
     }
 
     /// Writes up to 16 bytes to a peer's memory; they are copied and there is no completion.
@@ -103,10 +101,10 @@ impl<B: PciFunction> Endpoint<B> {
     /// # Errors
     /// As [`Endpoint::write`].
     pub fn read_with(&mut self, read: Read) -> Result<(), Rejected<RequestError>> {
-        let Read { from, buffer, context, silent } = read;
+        let Read { from, buffer, context, silent, expect } = read;
         let len = buffer.len();
         let request = Request::new(context, from, What::Read, Buffer::default());
-        self.request(Request { silent, len, missing: len, result: Some(buffer), ..request })
+        self.request(Request { silent, len, missing: len, expect, result: Some(buffer), ..request })
     }
 
     /// Sends a write or an update of one packet that nobody waits for.
@@ -126,7 +124,7 @@ impl<B: PciFunction> Endpoint<B> {
             return Err(SendError::Again(to.peer).into());
         }
         let dput = put(DputOp::Put, atomic, (to.key, to.place), data.len(), true);
-        let padding = self.padding(data.len());
+        let padding = self.limits.padding(data.len());
         let Ok(header) = dput.encode(&self.models.to(to.peer.into()), padding) else {
             return Err(SendError::TooLong(data.len()).into());
         };
@@ -151,6 +149,11 @@ impl<B: PciFunction> Endpoint<B> {
             return Err(Rejected { error: error.into(), buffer: request.into_buffer() });
         }
         if let Err(error) = within_memory(&request.remote, len) {
+            return Err(Rejected { error, buffer: request.into_buffer() });
+        }
+        if let Some(expected) = request.expect.or(self.config.expect_one_sided)
+            && let Err(error) = self.check_path(&request, expected)
+        {
             return Err(Rejected { error, buffer: request.into_buffer() });
         }
         if len == 0 && !matches!(request.what, What::WriteWithData { .. }) {
@@ -207,13 +210,12 @@ impl<B: PciFunction> Endpoint<B> {
     /// Sends the next packet of a request, if it has one; `true` when there are more.
     fn send_part(&mut self, now: Instant, to: Address, handle: Handle) -> Result<bool, SendError> {
         let way = self.models.to(to.into());
-        let size = Size { most: self.data_max(), pio_max: self.config.thresholds.written_by_processor() };
         let Some(request) = self.requests.get_mut(handle).filter(|request| request.has_more()) else {
             return Ok(false);
         };
         let was_faulty = request.is_faulty();
         let Part { header, payload, len, from } =
-            match part(request, handle, &way, size, &mut self.scratch, &mut self.gathered) {
+            match part(request, handle, &way, &self.limits, &mut self.scratch, &mut self.gathered) {
                 Some(part) => part,
                 // It was checked that it can be said.
                 None => return Err(SendError::TooLong(request.len)),
@@ -402,20 +404,6 @@ impl<B: PciFunction> Endpoint<B> {
         self.commit(slot, header, payload);
         Progress::More
     }
-
-    /// Most bytes of a DATA packet, which goes by the engine unless that is forbidden.
-    pub(super) fn data_max(&self) -> usize {
-        if self.config.thresholds.no_sdma { self.limits.pio_data } else { self.limits.sdma_data }
-    }
-
-    /// How the payload of a DATA packet is filled up, by the way that it takes.
-    pub(super) fn padding(&self, len: usize) -> Padding {
-        padding(len, self.config.thresholds.written_by_processor())
-    }
-}
-
-fn padding(len: usize, pio_max: usize) -> Padding {
-    if len > pio_max { Padding::Qword } else { Padding::Block }
 }
 
 /// That bytes at a place don't go beyond the end of all places.
@@ -444,40 +432,32 @@ enum From {
     Buffer,
 }
 
-/// The size of packets.
-#[derive(Debug, Clone, Copy)]
-struct Size {
-    /// Most bytes of data.
-    most: usize,
-    /// Longer ones go by the engine.
-    pio_max: usize,
-}
-
 /// The next packet of a request that has more.
 fn part(
     request: &Request,
     handle: Handle,
     way: &Way<'_>,
-    Size { most, pio_max }: Size,
+    limits: &Limits,
     scratch: &mut [u8],
     gathered: &mut Vec<u8>,
 ) -> Option<Part> {
     let Request { remote: Remote { key, place, .. }, sent, .. } = *request;
     let left = request.len - sent;
     let place = place.wrapping_add(sent as u64);
-    let data = |op, atomic, (name, place), len: usize| {
-        let padding = padding(len, pio_max);
+    let Packet { len, payload } = packet(request.what.kind(), left, limits);
+    let data = |op, atomic, (name, place)| {
+        let padding = limits.padding(len);
         // As OPX's, the last packet asks for its acknowledgement.
         let header = put(op, atomic, (name, place), len, len == left).encode(way, padding).ok()?;
-        Some(Part { header, payload: padding.pad(len), len, from: From::Buffer })
+        Some(Part { header, payload, len, from: From::Buffer })
     };
     let asked = |(header, payload), len| Part { header, payload, len, from: From::Scratch(payload) };
     match &request.what {
-        What::Write => data(DputOp::Put, WireAtomic::NONE, (key, place), left.min(most)),
-        What::Update(op) => data(DputOp::Put, op.to_wire(), (key, place), left.min(whole(op, most))),
+        What::Write => data(DputOp::Put, WireAtomic::NONE, (key, place)),
+        What::Update(op) => data(DputOp::Put, op.to_wire(), (key, place)),
         What::WriteWithData { granted: Some((name, rbuf)), .. } => {
             let place = rbuf.wrapping_add(sent as u64);
-            data(DputOp::PutCq, WireAtomic::NONE, (*name, place), left.min(most))
+            data(DputOp::PutCq, WireAtomic::NONE, (*name, place))
         }
         What::WriteWithData { data: cq_data, .. } => {
             let iov = Iov { rbuf: place, bytes: left as u64, ..Iov::default() };
@@ -485,20 +465,15 @@ fn part(
             Some(asked(rts.encode(way, scratch).ok()?, 0))
         }
         What::Read | What::AtomicRead(_) => {
-            let (atomic, len) = match &request.what {
-                // As much as a target can do at its turn, and keep.
-                What::AtomicRead(op) => (op.to_wire(), left.min(whole(op, MAX_PAYLOAD))),
-                _ => (WireAtomic::NONE, left),
+            let atomic = match &request.what {
+                What::AtomicRead(op) => op.to_wire(),
+                _ => WireAtomic::NONE,
             };
             // `rbuf` comes back with the bytes and is ours to choose.
             let iov = Iov { rbuf: sent as u64, sbuf: place, bytes: len as u64, ..Iov::default() };
             Some(asked(get(atomic, handle, key, iov).encode(way, scratch).ok()?, len))
         }
         What::Fetch(op, compare) => {
-            let operands = if compare.is_some() { 2 } else { 1 };
-            // One element at least: a packet that is too long for the processor after all is the engine's.
-            let elements = whole(op, most.saturating_sub(Fetch::FIXED_BYTES) / operands).max(op.datatype().size());
-            let len = left.min(elements);
             if gathered.len() < 2 * len {
                 gathered.resize(2 * len, 0);
             }
@@ -511,9 +486,9 @@ fn part(
             });
             let fetch = Fetch { rbuf: sent as u64, request: handle.0, operand, compare };
             let dput = fetch.encode(op.to_wire(), key, place, scratch).ok()?;
-            let (filled, padding) = (usize::from(dput.len), padding(dput.len.into(), pio_max));
-            let header = dput.encode(way, padding).ok()?;
-            Some(Part { header, payload: padding.pad(filled), len, from: From::Scratch(filled) })
+            let filled = usize::from(dput.len);
+            let header = dput.encode(way, limits.padding(filled)).ok()?;
+            Some(Part { header, payload, len, from: From::Scratch(filled) })
         }
     }
 }
@@ -526,10 +501,4 @@ fn put(op: DputOp, atomic: WireAtomic, (name, place): (u64, u64), len: usize, la
 /// A read's packet.
 fn get(atomic: WireAtomic, handle: Handle, key: u64, iov: Iov) -> RmaCts {
     RmaCts { op: RmaOp::Get, atomic, request: handle.0, target: key, iov }
-}
-
-/// So many of `bytes` as are whole elements.
-fn whole(op: &AtomicOp, bytes: usize) -> usize {
-    // Sizes are powers of two.
-    bytes & !(op.datatype().size() - 1)
 }

@@ -8,6 +8,7 @@ use crate::Address;
 use crate::buffer::Buffer;
 use crate::completion::Level;
 use crate::operations::{Outgoing, Rejected, Send, SendError, SendKind, Source};
+use crate::thresholds::Protocol;
 use opx_bus::PciFunction;
 use opx_defs::wire::opx::{Eager, MpFirst};
 use std::collections::VecDeque;
@@ -106,13 +107,13 @@ impl<B: PciFunction> Endpoint<B> {
             return Err(Rejected { error: SendError::Slower(slower), buffer: message.buffer });
         }
         let was_faulty = message.buffer.is_faulty();
-        let sent = match (local, message.buffer.len()) {
-            (Some(peer), _) => self.send_locally(peer, message),
-            (None, len) => {
-                let sent = match len {
-                    _ if len <= self.limits.eager => self.send_eager(message),
-                    _ if message.tag.is_some() && len <= self.limits.multi_packet => self.send_first(message),
-                    _ => self.send_offer(message),
+        let sent = match local {
+            Some(peer) => self.send_locally(peer, message),
+            None => {
+                let sent = match self.limits.protocol(message.tag.is_some(), message.buffer.len()) {
+                    Protocol::Eager => self.send_eager(message),
+                    Protocol::MultiPacket => self.send_first(message),
+                    Protocol::Rendezvous => self.send_offer(message),
                 };
                 self.counters.sent_messages += u64::from(sent.is_ok());
                 sent

@@ -180,8 +180,8 @@ impl<B: PciFunction> Endpoint<B> {
             }
             Source::Saved { bytes, sent, datatype } => (bytes.len() - sent, *datatype),
         };
-        let len = left.min(self.data_max());
-        let (padding, to) = (self.padding(len), reply.to);
+        let len = left.min(self.limits.data);
+        let (padding, to) = (self.limits.padding(len), reply.to);
         let read = match &reply.source {
             Source::Saved { bytes, sent, .. } => Ok(&bytes[*sent..sent + len]),
             Source::Region { key, place, read, .. } => {
@@ -206,7 +206,7 @@ impl<B: PciFunction> Endpoint<B> {
             }
         };
         // OPX's SDMA engine asks for an ACK of the last packet; its processor doesn't.
-        let ack_req = len == left && len > self.config.thresholds.written_by_processor();
+        let ack_req = len == left && self.limits.by_engine(len);
         let atomic = WireAtomic { datatype, ..WireAtomic::ANSWER };
         let dput = Dput { op: DputOp::Get, atomic, name: reply.request, place: reply.rbuf, len: len as u16, ack_req };
         let Ok(header) = dput.encode(&self.models.to(to.into()), padding) else { return Ok(false) };

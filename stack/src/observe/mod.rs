@@ -8,7 +8,7 @@ pub mod recorder;
 pub mod tap;
 
 pub use dump::dump_on_sigusr2;
-pub use explain::{Explanation, Message, Path, Reason};
+pub use explain::{Explanation, Message, OneSided, OneSidedPath, Path, Reason};
 pub use recorder::{Event, Packet, Record, Recorder, Recording};
 pub use tap::{Interface, Tap};
 

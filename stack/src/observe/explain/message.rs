@@ -1,8 +1,8 @@
-//! Which way a message goes, and why it doesn't go another: for who wonders why a transfer is slow, and for tests that want to be told
-//! when it becomes so.
+//! The ways of messages, and which one a message goes.
 
+use super::{Explanation, Facts, Reason, Slower};
 use crate::Address;
-use crate::thresholds::{Limits, Thresholds};
+use crate::thresholds::Protocol;
 use opx_defs::wire::opx::INJECT_MAX_BYTES;
 use std::fmt;
 
@@ -91,114 +91,30 @@ impl Message {
     }
 }
 
-/// Why a message doesn't go a way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Reason {
-    /// The endpoint wasn't told its job, without which it knows nobody on its machine.
-    #[error("no job is named, whose endpoints could be on this machine (shared_memory.job, FI_OPX_UUID)")]
-    NoJob,
-    /// The peer is on another machine, as far as is known.
-    #[error("the peer is at another LID")]
-    OtherNode,
-    /// The peer takes no part in the shared memory.
-    #[error(
-        "the peer takes no part in this machine's memory: it is elsewhere, has it switched off or is of another job, or in \
-         another network namespace"
-    )]
-    NoNode,
-    /// The peer was reached through this machine's memory, and has ended. It isn't looked for elsewhere.
-    #[error("the peer was in this machine's memory and has ended; a new one at its address is found there")]
-    Ended,
-    /// The peer is another user's.
-    #[error("the peer is another user's process")]
-    OtherUser,
-    /// The system refused, or there are too many peers.
-    #[error("the peer couldn't be connected when something was sent to it first; the log tells why")]
-    NotConnected,
-    /// It is too long.
-    #[error("{len} bytes are more than {most}, the most that go this way ({limit})")]
-    TooLong {
-        /// Its bytes.
-        len: usize,
-        /// The most that go this way.
-        most: usize,
-        /// What sets that.
-        limit: &'static str,
-    },
-    /// It has to be sent by another call.
-    #[error("only what is sent by inject goes this way: send keeps the buffer until the peer has it")]
-    NotInjected,
-    /// Only tagged messages go this way.
-    #[error("only tagged messages go this way")]
-    Untagged,
-    /// It was switched off.
-    #[error("it is switched off ({0})")]
-    Off(&'static str),
-    /// A way that costs less takes it.
-    #[error("{0} takes it before")]
-    Preferred(Path),
-    /// It is too short.
-    #[error("{len} bytes are less than {least}, the least that go this way ({limit})")]
-    TooShort {
-        /// Its bytes.
-        len: usize,
-        /// The least that go this way.
-        least: usize,
-        /// What sets that.
-        limit: &'static str,
-    },
-    /// The receiver decides: it is offered so that it may go this way, and does if the receiver's adapter reaches the buffer.
-    #[error("the receiver decides, by whether its adapter reaches the buffer; it is offered so that it may")]
-    Receiver,
-}
-
-/// Which way a message goes, and why it doesn't go the others.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Explanation {
-    /// The message.
-    pub message: Message,
-    /// Its way; none when it can't be sent at all.
-    pub path: Option<Path>,
-    /// All other ways, in order of preference.
-    pub rejected: Vec<(Path, Reason)>,
-}
-
-impl Explanation {
-    /// Why it doesn't go a way; `None` for the way that it goes.
-    pub fn why_not(&self, path: Path) -> Option<Reason> {
-        self.rejected.iter().find(|(rejected, _)| *rejected == path).map(|(_, reason)| *reason)
-    }
-}
-
-impl fmt::Display for Explanation {
+impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Message { to, len, tagged, injected } = self.message;
-        let kind = if tagged { "tagged" } else { "untagged" };
-        let call = if injected { ", injected" } else { "" };
-        write!(f, "{len} bytes, {kind}{call}, to {to}: ")?;
-        match self.path {
-            Some(path) => write!(f, "{path}")?,
-            None => f.write_str("can't be sent this way")?,
-        }
-        self.rejected.iter().try_for_each(|(path, reason)| write!(f, "\n  not {path}: {reason}"))
+        let Self { to, len, tagged, injected } = self;
+        let kind = if *tagged { "tagged" } else { "untagged" };
+        let call = if *injected { ", injected" } else { "" };
+        write!(f, "{len} bytes, {kind}{call}, to {to}")
     }
-}
-
-/// What decides, of an endpoint.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Facts {
-    /// Why the peer isn't reached through memory, if it isn't.
-    pub(crate) no_memory: Option<Reason>,
-    pub(crate) thresholds: Thresholds,
-    pub(crate) limits: Limits,
 }
 
 impl Facts {
-    /// The way of a message, as [`crate::Endpoint::send_message`] decides it.
+    /// The way of a message, by what [`crate::Endpoint::send_message`] and its kind go by; none when it can't be sent at all.
     pub(crate) fn path(&self, message: &Message) -> Option<Path> {
-        Path::ALL.into_iter().find(|path| self.obstacle(*path, message).is_none())
+        let Message { len, tagged, injected, .. } = *message;
+        if injected && len > INJECT_MAX_BYTES || self.no_memory == Some(Reason::Ended) {
+            return None;
+        }
+        Some(match self.limits.protocol(tagged, len) {
+            _ if self.no_memory.is_none() => Path::SharedMemory,
+            _ if injected => Path::Inject,
+            Protocol::Eager => Path::Eager,
+            Protocol::MultiPacket => Path::MultiPacket,
+            Protocol::Rendezvous if self.thresholds.by_sdma(len) => Path::RendezvousSdma,
+            Protocol::Rendezvous => Path::RendezvousPio,
+        })
     }
 
     /// Why a message doesn't go a way, whatever others there are.
@@ -265,28 +181,14 @@ impl Facts {
             // Nothing is in its way but one that comes first; then there is one.
             (other, obstacle.unwrap_or(Reason::Preferred(path.unwrap_or(other))))
         });
-        Explanation { message, path, rejected: rejected.collect() }
+        Explanation { asked: message, path, rejected: rejected.collect() }
     }
-}
-
-/// A message would go a slower way than was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a message was to go by {expected} or better and would go by {path}: {expected} doesn't take it, because {why}"
-)]
-#[non_exhaustive]
-pub struct Slower {
-    /// The slowest way that was asked for.
-    pub expected: Path,
-    /// The way that it would go.
-    pub path: Path,
-    /// Why it doesn't go the way that was asked for.
-    pub why: Reason,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::thresholds::Thresholds;
     use opx_defs::units::{Blocks, Lid};
     use proptest::prelude::*;
 
@@ -338,13 +240,16 @@ mod tests {
             let explanation = facts.explain(Message { to: PEER, len, tagged, injected });
             let taken = explanation.path;
             prop_assert_eq!(explanation.rejected.len() + usize::from(taken.is_some()), Path::ALL.len());
-            for (path, reason) in explanation.rejected {
+            for (path, reason) in explanation.rejected.iter().copied() {
                 prop_assert_ne!(Some(path), taken);
                 // What comes before the one that is taken has a reason of its own.
                 if taken.is_none_or(|taken| path < taken) {
                     prop_assert!(!matches!(reason, Reason::Preferred(by) if by == path));
                 }
             }
+            // The first way that nothing is in the way of is the one that is taken.
+            let free = Path::ALL.into_iter().find(|path| facts.obstacle(*path, &explanation.asked).is_none());
+            prop_assert_eq!(taken, free);
         }
     }
 }
