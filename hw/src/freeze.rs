@@ -131,12 +131,14 @@ impl<B: PciFunction> Inner<B> {
     /// The epoch that a receive context which is set up from here on belongs to. Taken before the first register is
     /// touched: a freeze in between then makes it one of the past.
     pub fn running_epoch(&self) -> Result<u32, ContextError> {
+        self.regs.check_ours()?;
         self.frozen.running().map_err(|why| self.standstill(why))
     }
 
     /// The same for a send context or engine that recovers: what it sends while the link is down is lost
     /// (`pio.c:pio_kernel_linkup`).
     pub fn sending_epoch(&self) -> Result<u32, ContextError> {
+        self.regs.check_ours()?;
         self.frozen.sending().map_err(|why| self.standstill(why))
     }
 

@@ -152,14 +152,15 @@ impl<B: PciFunction> Hfi<B> {
         self.inner.regs.is_ours()
     }
 
-    /// What the link is doing, as far as is known without asking the chip.
+    /// What the link is doing, as far as is known without asking the chip. To a child that was forked it is offline: none of its
+    /// packets gets there.
     pub fn link_state(&self) -> LinkState {
-        lock(&self.inner.shown).0
+        if self.is_ours() { lock(&self.inner.shown).0 } else { LinkState::Offline }
     }
 
-    /// What is known about the link, when it is up.
+    /// What is known about the link, when it is up; nothing in a child that was forked.
     pub fn link_info(&self) -> Option<LinkInfo> {
-        lock(&self.inner.shown).1
+        if self.is_ours() { lock(&self.inner.shown).1 } else { None }
     }
 
     /// The interrupt of the adapter itself: when it is raised, call [`Hfi::service_interrupts`].
@@ -183,9 +184,9 @@ impl<B: PciFunction> Hfi<B> {
         SendContext::new(&self.inner, config)
     }
 
-    /// What is free for further send contexts.
+    /// What is free for further send contexts; nothing is for a child that was forked.
     pub fn pio_room(&self) -> PioRoom {
-        lock(&self.inner.pool).pio_room()
+        if self.is_ours() { lock(&self.inner.pool).pio_room() } else { PioRoom::default() }
     }
 
     /// Takes a receive context and enables it.

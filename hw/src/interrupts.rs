@@ -208,6 +208,7 @@ impl<B: PciFunction> Inner<B> {
 
     /// `chip.c:general_interrupt`.
     pub(crate) fn service_interrupts(&self) -> Result<Serviced, LinkError> {
+        self.regs.check_ours()?;
         let general = lock(&self.mask).general;
         let mut raised = [0; WORDS];
         for (index, (raised, general)) in (0..).zip(raised.iter_mut().zip(general)) {

@@ -213,6 +213,7 @@ impl<B: PciFunction> Hfi<B> {
     /// When the chip refuses, or the link can't be had.
     pub fn link_begin(&self, mode: LinkMode) -> Result<(), LinkError> {
         let inner = &*self.inner;
+        inner.regs.check_ours()?;
         let mut link = lock(&inner.link);
         let loopback = mode == LinkMode::Loopback;
         if inner.frozen.is_for_good() {
@@ -233,6 +234,7 @@ impl<B: PciFunction> Hfi<B> {
     /// # Errors
     /// When the chip doesn't do its part.
     pub fn link_advance(&self) -> Result<LinkState, LinkError> {
+        self.inner.regs.check_ours()?;
         self.inner.advance(&mut lock(&self.inner.link))
     }
 }

@@ -34,7 +34,7 @@ impl Numbers {
 }
 
 /// What is free for send contexts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PioRoom {
     /// Send contexts that can still be taken.
     pub contexts: u32,

@@ -103,6 +103,11 @@ impl<B: PciFunction> Regs<B> {
         self.process.is_here()
     }
 
+    /// That it is; the error for a child that would have to take a lock first.
+    pub fn check_ours(&self) -> Result<(), Gone> {
+        if self.is_ours() { Ok(()) } else { Err(self.gone(&csr::CCE_REVISION, 0)) }
+    }
+
     fn read_bus(&self, offset: BarOff) -> u64 {
         if self.process.is_here() { self.bus.read64(offset) } else { ALL_ONES }
     }

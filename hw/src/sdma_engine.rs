@@ -165,7 +165,7 @@ impl<B: PciFunction> SdmaEngine<B> {
     }
 
     fn forget_errors(&self, clear: impl FnOnce()) {
-        if let Some(errors) = self.errors() {
+        if let Some(errors) = self.errors().filter(|_| self.inner.regs.is_ours()) {
             errors.forget(clear);
         }
     }
@@ -290,7 +290,7 @@ impl<B: PciFunction> SdmaEngine<B> {
     /// Errors that halted the engine (bits of SEND_DMA_ENG_ERR_STATUS); all ones when the adapter is gone or a freeze has
     /// stopped the engine.
     pub fn error_status(&self) -> u64 {
-        if self.is_stale() {
+        if self.is_stale() || !self.inner.regs.is_ours() {
             return ALL_ONES;
         }
         let register = || self.inner.regs.read_at(&csr::SEND_DMA_ENG_ERR_STATUS, self.index());
@@ -373,6 +373,7 @@ impl<B: PciFunction> SdmaEngine<B> {
     /// # Errors
     /// When no vector is free or the adapter is gone.
     pub fn enable_interrupts(&mut self) -> Result<&Irq, ContextError> {
+        self.inner.regs.check_ours()?;
         let vector = match self.vector {
             Some(vector) => vector,
             None => {

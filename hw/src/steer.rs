@@ -91,6 +91,10 @@ impl<B: PciFunction> fmt::Debug for Steering<B> {
 
 impl<B: PciFunction> Drop for Steering<B> {
     fn drop(&mut self) {
+        // A child that was forked leaves its parent's rules alone.
+        if !self.inner.regs.is_ours() {
+            return;
+        }
         let mut steer = lock(&self.inner.steer);
         clear_rule(&self.inner.regs, self.slot);
         set_places(&self.inner.regs, &mut steer.map, self.first, &vec![NOBODY; self.places as usize]);
@@ -171,6 +175,7 @@ impl<B: PciFunction> Hfi<B> {
     /// When all four rules are in use, the map has no room, or there aren't as many contexts as the index has values.
     pub fn steer(&self, rule: RsmRule, contexts: &[RcvCtxt]) -> Result<Steering<B>, ContextError> {
         let inner = &self.inner;
+        inner.regs.check_ours()?;
         let places = rule.places();
         if contexts.len() != places as usize {
             let rule = "as many as the rule's index has values";
@@ -211,6 +216,7 @@ impl<B: PciFunction> Hfi<B> {
     pub fn map_queue_pair(&self, queue_pair: u32, context: Option<RcvCtxt>) -> Result<(), ContextError> {
         let byte = context.map_or(Ok(0), |context| self.byte(context))?;
         let place = (queue_pair >> 1) as usize & 0xff;
+        self.inner.regs.check_ours()?;
         let mut steer = lock(&self.inner.steer);
         if let Some(entry) = steer.queue_pairs.get_mut(place) {
             *entry = byte;
@@ -226,6 +232,7 @@ impl<B: PciFunction> Hfi<B> {
     /// When there is no such context, or the adapter is gone.
     pub fn bypass_to(&self, context: Option<RcvCtxt>) -> Result<(), ContextError> {
         let byte = context.map_or(Ok(0), |context| self.byte(context))?;
+        self.inner.regs.check_ours()?;
         let _one_at_a_time = lock(&self.inner.steer);
         self.inner.regs.modify(&csr::RCV_BYPASS, |v| csr::RCV_BYPASS::BYPASS_CONTEXT.set(v, byte.into()))?;
         Ok(())

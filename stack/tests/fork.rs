@@ -9,15 +9,26 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 use opx_bus::{PciFunction, SharedMem};
 use opx_defs::csr;
+use opx_defs::rsm::{RsmRule, bit};
+use opx_defs::time::Instant;
+use opx_defs::units::{Blocks, Lid};
+use opx_defs::wire::opx::Generation;
+use opx_defs::wire::rhf::RcvType;
 use opx_emu::{Config as Chip, EmuBus, Icode, Lab, Pacing};
-use opx_hw::{Hfi, LinkMode, Options};
+use opx_hw::recv::ExpectedCounts;
+use opx_hw::{
+    ExpectedBuffer, Flow, Hfi, LinkMode, LinkState, Memory, Options, PioRoom, RecvConfig, RecvContext, SdmaEngine,
+    SendContext, Steering, TransferBuffer,
+};
 use opx_stack::atomics::{AtomicOp, Datatype, Op};
 use opx_stack::fabric::AccessError;
+use opx_stack::observe::{Interface, Tap};
 use opx_stack::regions::{Access, MemoryRegion, RegionError, RegisterError, Registration};
 use opx_stack::{
     Completion, CompletionQueue, Config, Counter, CounterError, Counting, Domain, Endpoint, EndpointError,
     EndpointFailed, EndpointId, OpenError, Pattern, PollSet, ReceiveError, SendError, SharedEndpoint, WaitError,
 };
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -30,7 +41,24 @@ struct Everything {
     region: MemoryRegion,
 }
 
+/// What it may have of the adapter itself, and a capture.
+struct Hardware {
+    hfi: Hfi<EmuBus>,
+    buffer: ExpectedBuffer<EmuBus>,
+    flow: Flow<EmuBus>,
+    _steering: Steering<EmuBus>,
+    transfer: TransferBuffer<EmuBus>,
+    memory: Memory,
+    context: RecvContext<EmuBus>,
+    engine: SdmaEngine<EmuBus>,
+    sender: SendContext<EmuBus>,
+    tap: Tap,
+}
+
 const NOW: Option<Duration> = Some(Duration::ZERO);
+/// Threads that take locks, and those of them that take the adapter's.
+const THREADS: usize = 6;
+const HARDWARE_THREADS: usize = 6;
 
 fn everything(hfi: &Hfi<EmuBus>) -> Everything {
     let domain = Domain::open(hfi).unwrap();
@@ -40,6 +68,70 @@ fn everything(hfi: &Hfi<EmuBus>) -> Everything {
     shared.count(Counting::sends(&counter));
     let region = domain.regions().register(Registration::of(SharedMem::new(64).unwrap(), Access::ATOMIC)).unwrap();
     Everything { domain, queue, shared, counter, region }
+}
+
+fn hardware(hfi: &Hfi<EmuBus>, directory: &Path) -> Hardware {
+    let config = RecvConfig { expected_entries: 64, transfer_entries: 64, flows: true, ..RecvConfig::default() };
+    let context = hfi.recv_context(config).unwrap();
+    let memory = hfi.memory(1 << 16).unwrap();
+    Hardware {
+        hfi: hfi.clone(),
+        buffer: context.expect(&memory, 0..100).unwrap(),
+        flow: context.flow(false).unwrap(),
+        _steering: hfi.steer(rule(), &[context.number(); 2]).unwrap(),
+        transfer: context.expect_transfer(&memory, 0..100).unwrap(),
+        memory,
+        context,
+        engine: hfi.sdma_engine(64).unwrap(),
+        sender: hfi.send_context(Blocks(4)).unwrap(),
+        tap: Tap::create(&directory.join("forked.pcapng"), Generation::G4).unwrap(),
+    }
+}
+
+fn rule() -> RsmRule {
+    RsmRule::new(RcvType::Bypass).field1(bit::L2, 3, 2).index1(bit::ENTROPY, 1)
+}
+
+/// Takes a lock of the adapter's, and gives it back.
+fn take_hardware_lock(number: usize, all: &Hardware) {
+    let Hardware { hfi, context, memory, tap, flow, engine, .. } = all;
+    match number {
+        0 => assert!(hfi.link_state().is_up() && hfi.link_info().is_some()),
+        1 => tap.packet(Interface::Send, Instant::ZERO, &[&[0; 56]]),
+        2 => assert!(hfi.pio_room().contexts > 0),
+        3 => drop((context.expect(memory, 0..5000).unwrap(), context.flow(false).unwrap(), flow.state().unwrap())),
+        4 => {
+            context.expect_transfer(memory, 4096..8192).unwrap().end(Duration::ZERO);
+            engine.error_status();
+        }
+        _ => drop((hfi.link_advance().unwrap(), hfi.steer(rule(), &[context.number(); 2]).unwrap())),
+    }
+}
+
+/// What the child isn't refused of the adapter, a bit for each.
+fn hardware_not_refused(all: &mut Hardware) -> u32 {
+    let Hardware { hfi, buffer, flow, transfer, memory, context, engine, sender, tap, .. } = all;
+    tap.packet(Interface::Receive, Instant::ZERO, &[&[0; 56]]);
+    context.forget(memory, 0..100);
+    transfer.end(Duration::ZERO);
+    let refused = [
+        hfi.link_state() == LinkState::Offline && hfi.link_info().is_none() && hfi.lid() == Lid(0),
+        hfi.link_up(LinkMode::Loopback).is_err() && hfi.link_begin(LinkMode::Loopback).is_err(),
+        hfi.link_advance().is_err() && hfi.service_interrupts().is_err(),
+        hfi.counters().is_err() && hfi.pio_room() == PioRoom::default(),
+        hfi.send_context(Blocks(4)).is_err() && hfi.sdma_engine(64).is_err(),
+        hfi.recv_context(RecvConfig::default()).is_err(),
+        hfi.memory(4096).is_err() && hfi.map(memory.memory()).is_err(),
+        hfi.steer(rule(), &[context.number(); 2]).is_err() && hfi.map_queue_pair(2, None).is_err(),
+        hfi.bypass_to(None).is_err(),
+        context.expect(memory, 0..100).is_err() && context.expect_transfer(memory, 0..100).is_err(),
+        context.expected_counts() == ExpectedCounts::default() && !buffer.is_valid(),
+        context.flow(false).is_err() && flow.state().is_err() && flow.advance(1).is_err() && flow.rearm().is_err(),
+        engine.error_status() == u64::MAX && engine.enable_interrupts().is_err() && engine.restart().is_err(),
+        sender.reset().is_err() && sender.refusals().is_err() && context.recover().is_err(),
+        tap.packets() == 0,
+    ];
+    refused.iter().zip(0..).map(|(&refused, bit)| u32::from(!refused) << bit).sum()
 }
 
 fn add_one(region: &MemoryRegion, at: u64) -> Result<(), RegionError> {
@@ -109,14 +201,25 @@ fn a_child_without_its_parents_threads_is_refused() {
     let mut set = all.domain.poll_set();
     let own = set.open(Config::default()).unwrap();
     // What the child reports: in memory that it shares with its parent.
-    let report = SharedMem::new(8).unwrap();
+    let report = SharedMem::new(16).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let hardware = hardware(&hfi, directory.path());
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        for number in 0..6 {
+        for number in 0..THREADS {
             let (all, stop) = (&all, &stop);
             scope.spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
                     take_lock(number, all);
+                }
+            });
+        }
+        let hardware = &hardware;
+        for number in 0..HARDWARE_THREADS {
+            let stop = &stop;
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    take_hardware_lock(number, hardware);
                 }
             });
         }
@@ -130,6 +233,10 @@ fn a_child_without_its_parents_threads_is_refused() {
                     unsafe { nix::libc::alarm(120) };
                     drop(guard);
                     report.write_u64(0, not_refused(&mut set, own, &all).into());
+                    // SAFETY: nobody else uses it: the child has this thread only.
+                    let mut copy = unsafe { std::ptr::read(hardware) };
+                    report.write_u64(8, hardware_not_refused(&mut copy).into());
+                    drop(copy);
                     // SAFETY: nobody uses them any more: the child has this thread only, which ends here.
                     drop(unsafe { (std::ptr::read(&set), std::ptr::read(&all)) });
                     // SAFETY: ends the child without running what its parent has set up for its own end.
@@ -138,12 +245,17 @@ fn a_child_without_its_parents_threads_is_refused() {
                 ForkResult::Parent { child } => {
                     drop(guard);
                     assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 0), "round {round}");
-                    assert_eq!(report.read_u64(0), 0, "each bit is one that it wasn't refused");
+                    let reports = [report.read_u64(0), report.read_u64(8)];
+                    assert_eq!(reports, [0, 0], "each bit is one that it wasn't refused");
                 }
             }
         }
         stop.store(true, Ordering::Relaxed);
     });
+    // What the parent has of the adapter is as it was.
+    let Hardware { hfi: here, buffer, mut flow, context, memory, .. } = hardware;
+    assert!(here.link_state().is_up() && buffer.is_valid() && flow.rearm().is_ok());
+    assert!(context.expect_transfer(&memory, 0..100).is_ok());
     let Everything { queue, shared, counter, region, .. } = all;
     assert_eq!((counter.read(), counter.errors(), region.memory().read_u64(8)), (0, 0, 0));
     let to = set.endpoint(own).unwrap().address();

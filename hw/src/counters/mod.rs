@@ -189,6 +189,7 @@ impl<B: PciFunction> Hfi<B> {
 
 impl<B: PciFunction> Inner<B> {
     fn counters(&self) -> Result<Counters, Gone> {
+        self.regs.check_ours()?;
         let mut kept = lock(&self.synthesised);
         let mut readings = Vec::new();
         let mut place = 0;

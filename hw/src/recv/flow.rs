@@ -92,6 +92,7 @@ impl<B: PciFunction> Flow<B> {
     /// # Errors
     /// When the adapter or the context is gone.
     pub fn state(&self) -> Result<TidFlow, ContextError> {
+        self.table.inner.regs.check_ours()?;
         let state = lock(&self.table.state);
         if state.closed {
             return Err(self.table.closed());
@@ -120,6 +121,7 @@ impl<B: PciFunction> Flow<B> {
     /// # Errors
     /// When the context is gone.
     pub fn advance(&mut self, seq: u16) -> Result<FlowPsn, ContextError> {
+        self.table.inner.regs.check_ours()?;
         let state = lock(&self.table.state);
         if state.closed {
             return Err(self.table.closed());
@@ -134,6 +136,7 @@ impl<B: PciFunction> Flow<B> {
     /// # Errors
     /// When the adapter or the context is gone.
     pub fn rearm(&mut self) -> Result<FlowPsn, ContextError> {
+        self.table.inner.regs.check_ours()?;
         let mut state = lock(&self.table.state);
         if state.closed {
             return Err(self.table.closed());
@@ -152,6 +155,10 @@ impl<B: PciFunction> fmt::Debug for Flow<B> {
 
 impl<B: PciFunction> Drop for Flow<B> {
     fn drop(&mut self) {
+        // A child that was forked leaves its parent's flows alone.
+        if !self.table.inner.regs.is_ours() {
+            return;
+        }
         let mut state = lock(&self.table.state);
         if !state.closed {
             self.table.write(self.index, TidFlow::CLOSED);
@@ -167,6 +174,7 @@ impl<B: PciFunction> RecvContext<B> {
     /// # Errors
     /// When all are taken, or the context was made without flows.
     pub fn flow(&self, suppress: bool) -> Result<Flow<B>, ContextError> {
+        self.inner.regs.check_ours()?;
         let mut state = lock(&self.flows.state);
         if state.free == 0 {
             let adapter = self.inner.adapter();

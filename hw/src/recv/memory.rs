@@ -3,7 +3,7 @@
 use super::expected::Forget;
 use crate::error::ContextError;
 use crate::hfi::{Hfi, lock};
-use opx_bus::{DmaBlock, PciFunction, SharedMem};
+use opx_bus::{DmaBlock, PciFunction, ProcessMark, SharedMem};
 use opx_defs::units::Iova;
 use std::fmt;
 use std::ops::Range;
@@ -22,6 +22,13 @@ pub struct Memory {
 
 struct Handle {
     mapping: Arc<Mapping>,
+    process: ProcessMark,
+}
+
+impl Handle {
+    fn new(block: DmaBlock) -> Self {
+        Self { mapping: Arc::new(Mapping { block, kept_by: Mutex::default() }), process: ProcessMark::here() }
+    }
 }
 
 /// The memory and its mapping: contexts hold it while they have entries for it.
@@ -58,6 +65,10 @@ impl Mapping {
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        // What contexts keep of it is their process': a child that was forked has copies.
+        if !self.process.is_here() {
+            return;
+        }
         let kept_by = std::mem::take(&mut *lock(&self.mapping.kept_by));
         for context in kept_by.iter().filter_map(Weak::upgrade) {
             context.forget(self.mapping.range());
@@ -105,9 +116,9 @@ impl<B: PciFunction> Hfi<B> {
     /// # Errors
     /// When address space or the limit of locked memory runs out, or the bus can't map memory of that kind.
     pub fn map(&self, memory: &SharedMem) -> Result<Memory, ContextError> {
+        self.inner.regs.check_ours()?;
         let block = self.bus().dma_map(memory)?;
-        let mapping = Arc::new(Mapping { block, kept_by: Mutex::default() });
-        Ok(Memory { handle: Arc::new(Handle { mapping }) })
+        Ok(Memory { handle: Arc::new(Handle::new(block)) })
     }
 
     /// New memory that the adapter can reach, zeroed, `len` bytes rounded up to whole pages.
@@ -115,8 +126,8 @@ impl<B: PciFunction> Hfi<B> {
     /// # Errors
     /// As [`Hfi::map`], and when memory runs out.
     pub fn memory(&self, len: usize) -> Result<Memory, ContextError> {
+        self.inner.regs.check_ours()?;
         let block = self.bus().dma_alloc(len)?;
-        let mapping = Arc::new(Mapping { block, kept_by: Mutex::default() });
-        Ok(Memory { handle: Arc::new(Handle { mapping }) })
+        Ok(Memory { handle: Arc::new(Handle::new(block)) })
     }
 }

@@ -49,6 +49,7 @@ impl<B: PciFunction> Inner<B> {
     /// `chip.c:handle_send_egress_err_info`. SEND_EGRESS_ERR_SOURCE is read first, as there, but what it holds isn't known.
     pub(crate) fn collect_refusals(&self) -> Result<EgressRefusals, Gone> {
         let disallowed = csr::SEND_CTXT_ERR_STATUS::PIO_DISALLOWED_PACKET_ERR;
+        self.regs.check_ours()?;
         // The lock: what one reader has cleared, the other finds kept.
         let pool = lock(&self.pool);
         let source = self.regs.read(&csr::SEND_EGRESS_ERR_SOURCE)?;

@@ -15,7 +15,7 @@ use opx_bus::clock::RealClock;
 use opx_bus::dma::DmaUnmap;
 use opx_bus::iova::IovaAllocator;
 use opx_bus::shared_mem::{HUGE_PAGE, PAGE};
-use opx_bus::{ALL_ONES, BlockSource, BlockStore, BusError, DmaBlock, Irq, PciFunction, SharedMem};
+use opx_bus::{ALL_ONES, BlockSource, BlockStore, BusError, DmaBlock, Irq, PciFunction, ProcessMark, SharedMem};
 use opx_defs::time::Instant;
 use opx_defs::units::{BarOff, Iova};
 use rustix::io::Errno;
@@ -48,6 +48,7 @@ struct Shared {
     /// Raised when the kernel wants the function back.
     request: Option<Irq>,
     gone: OnceLock<String>,
+    process: ProcessMark,
 }
 
 impl std::fmt::Debug for VfioBus {
@@ -100,6 +101,7 @@ impl VfioBus {
             irqs_on: Mutex::new(false),
             request,
             gone: OnceLock::new(),
+            process: ProcessMark::here(),
         });
         let bus = Self { shared };
         bus.enable()?;
@@ -126,6 +128,15 @@ impl VfioBus {
 }
 
 impl Shared {
+    /// That this process has opened the function: a child that was forked from it might wait for a lock for ever.
+    fn check_ours(&self) -> Result<(), BusError> {
+        if self.process.is_here() {
+            return Ok(());
+        }
+        let why = "it belongs to the process that this one was forked from".to_owned();
+        Err(BusError::Gone { name: self.name.clone(), why })
+    }
+
     fn config_error(&self, operation: &'static str, offset: u16, len: usize, source: io::Error) -> BusError {
         BusError::Config { name: self.name.clone(), operation, offset, len, source }
     }
@@ -226,6 +237,7 @@ impl PciFunction for VfioBus {
         let name = || shared.name.clone();
         let len = memory.len();
         let align = if memory.is_huge() { HUGE_PAGE } else { PAGE };
+        shared.check_ours()?;
         let mut iovas = shared.iovas.lock().unwrap_or_else(PoisonError::into_inner);
         let iova = iovas.take(len as u64, align as u64).ok_or_else(|| BusError::IovaExhausted { name: name(), len })?;
         if let Err(source) = shared.device.dma_map(iova, memory) {
@@ -240,6 +252,7 @@ impl PciFunction for VfioBus {
     fn irq_enable(&self, count: u16) -> Result<Vec<Irq>, BusError> {
         let shared = &self.shared;
         let refused = |source| BusError::Irq { name: shared.name.clone(), count, source };
+        shared.check_ours()?;
         let vectors = shared.device.vectors();
         if u32::from(count) > vectors {
             return Err(refused(io::Error::other(format!("the function has {vectors} vectors"))));

@@ -5,6 +5,7 @@
 //! access to a server that died must end in an error, so the framing is done here; it is short.
 
 use super::message::{Command, HEADER_LEN, Header, MAX_REPLY};
+use opx_bus::ProcessMark;
 use opx_bus::poll::TimedOut;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -38,6 +39,9 @@ pub(super) enum Failure {
     Io(io::Error),
     #[error("{0}")]
     Earlier(String),
+    /// The socket is shared with the process that this one was forked from, and one of its threads may hold the lock for ever.
+    #[error("it belongs to the process that this one was forked from")]
+    Forked,
 }
 
 /// A request that wasn't answered with what it asked for.
@@ -60,6 +64,7 @@ pub(super) struct Client {
     /// Some of a packet's blocks are gathered.
     gathered: AtomicBool,
     gone: OnceLock<String>,
+    process: ProcessMark,
 }
 
 #[derive(Debug)]
@@ -106,7 +111,14 @@ impl Client {
             missing: 0,
         };
         let gathered = AtomicBool::new(false);
-        Ok(Self { socket, limit, stream: Mutex::new(stream), gathered, gone: OnceLock::new() })
+        Ok(Self {
+            socket,
+            limit,
+            stream: Mutex::new(stream),
+            gathered,
+            gone: OnceLock::new(),
+            process: ProcessMark::here(),
+        })
     }
 
     /// Changes the bound on requests.
@@ -117,6 +129,11 @@ impl Client {
         Ok(())
     }
 
+    /// That this process has connected, and wasn't forked from the one that did.
+    pub fn check_ours(&self) -> Result<(), Failure> {
+        if self.process.is_here() { Ok(()) } else { Err(Failure::Forked) }
+    }
+
     /// Why the server is gone, when it is known to be.
     pub fn gone(&self) -> Option<&str> {
         self.gone.get().map(String::as_str)
@@ -124,7 +141,7 @@ impl Client {
 
     /// Looks whether the server has hung up, without waiting.
     pub fn check(&self) -> Option<&str> {
-        if self.gone.get().is_none() {
+        if self.gone.get().is_none() && self.process.is_here() {
             let mut fds = [PollFd::new(&self.socket, PollFlags::RDHUP)];
             let hung_up = PollFlags::HUP | PollFlags::RDHUP | PollFlags::ERR;
             let now = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -142,6 +159,9 @@ impl Client {
 
     /// Gives up on the connection; every later request fails at once.
     fn fail(&self, failure: Failure) -> Failure {
+        if !self.process.is_here() {
+            return failure;
+        }
         self.gone.get_or_init(|| failure.to_string());
         // Threads that wait for a reply wake up, and the server is free for its next client.
         let _ = shutdown(&self.socket, Shutdown::Both);
@@ -158,6 +178,7 @@ impl Client {
         expected: RangeInclusive<usize>,
         parse: impl FnOnce(&[u8]) -> Result<T, String>,
     ) -> Result<T, RequestError> {
+        self.check_ours()?;
         let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         let deadline = Instant::now() + self.limit;
         let result = self.send(&mut stream, command, body, fds, false, deadline).and_then(|id| {
@@ -177,6 +198,9 @@ impl Client {
 
     /// Sends a request and doesn't wait for a reply: the server executes it before any later request.
     pub fn post(&self, command: Command, body: &[&[u8]]) {
+        if !self.process.is_here() {
+            return;
+        }
         let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(failure) = self.send(&mut stream, command, body, &[], true, Instant::now() + self.limit) {
             self.fail(failure);
@@ -187,6 +211,9 @@ impl Client {
     /// the adapter does nothing with a part of it. Any other message, and [`Client::flush`], takes along what is gathered.
     /// `begins`: the blocks of the packet that begins with this one.
     pub fn post_block(&self, command: Command, body: &[&[u8]], begins: Option<u32>) {
+        if !self.process.is_here() {
+            return;
+        }
         let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         let len = body.iter().map(|part| part.len()).sum();
         let header = stream.header(command, len, true);
@@ -203,7 +230,7 @@ impl Client {
     /// Sends what is gathered.
     #[inline]
     pub fn flush(&self) {
-        if self.gathered.load(Ordering::Acquire) {
+        if self.gathered.load(Ordering::Acquire) && self.process.is_here() {
             let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
             let deadline = Instant::now() + self.limit;
             if let Err(failure) = self.send_gathered(&mut stream, Command::RegionWrite, deadline) {

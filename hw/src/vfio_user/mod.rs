@@ -358,6 +358,9 @@ impl PciFunction for VfioUserBus {
             return Err(BusError::NotMappable { name: name(), len, why });
         };
         let align = if memory.is_huge() { HUGE_PAGE } else { PAGE };
+        shared.client.check_ours().map_err(|failure| {
+            shared.error(failure.into(), |source| BusError::DmaMemory { name: name(), len, source })
+        })?;
         let iova = shared.iovas.lock().unwrap_or_else(PoisonError::into_inner).take(len as u64, align as u64);
         let iova = iova.ok_or_else(|| BusError::IovaExhausted { name: name(), len })?;
         let body = Fields::default().u32(32).u32(DMA_READ_WRITE).u64(fd_offset).u64(iova.0).u64(len as u64);

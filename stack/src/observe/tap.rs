@@ -4,12 +4,13 @@
 //! Format: <https://www.ietf.org/archive/id/draft-ietf-opsawg-pcapng-02.html>. Three kinds of block are all that is written, so this
 //! file has them itself; the tests read them with a parser of somebody else's.
 
+use opx_bus::ProcessMark;
 use opx_defs::time::Instant;
 use opx_defs::wire::opx::Generation;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Where a packet was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -59,7 +60,11 @@ const LINKTYPE: u16 = 147;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug, Clone)]
-pub struct Tap(Arc<Mutex<Capture>>);
+pub struct Tap {
+    capture: Arc<Mutex<Capture>>,
+    /// A child that is forked from it writes nothing: the file is its parent's, and so may be the lock for ever.
+    process: ProcessMark,
+}
 
 #[derive(Debug)]
 struct Capture {
@@ -88,12 +93,18 @@ impl Tap {
         let start = start(generation);
         file.write_all(&start)?;
         let left = limit.saturating_sub(start.len() as u64);
-        Ok(Self(Arc::new(Mutex::new(Capture { file: Some(file), left, packets: 0, block: Vec::new() }))))
+        let capture = Capture { file: Some(file), left, packets: 0, block: Vec::new() };
+        Ok(Self { capture: Arc::new(Mutex::new(capture)), process: ProcessMark::here() })
     }
 
-    /// Writes a packet, given in pieces. When that fails, or the limit is reached, the capture ends, with a line in the log.
+    fn capture(&self) -> Option<MutexGuard<'_, Capture>> {
+        self.process.is_here().then(|| self.capture.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Writes a packet, given in pieces. When that fails, or the limit is reached, the capture ends, with a line in the log. A
+    /// child that was forked writes none.
     pub fn packet(&self, interface: Interface, at: Instant, pieces: &[&[u8]]) {
-        let mut capture = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(mut capture) = self.capture() else { return };
         let Capture { file, left, packets, block } = &mut *capture;
         let Some(open) = file else { return };
         packet_block(block, interface, at, pieces);
@@ -114,9 +125,9 @@ impl Tap {
         }
     }
 
-    /// Packets written so far.
+    /// Packets written so far; none to a child that was forked.
     pub fn packets(&self) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).packets
+        self.capture().map_or(0, |capture| capture.packets)
     }
 
     /// What writes the packets of an emulated adapter's wire.

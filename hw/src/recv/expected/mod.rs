@@ -125,8 +125,11 @@ impl<B: PciFunction> ExpectedBuffer<B> {
     }
 
     /// Whether packets still get there: not any more once the memory or the context is gone. Packets on their way then
-    /// come with an error.
+    /// come with an error. Nor is it to a child that was forked.
     pub fn is_valid(&self) -> bool {
+        if !self.expected.inner.regs.is_ours() {
+            return false;
+        }
         let state = lock(&self.expected.cache);
         self.entries.iter().all(|entry| state.cache.is_live(*entry))
     }
@@ -141,6 +144,10 @@ impl<B: PciFunction> fmt::Debug for ExpectedBuffer<B> {
 
 impl<B: PciFunction> Drop for ExpectedBuffer<B> {
     fn drop(&mut self) {
+        // A child that was forked leaves its parent's entries alone.
+        if !self.expected.inner.regs.is_ours() {
+            return;
+        }
         let mut state = lock(&self.expected.cache);
         for entry in &self.entries {
             state.cache.release(*entry);
@@ -180,6 +187,7 @@ impl<B: PciFunction> RecvContext<B> {
             let value = range.end as u64;
             return Err(ContextError::BadParameter { adapter: adapter(), parameter: "end of the range", value, rule });
         }
+        self.inner.regs.check_ours()?;
         let mapping = memory.mapping();
         mapping.kept_by(&self.expected);
         let base = mapping.range().start;
@@ -228,13 +236,19 @@ impl<B: PciFunction> RecvContext<B> {
     /// Forgets what the context keeps of a part of `memory`: packets for it come with an error from now on. Dropping the
     /// memory does that by itself.
     pub fn forget(&self, memory: &Memory, range: Range<usize>) {
+        if !self.inner.regs.is_ours() {
+            return;
+        }
         let all = memory.mapping().range();
         let at = |offset: usize| all.start.saturating_add(offset as u64).min(all.end);
         self.expected.forget(at(range.start)..at(range.end));
     }
 
-    /// How often what happened to memory for expected packets.
+    /// How often what happened to memory for expected packets; nothing did in a child that was forked.
     pub fn expected_counts(&self) -> ExpectedCounts {
+        if !self.inner.regs.is_ours() {
+            return ExpectedCounts::default();
+        }
         lock(&self.expected.cache).cache.counts
     }
 }

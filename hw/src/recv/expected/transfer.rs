@@ -213,6 +213,7 @@ impl<B: PciFunction> RecvContext<B> {
             let value = range.end as u64;
             return Err(ContextError::BadParameter { adapter: adapter(), parameter: "end of the range", value, rule });
         }
+        self.inner.regs.check_ours()?;
         let transfers = &self.transfers;
         let mut state = lock(&transfers.state);
         state.wake(self.inner.regs.bus().now());
