@@ -27,9 +27,9 @@ unsafe impl Sync for ForkGuard {}
 
 impl ForkGuard {
     pub(crate) fn new() -> io::Result<Self> {
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new mapping at a place of the kernel's choice takes nothing from anybody.
-        let at =
-            unsafe { mmap_anonymous(ptr::null_mut(), PAGE, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE) }?;
+        let at = unsafe { mmap_anonymous(ptr::null_mut(), PAGE, protection, MapFlags::PRIVATE) }?;
         let page = NonNull::new(at.cast::<AtomicU64>()).ok_or(io::ErrorKind::OutOfMemory)?;
         let guard = Self { page };
         // SAFETY: the page was just mapped and is nobody else's; a child finds zeros in it.

@@ -143,9 +143,9 @@ impl Mpi {
 
     fn recv(&mut self, bytes: &mut [u8]) -> Result<()> {
         let status = self.statuses.as_mut_ptr().cast();
+        let len = len(bytes)?;
         // SAFETY: as for `send`; a status has room.
-        let code =
-            unsafe { (self.recv)(bytes.as_mut_ptr(), len(bytes)?, self.byte, self.peer, TAG, self.world, status) };
+        let code = unsafe { (self.recv)(bytes.as_mut_ptr(), len, self.byte, self.peer, TAG, self.world, status) };
         ensure!(code == 0, "MPI_Recv fails ({code})");
         Ok(())
     }
