@@ -97,7 +97,10 @@ impl Node {
             // What it said last is still to be heard.
             self.hear(key);
             if let Some(link) = self.links.get_mut(key)
-                && link.process.as_ref().is_some_and(|process| socket::has_ended(process.as_fd()))
+                && link
+                    .process
+                    .as_ref()
+                    .is_some_and(|process| socket::news(Some(process.as_fd()), link.socket.as_fd()).0)
             {
                 leave(link, key, PeerGone::Died, &mut self.hot);
             }
