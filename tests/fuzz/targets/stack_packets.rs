@@ -1,11 +1,13 @@
-//! Any packets from other nodes at an endpoint that sends and receives: never a panic, every operation ends at most once with its
-//! own buffer, what waits is bounded, nothing is written but what was registered for writing, and an honest peer still gets its
-//! messages across.
+//! Any packets from other nodes at an endpoint that sends, receives into every kind of buffer, cancels, and looks at, claims and discards
+//! what came unasked: never a panic, every operation ends at most once with its own buffer, what waits is bounded, nothing is written but
+//! buffers until they come back and what was registered for writing, what is lent stays as it is until it is given back, and an honest
+//! peer still gets its messages across.
 #![no_main]
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use opx_bus::{PciFunction, SharedMem};
+use opx_defs::tid::Tid;
 use opx_defs::units::{Lid, Psn, Vl};
 use opx_defs::wire::opx::{
     Answer, Atomic as WireAtomic, Dput, DputOp, Eager, Fetch, FlowKey, Header, Immediate, Inject, Iov, MpFirst, MpNth,
@@ -15,9 +17,13 @@ use opx_emu::{Adapter, EmuBus, Packet};
 use opx_hw::Hfi;
 use opx_stack::atomics::{AtomicOp, Datatype, Op};
 use opx_stack::regions::{Access, KeyChoice, MemoryRegion, Regions, RegionsConfig, Registration};
-use opx_stack::{Address, Atomic, Completion, Config, Endpoint, Pattern, Remote, Write};
-use std::collections::HashMap;
+use opx_stack::{
+    Address, Atomic, Buffer, Completion, Config, CopyError, DeviceMemory, DeviceRange, Endpoint, MemoryKind, Pattern,
+    ReceiveId, Remote, SharedRange, Thresholds, View, Write,
+};
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 const MOST_STEPS: usize = 100;
@@ -34,6 +40,8 @@ const REGIONS: [(Range<usize>, Access); 4] = [
     (30_001..32_000, Access::LOCAL_READ.union(Access::LOCAL_WRITE)),
 ];
 const MEMORY: usize = 40_960;
+/// Buffers that came back and are watched.
+const RETURNED: usize = 8;
 /// What a buffer holds before something is received into it.
 const UNTOUCHED: u8 = 0xee;
 /// Tags of the honest peer's messages; nobody else has them.
@@ -57,6 +65,11 @@ enum Step {
         any_tag: bool,
         from: Option<u8>,
         len: u16,
+        into: Into,
+    },
+    /// Gives back one of those that are lent.
+    GiveBack {
+        which: u8,
     },
     /// An offer that a receive waits for.
     Offer {
@@ -64,6 +77,20 @@ enum Step {
         tag: u8,
         len: u16,
         buffer: u8,
+    },
+    /// A buffer for many untagged messages.
+    MultiReceive {
+        from: Option<u8>,
+        len: u16,
+    },
+    /// Cancels one of the receives posted so far.
+    Cancel {
+        which: u8,
+    },
+    /// Looks at a message that came unasked, claims it and drops the claim, forgets it or receives it, or discards it unclaimed.
+    Claim {
+        tag: Option<u8>,
+        then: Then,
     },
     Send {
         to: u8,
@@ -109,6 +136,27 @@ enum Asked {
     Atomic { op: u8, datatype: u8 },
 }
 
+/// What a receive's buffer is made of.
+#[derive(Debug, Clone, Copy, Arbitrary)]
+enum Into {
+    Bytes,
+    /// It may be lent.
+    View,
+    /// Memory that the adapter reaches, from this byte on.
+    Reachable(u8),
+    /// A device's, which the adapter reaches, or not.
+    Device(u8, bool),
+}
+
+#[derive(Debug, Clone, Copy, Arbitrary)]
+enum Then {
+    Look,
+    Receive { len: u16, into: Into },
+    Drop,
+    Forget,
+    Discard,
+}
+
 /// The sender of a packet, and whether it is the packet's turn.
 #[derive(Debug, Clone, Copy, Arbitrary)]
 struct From {
@@ -124,7 +172,7 @@ enum Kind {
     MpNth { offset: u16, len: u16 },
     Rts { tag: Option<u8>, len: Number, along: u16, counter: Number },
     Cts { counter: Number, cookie: Number, pieces: [Piece; 2], second: bool, truncated: bool },
-    Data { cookie: Number, at: Number, len: u16, last: bool },
+    Data { cookie: Number, at: Number, len: u16, last: bool, expected: Option<(u16, u32)> },
     Dput { op: Form, atomic: Option<(u8, u8)>, name: Name, place: Number, len: u16, request: Number },
     RmaCts { grant: bool, atomic: Option<(u8, u8)>, request: Number, name: Name, iov: Piece },
     RmaRts { atomic: Option<(u8, u8)>, name: Name, request: Number, iov: Piece },
@@ -206,7 +254,85 @@ struct Rig {
     turns: [u32; 4],
     /// Operations under way: context and bytes of the buffer.
     under_way: HashMap<u64, usize>,
+    /// The multi-receives among them.
+    multi: HashMap<u64, MultiReceive>,
+    posted: Vec<ReceiveId>,
+    /// Messages that are lent, and what they say.
+    held: Vec<(View, Vec<u8>)>,
+    /// The memory around buffers of receives: it isn't theirs.
+    around: HashMap<u64, Guarded>,
+    /// What came back: nobody writes to it any more.
+    returned: VecDeque<(Guarded, Vec<u8>)>,
     contexts: u64,
+}
+
+/// What of a multi-receive's buffer messages have filled.
+struct MultiReceive {
+    buffer: SharedRange,
+    filled: Vec<(usize, usize)>,
+    /// A message of it failed.
+    failed: bool,
+}
+
+/// Memory, a part of which is a buffer.
+#[derive(Clone)]
+struct Guarded {
+    memory: SharedMem,
+    buffer: Range<usize>,
+}
+
+impl Guarded {
+    /// `len` bytes from `start` on, more than a page before the end.
+    fn new(start: usize, len: usize) -> Self {
+        let memory = SharedMem::new(start + len + 5000).expect("memory");
+        memory.write(0, &vec![UNTOUCHED; memory.len()]);
+        Self { memory, buffer: start..start + len }
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.memory.len()];
+        self.memory.read(0, &mut bytes);
+        bytes
+    }
+
+    /// Nothing was written but to the buffer.
+    fn check(&self) -> Vec<u8> {
+        let bytes = self.bytes();
+        let around = bytes[..self.buffer.start].iter().chain(&bytes[self.buffer.end..]);
+        assert!(around.copied().all(|byte| byte == UNTOUCHED), "written beside a buffer");
+        bytes
+    }
+}
+
+/// The memory of a device.
+#[derive(Debug)]
+struct Device {
+    memory: SharedMem,
+    reachable: bool,
+}
+
+impl DeviceMemory for Device {
+    fn kind(&self) -> MemoryKind {
+        MemoryKind::Device { interface: 1, device: 0 }
+    }
+
+    fn len(&self) -> usize {
+        self.memory.len()
+    }
+
+    fn copy_out(&self, at: usize, to: &mut [u8]) -> Result<(), CopyError> {
+        self.memory.read(at, to);
+        Ok(())
+    }
+
+    fn copy_in(&self, at: usize, from: &[u8]) -> Result<(), CopyError> {
+        self.memory.write(at, from);
+        Ok(())
+    }
+
+    fn reachable(&self) -> Option<&SharedMem> {
+        self.reachable.then_some(&self.memory)
+    }
 }
 
 impl Rig {
@@ -243,9 +369,27 @@ impl Rig {
             )
         };
         let regions = (1..).zip(REGIONS).map(register).collect();
-        let victim = Endpoint::open_with(&hfi, config.clone(), keys).expect("an endpoint");
+        // So that short messages are asked for in expected packets.
+        let thresholds = Thresholds { sdma_min: 64, tid_min: 64, ..Thresholds::default() };
+        let lending = Config { lent_buffers: 2, lent_min: 8, tid_entries: 16, thresholds, ..config.clone() };
+        let victim = Endpoint::open_with(&hfi, lending, keys).expect("an endpoint");
         let honest = Endpoint::open(&hfi, config).expect("another endpoint");
-        Self { adapter, hfi, victim, honest, memory, regions, turns: [0; 4], under_way: HashMap::new(), contexts: 0 }
+        Self {
+            adapter,
+            hfi,
+            victim,
+            honest,
+            memory,
+            regions,
+            turns: [0; 4],
+            under_way: HashMap::new(),
+            multi: HashMap::new(),
+            posted: Vec::new(),
+            held: Vec::new(),
+            around: HashMap::new(),
+            returned: VecDeque::new(),
+            contexts: 0,
+        }
     }
 
     fn step(&mut self, step: &Step) {
@@ -260,27 +404,53 @@ impl Rig {
                 header.set_payload_len(payload.len());
                 self.arrive(*from, header, payload);
             }
-            Step::Receive { tag, any_tag, from, len } => {
+            Step::Receive { tag, any_tag, from, len, into } => {
                 let source = from.map(stranger);
                 let pattern = Pattern { tag: u64::from(*tag % 4), ignore: if *any_tag { u64::MAX } else { 0 }, source };
                 let (context, len) = self.begin((*len).into());
-                if self.victim.tag_receive(pattern, vec![UNTOUCHED; len], context).is_err() {
-                    self.under_way.remove(&context);
+                let buffer = self.buffer(context, *into, len);
+                match self.victim.tag_receive(pattern, buffer, context) {
+                    Ok(id) => self.posted.push(id),
+                    Err(_) => self.not_begun(context),
                 }
             }
             Step::Offer { from, tag, len, buffer } => {
-                let receive =
-                    Step::Receive { tag: *tag, any_tag: false, from: None, len: len.saturating_add((*buffer).into()) };
+                let receive = Step::Receive {
+                    tag: *tag,
+                    any_tag: false,
+                    from: None,
+                    len: len.saturating_add((*buffer).into()),
+                    into: if from.who & 0x80 == 0 { Into::Bytes } else { Into::Reachable(*tag) },
+                };
                 self.step(&receive);
                 let (len, counter) = (Number::Small(*len), Number::Small(1));
                 self.packet(*from, &Kind::Rts { tag: Some(*tag), len, along: 0, counter });
                 self.progress();
             }
+            Step::MultiReceive { from, len } => {
+                let (context, len) = self.begin((*len).into());
+                let buffer = self.range(context, 8, len);
+                match self.victim.multi_receive(from.map(stranger), buffer.clone(), context) {
+                    Ok(id) => {
+                        self.posted.push(id);
+                        self.multi.insert(context, MultiReceive { buffer, filled: Vec::new(), failed: false });
+                    }
+                    Err(_) => self.not_begun(context),
+                }
+            }
+            Step::Cancel { which } => {
+                if !self.posted.is_empty() {
+                    let id = self.posted.swap_remove(usize::from(*which) % self.posted.len());
+                    self.victim.cancel(id);
+                    assert!(!self.victim.cancel(id), "cancelled twice");
+                }
+            }
+            Step::Claim { tag, then } => self.claim(tag.map(|tag| u64::from(tag % 4)), *then),
             Step::Send { to, tag, len, long } => {
                 let len = usize::from(*len) + if *long { 60_000 } else { 0 };
                 let (context, len) = self.begin(len);
                 if self.victim.tag_send(stranger(*to), u64::from(*tag % 4), vec![1; len], context).is_err() {
-                    self.under_way.remove(&context);
+                    self.not_begun(context);
                 }
             }
             Step::Inject { to, tag, len } => {
@@ -298,6 +468,12 @@ impl Rig {
                 let from = From { who: *who, psn: None };
                 self.packet(from, &Kind::Dput { op: *op, atomic: *atomic, name, place, len, request });
                 self.progress();
+            }
+            Step::GiveBack { which } => {
+                if !self.held.is_empty() {
+                    let (view, said) = self.held.swap_remove(usize::from(*which) % self.held.len());
+                    assert_eq!(view.to_vec(), said, "somebody wrote to what was lent");
+                }
             }
             Step::Progress => self.progress(),
             Step::Pass { micros } => {
@@ -343,10 +519,70 @@ impl Rig {
         }
     }
 
+    fn claim(&mut self, tag: Option<u64>, then: Then) {
+        if let Then::Discard = then {
+            let _ = match tag {
+                Some(tag) => self.victim.tag_discard(Pattern::exact(tag)),
+                None => self.victim.discard(None),
+            };
+            return;
+        }
+        let told = match tag {
+            Some(tag) => self.victim.tag_peek(Pattern::exact(tag)),
+            None => self.victim.peek(None),
+        };
+        if let Then::Look = then {
+            return;
+        }
+        let claimed = match tag {
+            Some(tag) => self.victim.tag_claim(Pattern::exact(tag)),
+            None => self.victim.claim(None),
+        };
+        assert_eq!(claimed.as_ref().map(|claimed| *claimed.message()), told, "what was looked at is what is claimed");
+        let Some(claimed) = claimed else { return };
+        match then {
+            Then::Forget => std::mem::forget(claimed),
+            Then::Drop | Then::Discard | Then::Look => drop(claimed),
+            Then::Receive { len, into } => {
+                let (context, len) = self.begin(len.into());
+                let buffer = self.buffer(context, into, len);
+                if self.victim.receive_claimed(claimed, buffer, context).is_err() {
+                    self.not_begun(context);
+                }
+            }
+        }
+    }
+
     fn begin(&mut self, len: usize) -> (u64, usize) {
         self.contexts += 1;
         self.under_way.insert(self.contexts, len);
         (self.contexts, len)
+    }
+
+    fn range(&mut self, context: u64, start: usize, len: usize) -> SharedRange {
+        let guarded = Guarded::new(start, len);
+        self.around.insert(context, guarded.clone());
+        SharedRange::new(guarded.memory, start, len).expect("it is inside")
+    }
+
+    fn buffer(&mut self, context: u64, into: Into, len: usize) -> Buffer {
+        match into {
+            Into::Bytes => vec![UNTOUCHED; len].into(),
+            Into::View => View::up_to(len).into(),
+            Into::Reachable(start) => self.range(context, start.into(), len).into(),
+            Into::Device(start, reachable) => {
+                let guarded = Guarded::new(start.into(), len);
+                self.around.insert(context, guarded.clone());
+                let device = Device { memory: guarded.memory, reachable };
+                DeviceRange::new(Arc::new(device), start.into(), len).expect("it is inside").into()
+            }
+        }
+    }
+
+    /// An operation wasn't accepted.
+    fn not_begun(&mut self, context: u64) {
+        self.under_way.remove(&context);
+        self.around.remove(&context);
     }
 
     /// The way of a stranger's packet to the endpoint.
@@ -403,7 +639,7 @@ impl Rig {
                 };
                 RzvCts { origin_counter: counter.value(), answer }.encode(&route, &mut out)
             }
-            Kind::Data { cookie, at, len, last } => {
+            Kind::Data { cookie, at, len, last, expected } => {
                 let len = usize::from(len % 8192);
                 out[..len].copy_from_slice(&data[..len]);
                 let packet = RzvData {
@@ -413,7 +649,14 @@ impl Rig {
                     op: RzvOp::Rzv,
                     ack_req: last,
                 };
-                packet.encode(&route, Padding::Qword).map(|header| (header, Padding::Qword.pad(len)))
+                packet.encode(&route, Padding::Qword).map(|mut header| {
+                    // The first entries are those of transfers.
+                    let tid = expected.and_then(|(entry, _)| Tid::of_entry(entry % 16, 1 + u32::from(entry >> 8) % 16));
+                    if let (Some(tid), Some((_, offset))) = (tid, expected) {
+                        let _ = header.expect(tid, offset);
+                    }
+                    (header, Padding::Qword.pad(len))
+                })
             }
             Kind::Dput { op, atomic, name, place, len, request } => {
                 let (name, place) = (name.value(), place.value());
@@ -486,6 +729,23 @@ impl Rig {
 
     fn complete(&mut self, completion: &Completion) {
         let (context, buffer) = match completion {
+            Completion::Received { context, len, buffer: buffer @ Buffer::View(view), .. } => {
+                let said = view.to_vec();
+                assert!(said.len() == *len && *len <= view.room());
+                if view.is_lent() {
+                    self.held.push((View::clone(view), said));
+                }
+                (context, buffer)
+            }
+            Completion::Received { context, len, buffer: buffer @ (Buffer::Shared(_) | Buffer::Device(_)), .. } => {
+                let Guarded { buffer: Range { start, end }, .. } = self.around[context];
+                let bytes = self.around[context].check();
+                assert!(
+                    bytes[start + len..end].iter().all(|byte| *byte == UNTOUCHED),
+                    "more than {len} bytes were written"
+                );
+                (context, buffer)
+            }
             Completion::Received { context, len, buffer, .. } => {
                 assert!(
                     buffer.bytes()[*len..].iter().all(|byte| *byte == UNTOUCHED),
@@ -501,17 +761,54 @@ impl Rig {
                 (context, &[operands.clone(), result.clone()].into_iter().collect())
             }
             Completion::RemoteWrite { .. } => return,
+            Completion::MultiReceived { context, offset, len, .. } => {
+                let multi = self.multi.get_mut(context).expect("a multi-receive that hasn't ended");
+                assert!(offset + len <= multi.buffer.len(), "a message outside of the buffer");
+                let apart = |other: &(usize, usize)| offset + len <= other.0 || other.0 + other.1 <= *offset;
+                assert!(multi.filled.iter().all(apart), "a message over another");
+                multi.filled.push((*offset, *len));
+                return;
+            }
+            Completion::MultiReceiveFailed { context, .. } => {
+                self.multi.get_mut(context).expect("a multi-receive that hasn't ended").failed = true;
+                return;
+            }
+            Completion::MultiReceiveDone { context, buffer } => {
+                let MultiReceive { filled, failed, .. } = &self.multi[context];
+                let bytes = self.around[context].check();
+                let bytes = &bytes[self.around[context].buffer.clone()];
+                let is_filled = |at: usize| filled.iter().any(|(offset, len)| (*offset..offset + len).contains(&at));
+                // What failed may have come in part.
+                let untouched = |(at, byte): (usize, &u8)| *byte == UNTOUCHED || is_filled(at);
+                assert!(*failed || bytes.iter().enumerate().all(untouched), "written where no message is");
+                (context, buffer)
+            }
             other => panic!("nobody asked for {other:?}"),
         };
+        self.multi.remove(context);
+        if let Some(guarded) = self.around.remove(context) {
+            let bytes = guarded.check();
+            self.returned.push_back((guarded, bytes));
+            if self.returned.len() > RETURNED {
+                self.returned.pop_front();
+            }
+        }
         assert_eq!(
             self.under_way.remove(context),
-            Some(buffer.len()),
+            Some(room(buffer)),
             "{context} ended twice, or with another's buffer"
         );
     }
 
     /// What nobody may write is as it was.
     fn check_memory(&self) {
+        self.around.values().for_each(|guarded| drop(guarded.check()));
+        for (guarded, bytes) in &self.returned {
+            assert!(guarded.bytes() == *bytes, "somebody wrote to what came back");
+        }
+        for (view, said) in &self.held {
+            assert_eq!(view.to_vec(), *said, "somebody wrote to what was lent");
+        }
         let mut bytes = [0; MEMORY];
         self.memory.read(0, &mut bytes);
         let may_change = |at: &usize| {
@@ -524,6 +821,7 @@ impl Rig {
     /// Messages of the honest peer, eager and rendezvous, both ways.
     fn honest_traffic(&mut self) {
         self.victim.cancel_all();
+        self.held.clear();
         while let Some(completion) = self.victim.poll_completion() {
             self.complete(&completion);
         }
@@ -568,6 +866,14 @@ impl Rig {
 
 fn wire(atomic: Option<(u8, u8)>) -> WireAtomic {
     atomic.map_or(WireAtomic::NONE, |(datatype, op)| WireAtomic { datatype: datatype % 16, op: op % 20 })
+}
+
+/// What fits a buffer.
+fn room(buffer: &Buffer) -> usize {
+    match buffer {
+        Buffer::View(view) => view.room(),
+        other => other.len(),
+    }
 }
 
 fn message(seed: u64, len: usize) -> Vec<u8> {
