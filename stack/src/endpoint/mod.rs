@@ -221,6 +221,8 @@ pub struct Endpoint<B: PciFunction> {
     /// The packet that is being taken would have been lent, had there been an eager buffer to spare.
     none_spare: bool,
     counters: Counters,
+    /// Messages that were injected into the adapter, each sent and done at once: counted once, and not among the others.
+    injected: u64,
     /// What is counted for OPX's names alone.
     tally: Tally,
     /// Who sees each packet, if anybody.
@@ -380,6 +382,7 @@ impl<B: PciFunction> Endpoint<B> {
             spare: Vec::new(),
             none_spare: false,
             counters: Counters::default(),
+            injected: 0,
             tally: Tally::default(),
             watch: observed::watch(&config, address)?,
             dumps: crate::observe::dump::asked(),
@@ -514,7 +517,12 @@ impl<B: PciFunction> Endpoint<B> {
 
     /// What was counted so far.
     pub fn counters(&self) -> Counters {
-        self.counters
+        let Counters { sent_messages, sends_done, .. } = self.counters;
+        Counters {
+            sent_messages: sent_messages.wrapping_add(self.injected),
+            sends_done: sends_done.wrapping_add(self.injected),
+            ..self.counters
+        }
     }
 
     /// What became of the application's memory that the adapter was to reach.

@@ -50,7 +50,7 @@ impl<B: PciFunction> Endpoint<B> {
     /// ```
     pub fn named_counters(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + use<B> {
         let counted = Counted {
-            endpoint: self.counters,
+            endpoint: self.counters(),
             reliability: *self.reliability.counters(),
             pio: self.pio.counters(),
             sdma: self.sdma.counters(),

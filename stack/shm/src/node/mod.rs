@@ -82,7 +82,7 @@ pub struct Node {
     links: Slab<Box<Link>>,
     /// Those that are looked at.
     hot: Vec<Key>,
-    /// Of those, the one that [`Node::take_next`] looks at first.
+    /// Of those, the one that [`Node::next`] looks at first.
     turn: usize,
     polls: u32,
     /// Look at the next poll.
