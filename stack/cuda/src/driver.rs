@@ -356,9 +356,9 @@ impl DeviceMemory for CudaMemory {
 
     fn copy_in(&self, at: usize, from: &[u8]) -> Result<(), CopyError> {
         let to = self.place(at, from.len())?;
+        let (from_host, wait) = (from.as_ptr() as u64, !self.is_synchronous);
         // SAFETY: as above.
-        let copied =
-            unsafe { self.cuda.copy(self.context, to, from.as_ptr() as u64, from.len(), !self.is_synchronous) };
+        let copied = unsafe { self.cuda.copy(self.context, to, from_host, from.len(), wait) };
         copied.map_err(|why| self.error(at, from.len(), why))
     }
 }

@@ -4,16 +4,15 @@
 
 mod common;
 
-use common::{Checker, alone, connection, held, next, next_data, receive_until_end, send_pattern};
+use common::{Checker, Worker, alone, carry, connection, held, next, next_data, receive_until_end, send_pattern};
 use opx_zcrx::{
     CreateError, Event, EventTypes, Feature, Features, ImportError, Incoming, Ingress, Kernel, Linux, Means, Options,
-    Queue, Ring, RingHandle, Setup, Source, Unsupported, kernel_supports_zcrx, query, share_pools,
+    Queue, Ring, Setup, Source, Unsupported, kernel_supports_zcrx, query, share_pools,
 };
 use std::fs;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -275,13 +274,7 @@ fn a_hundred_times_the_area_goes_through_the_pool() {
     }
     let before = held();
     let ring = with_pool(&owner());
-    let (sender, receiver) = connection();
-    let mut checker = Checker::default();
-    checker.expect(ring.receive(receiver).unwrap(), 1);
-    let sender = send_pattern(sender, 1, TOTAL);
-    receive_until_end(&ring, &mut checker, 1);
-    sender.join().unwrap();
-    assert_eq!(checker.total(), TOTAL);
+    carry(&ring, TOTAL);
     let statistics = ring.take_statistics();
     println!("{statistics:?}");
     assert_eq!((statistics.flush_failures, statistics.bad_completions), (0, 0));
@@ -403,33 +396,8 @@ fn a_plain_ring_cant_import() {
     assert_eq!(held(), before);
 }
 
-/// A ring on a thread of its own.
-struct Worker {
-    ring: RingHandle,
-    thread: thread::JoinHandle<()>,
-    end: Arc<AtomicBool>,
-}
-
-impl Worker {
-    fn start(options: Options) -> Self {
-        let (send, receive) = mpsc::channel();
-        let end = Arc::new(AtomicBool::new(false));
-        let ended = end.clone();
-        let thread = thread::spawn(move || {
-            let ring = Ring::open(&options).unwrap();
-            send.send(ring.handle()).unwrap();
-            while !ended.load(Ordering::Relaxed) {
-                ring.wait(None).unwrap();
-            }
-        });
-        Self { ring: receive.recv().unwrap(), thread, end }
-    }
-
-    fn end(self) {
-        let end = self.end;
-        self.ring.run_and_wait(move |_| end.store(true, Ordering::Relaxed)).unwrap();
-        self.thread.join().unwrap();
-    }
+fn worker(options: Options) -> Worker<<Linux as Kernel>::Queue> {
+    Worker::start(move || Ring::open(&options).unwrap())
 }
 
 /// Z14: four threads with two pools between them, eight connections.
@@ -441,8 +409,8 @@ fn four_threads_share_two_pools() {
         return;
     }
     let before = held();
-    let workers = [(); 4].map(|()| Worker::start(owner().zc_rx_import()));
-    let rings: Vec<_> = workers.iter().map(|worker| worker.ring.clone()).collect();
+    let workers = [(); 4].map(|()| worker(owner().zc_rx_import()));
+    let rings: Vec<_> = workers.iter().map(|worker| worker.handle.clone()).collect();
     share_pools(&rings, 2).unwrap();
     let own = rings.iter().filter(|ring| ring.run_and_wait(|ring| ring.pool().unwrap().own).unwrap()).count();
     assert_eq!(own, 2);
@@ -538,9 +506,9 @@ fn work_wakes_a_ring_that_waits() {
     let _alone = alone();
     let before = held();
     for options in [Options::new(), owner(), Options::new().zc_rx_import()] {
-        let worker = Worker::start(options);
+        let worker = worker(options);
         for _ in 0..100 {
-            let thread = worker.ring.run_and_wait(|_| thread::current().id());
+            let thread = worker.handle.run_and_wait(|_| thread::current().id());
             assert_eq!(thread, Ok(worker.thread.thread().id()));
         }
         worker.end();

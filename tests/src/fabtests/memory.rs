@@ -7,12 +7,17 @@ use opx_stack::atomics::{AtomicOp, Datatype, Form, Op};
 use opx_stack::regions::{Access, RegionError};
 use opx_stack::{Asked, Atomic, Buffer, Completion, Level, Outgoing, Pattern, Read, Refusal, Write};
 
+/// Every operation on every datatype that has it.
+pub(super) fn operations() -> impl Iterator<Item = AtomicOp> {
+    let pairs = Datatype::ALL.into_iter().flat_map(|datatype| Op::ALL.into_iter().map(move |op| (op, datatype)));
+    pairs.filter_map(|(op, datatype)| AtomicOp::new(op, datatype).ok())
+}
+
 /// Every operation on every datatype that has it, in every form, against the same on plain bytes.
 pub fn rdm_atomic<B: PciFunction>(setting: Setting<B>) {
     let mut ends = Ends::open(setting, 2);
     let window = ends.window(1, 4096, Access::ATOMIC);
-    let pairs = Datatype::ALL.into_iter().flat_map(|datatype| Op::ALL.into_iter().map(move |op| (op, datatype)));
-    for (n, op) in (0..).zip(pairs.filter_map(|(op, datatype)| AtomicOp::new(op, datatype).ok())) {
+    for (n, op) in (0..).zip(operations()) {
         let len = op.datatype().size() * 3;
         // Near each other, so that comparisons go both ways.
         let small = |seed| data(seed, len).into_iter().map(|byte| byte % 3).collect::<Vec<_>>();

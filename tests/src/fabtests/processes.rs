@@ -4,6 +4,7 @@
 //! Both processes call the same function: each does its own part, and sees what comes of the other's.
 
 use super::ends::{Ends, LENGTHS, Message, Window, data};
+use super::memory::operations;
 use super::{Setting, Way};
 use crate::rig::Rig;
 use opx_bus::{Chance, PciFunction};
@@ -115,8 +116,7 @@ pub fn rma_pingpong<B: PciFunction>(process: &mut Process<B>, peer: Address) {
 /// Every operation on every datatype in every form, by both processes at once, each on a place of its own at the other.
 pub fn rdm_atomic<B: PciFunction>(process: &mut Process<B>, peer: Address) {
     let (_window, remote) = process.windows(peer, 4096);
-    let pairs = Datatype::ALL.into_iter().flat_map(|datatype| Op::ALL.into_iter().map(move |op| (op, datatype)));
-    for (n, op) in (0..).zip(pairs.filter_map(|(op, datatype)| AtomicOp::new(op, datatype).ok())) {
+    for (n, op) in (0..).zip(operations()) {
         let len = op.datatype().size() * 3;
         let small = |seed| data(seed, len).into_iter().map(|byte| byte % 3).collect::<Vec<_>>();
         let (target, operand, compare) = (small(n), small(n + 1), small(n + 2));

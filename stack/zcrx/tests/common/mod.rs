@@ -1,12 +1,13 @@
 //! What the tests share: connections, patterns, and what a process holds.
 #![allow(dead_code, reason = "each test program uses a part")]
 
-use opx_zcrx::{Event, Queue, Ring, StreamId};
+use opx_zcrx::{Event, Queue, Ring, RingHandle, StreamId};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -117,3 +118,43 @@ pub fn held() -> (usize, u64) {
 
 /// What a small pool takes of that.
 pub const SMALL_POOL: u64 = 2 << 20;
+
+/// Sends `total` bytes of a pattern over a connection of their own, receives and checks them.
+pub fn carry<Q: Queue>(ring: &Ring<Q>, total: u64) {
+    let (sender, receiver) = connection();
+    let mut checker = Checker::default();
+    checker.expect(ring.receive(receiver).unwrap(), 1);
+    let sender = send_pattern(sender, 1, total);
+    receive_until_end(ring, &mut checker, 1);
+    sender.join().unwrap();
+    assert_eq!(checker.total(), total);
+}
+
+/// A ring on a thread of its own, which does whatever it is told, until it is told to end.
+pub struct Worker<Q: Queue> {
+    pub handle: RingHandle<Q>,
+    pub thread: JoinHandle<()>,
+    end: Arc<AtomicBool>,
+}
+
+impl<Q: Queue> Worker<Q> {
+    pub fn start(open: impl FnOnce() -> Ring<Q> + Send + 'static) -> Self {
+        let (send, receive) = mpsc::channel();
+        let end = Arc::new(AtomicBool::new(false));
+        let ended = end.clone();
+        let thread = thread::spawn(move || {
+            let ring = open();
+            send.send(ring.handle()).unwrap();
+            while !ended.load(Ordering::Relaxed) {
+                ring.wait(None).unwrap();
+            }
+        });
+        Self { handle: receive.recv().unwrap(), thread, end }
+    }
+
+    pub fn end(self) {
+        let end = self.end;
+        self.handle.run_and_wait(move |_| end.store(true, Ordering::Relaxed)).unwrap();
+        self.thread.join().unwrap();
+    }
+}

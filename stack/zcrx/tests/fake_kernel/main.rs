@@ -8,16 +8,17 @@ mod owners;
 mod receiving;
 mod returning;
 
-use common::{Checker, SMALL_POOL, alone, connection, held, next, next_data, receive_until_end, send_pattern};
+use common::{
+    Checker, SMALL_POOL, Worker, alone, carry, connection, held, next, next_data, receive_until_end, send_pattern,
+};
 use opx_zcrx::{
     Answers, BadCompletion, Completion, CreateError, Event, EventTypes, ExportError, Fake, FakeQueue, Feature,
     HardwareQueue, ImportError, Incoming, Ingress, Means, OpenError, Operation, Options, OwnerGone, ReceiveError, Ring,
-    RingHandle, Role, SharingError, Source, StreamError, StreamId, Unsupported, WhyNot, ZcrxAnswer, share_pools,
+    Role, SharingError, Source, StreamError, StreamId, Unsupported, WhyNot, ZcrxAnswer, share_pools,
 };
 use std::io::Write;
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 

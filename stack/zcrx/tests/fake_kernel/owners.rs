@@ -2,33 +2,9 @@
 
 use super::*;
 
-/// A ring on a thread of its own, which receives whatever it is given, checks it and lets it go, until it is told to end.
-struct Worker {
-    handle: RingHandle<FakeQueue>,
-    thread: thread::JoinHandle<()>,
-    end: Arc<AtomicBool>,
-}
-
-impl Worker {
-    fn start(fake: &Fake, options: Options) -> Self {
-        let (send, receive) = mpsc::channel();
-        let (fake, end) = (fake.clone(), Arc::new(AtomicBool::new(false)));
-        let ended = end.clone();
-        let thread = thread::spawn(move || {
-            let ring = open(&fake, &options);
-            send.send(ring.handle()).unwrap();
-            while !ended.load(Ordering::Relaxed) {
-                ring.wait(None).unwrap();
-            }
-        });
-        Self { handle: receive.recv().unwrap(), thread, end }
-    }
-
-    fn end(self) {
-        let end = self.end;
-        self.handle.run_and_wait(move |_| end.store(true, Ordering::Relaxed)).unwrap();
-        self.thread.join().unwrap();
-    }
+fn worker(fake: &Fake, options: Options) -> Worker<FakeQueue> {
+    let fake = fake.clone();
+    Worker::start(move || open(&fake, &options))
 }
 
 /// Z13: whatever other threads want of a ring is done by its own thread.
@@ -37,7 +13,7 @@ fn each_operation_is_done_by_the_rings_own_thread() {
     let _alone = alone();
     let before = held();
     let fake = Fake::default();
-    let workers = [(); 3].map(|()| Worker::start(&fake, owner().zc_rx_import()));
+    let workers = [(); 3].map(|()| worker(&fake, owner().zc_rx_import()));
     let rings: Vec<_> = workers.iter().map(|worker| worker.handle.clone()).collect();
     let roles = share_pools(&rings, 1).unwrap();
     assert_eq!(roles, [Role::Owner, Role::Importer { of: 0 }, Role::Importer { of: 0 }]);
@@ -77,9 +53,9 @@ fn the_rings_own_thread_doesnt_wait_for_itself() {
 fn a_gone_owner_is_an_error_and_no_hang() {
     let _alone = alone();
     let fake = Fake::default();
-    let worker = Worker::start(&fake, owner());
-    let handle = worker.handle.clone();
-    worker.end();
+    let first = worker(&fake, owner());
+    let handle = first.handle.clone();
+    first.end();
     assert_eq!(handle.run_and_wait(|_| ()), Err(OwnerGone));
     let refused = share_pools(&[handle], 1).unwrap_err();
     assert!(matches!(refused, SharingError::Gone { ring: 0, source: OwnerGone }), "{refused}");
@@ -97,11 +73,11 @@ fn a_gone_owner_is_an_error_and_no_hang() {
     assert_eq!(asks.join().unwrap(), Err(OwnerGone));
 
     // What it was asked to do fails: who asked learns it, and so does whoever asks later.
-    let worker = Worker::start(&fake, owner());
-    let fell: Result<(), OwnerGone> = worker.handle.run_and_wait(|_| panic!("this panic is a part of the test"));
+    let second = worker(&fake, owner());
+    let fell: Result<(), OwnerGone> = second.handle.run_and_wait(|_| panic!("this panic is a part of the test"));
     assert_eq!(fell, Err(OwnerGone));
-    assert!(worker.thread.join().is_err());
-    assert_eq!(worker.handle.run_and_wait(|_| ()), Err(OwnerGone));
+    assert!(second.thread.join().is_err());
+    assert_eq!(second.handle.run_and_wait(|_| ()), Err(OwnerGone));
 }
 
 /// Z14: four threads with two pools between them, eight connections, every byte right.
@@ -111,7 +87,7 @@ fn four_threads_share_two_pools() {
     let _alone = alone();
     let before = held();
     let fake = Fake::default();
-    let workers = [(); 4].map(|()| Worker::start(&fake, owner().zc_rx_import()));
+    let workers = [(); 4].map(|()| worker(&fake, owner().zc_rx_import()));
     let rings: Vec<_> = workers.iter().map(|worker| worker.handle.clone()).collect();
     share_pools(&rings, 2).unwrap();
     assert_eq!(fake.count(Operation::Register), 2);

@@ -155,13 +155,7 @@ fn a_hundred_times_the_area_goes_through_a_small_pool() {
     let _alone = alone();
     let fake = Fake::default();
     let ring = with_pool(&fake, &owner().num_buffers(64));
-    let (sender, receiver) = connection();
-    let mut checker = Checker::default();
-    checker.expect(ring.receive(receiver).unwrap(), 1);
-    let sender = send_pattern(sender, 1, TOTAL);
-    receive_until_end(&ring, &mut checker, 1);
-    sender.join().unwrap();
-    assert_eq!(checker.total(), TOTAL);
+    carry(&ring, TOTAL);
     let statistics = ring.take_statistics();
     assert_eq!((statistics.copied_bytes, statistics.flush_failures, statistics.bad_completions), (TOTAL, 0, 0));
     assert!(statistics.flushes > 0);
