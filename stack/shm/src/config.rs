@@ -3,13 +3,14 @@
 /// Settings of a [`crate::Node`].
 ///
 /// ```
-/// let config = opx_shm::Config { ring_bytes: 256 << 10, ..Default::default() };
+/// let config = opx_shm::Config { ring_bytes: 1 << 20, ..Default::default() };
 /// assert_eq!(config.trust, opx_shm::Trust::SameUser);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// Bytes of a ring, each way, to peers that this process connects to: a power of two from 4 KiB to 16 MiB. The longest
-    /// message is a little shorter than a quarter of it ([`crate::Node::longest`]). Memory is taken as it is used.
+    /// message is a quarter of it, at most 16 KiB ([`crate::Node::longest`]). It takes a quarter more for what comes with the bytes.
+    /// Memory is taken as it is used.
     pub ring_bytes: u32,
     /// The most peers at a time.
     pub max_peers: usize,
@@ -24,7 +25,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { ring_bytes: 64 << 10, max_peers: 4096, hot_peers: 16, trust: Trust::SameUser, large: Large::Measured }
+        Self { ring_bytes: 256 << 10, max_peers: 4096, hot_peers: 16, trust: Trust::SameUser, large: Large::Measured }
     }
 }
 

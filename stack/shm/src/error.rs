@@ -67,7 +67,7 @@ pub enum SendError {
     #[error("no room at present; poll and try again")]
     Again,
     /// Longer than [`crate::Node::longest`].
-    #[error("a message has at most {longest} bytes, this one {len}; offer it as memory, or raise ring_bytes")]
+    #[error("a message has at most {longest} bytes, this one {len}; offer it as memory")]
     TooLong {
         /// Bytes of the message.
         len: usize,

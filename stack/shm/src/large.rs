@@ -64,15 +64,6 @@ pub(crate) enum Piece<'a> {
     Mapped(&'a SharedMem, usize, usize),
 }
 
-impl Piece<'_> {
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Self::Bytes(bytes) => bytes.len(),
-            Self::Mapped(_, _, len) => *len,
-        }
-    }
-}
-
 impl Source {
     /// A part of memory that may change meanwhile: the peer gets what was there at some time. `None` when the part isn't inside.
     ///

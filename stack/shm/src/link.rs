@@ -34,7 +34,8 @@ pub(crate) type Note = (Head, [u64; 2]);
 pub(crate) struct Left {
     pub(crate) header: Header,
     pub(crate) what: LeftWhat,
-    pub(crate) slots: u32,
+    /// Bytes that it had in the ring.
+    pub(crate) room: usize,
 }
 
 #[derive(Debug)]
@@ -72,9 +73,9 @@ pub(crate) struct Link {
     pub(crate) is_hot: bool,
     /// It is in the node's list of those that lack room.
     pub(crate) is_wanting: bool,
-    /// Messages that weren't taken, and the slots that they had in the ring.
+    /// Messages that weren't taken, and the bytes that they had in the ring.
     pub(crate) left: VecDeque<Left>,
-    pub(crate) left_slots: u32,
+    pub(crate) left_room: usize,
     /// Its next message wasn't taken and can't be put with those.
     pub(crate) is_held: bool,
     /// That it is going has been told, although something is left.

@@ -1,12 +1,15 @@
-//! A ring of 64-byte slots from one process to another, written by one and read by the other.
+//! A ring from one process to another, written by one and read by the other: slots of 64 bytes, and bytes.
 //!
-//! A message is a run of slots. Its first word says that it is there: it is written last, and the word where the next
-//! message will begin is cleared before, so that what lies there from an earlier round isn't taken for one. A short payload
-//! begins in the same cache line; a long one is aligned to the next. A message that doesn't fit in front of the ring's end
-//! is preceded by a filler and begins at its start: payload is contiguous.
+//! A message is one slot, and so one cache line if its payload is short. A longer payload lies in the ring's bytes, aligned to a
+//! cache line, as a whole: what doesn't fit in front of their end begins at their beginning. Where that is follows from the lengths
+//! of the messages before; both ends keep count.
 //!
-//! The receiver gives slots back a quarter of the ring at a time, in a word that the sender reads after each message anyway,
-//! because it also says whether the receiver looks at this ring (*hot*) or has to be rung for (*cold*). No end trusts what
+//! A slot's first word says that a message is there: it is written last, and its highest bit tells this round of the ring
+//! from the one before. Nothing else of a slot is touched before, so that the line on which the receiver waits is fetched by
+//! the sender once, and by the receiver once.
+//!
+//! The receiver gives slots and bytes back a quarter of the ring at a time, in words that the sender reads after each message
+//! anyway, because one also says whether the receiver looks at this ring (*hot*) or has to be rung for (*cold*). No end trusts what
 //! the other wrote: positions are this process's own, and what is read is checked once and then used.
 
 use crate::large::Piece;
@@ -16,45 +19,58 @@ use opx_bus::SharedMem;
 
 /// Bytes of a slot: a cache line.
 pub(crate) const SLOT: usize = 64;
-/// A payload that begins in the first slot begins after the header and the caller's words.
+/// A payload in the slot begins after the header and the caller's words.
 const BEHIND_WORDS: usize = 24;
-/// Up to here it ends there, too.
+/// The longest payload that lies there.
 const LONGEST_INSIDE: usize = SLOT - BEHIND_WORDS;
-/// Longer payloads are aligned to a slot, which makes copying faster; shorter ones save a cache line.
-const LONGEST_BEHIND_WORDS: usize = 4 * SLOT - BEHIND_WORDS;
-
-/// The class of a filler. Other classes are the caller's; 0 is no message.
-const FILLER: u8 = 0xff;
+/// The longest payload of all, if a quarter of the ring isn't less. What is longer goes faster as offered memory.
+const LONGEST: usize = 16 << 10;
 
 /// What a message begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Head {
-    /// What kind of record it is; neither 0 nor 0xff.
+    /// What kind of record it is, at most 127.
     pub(crate) class: u8,
     pub(crate) kind: u16,
     pub(crate) words: [u64; 2],
 }
 
-/// The first word: class, kind, length.
+/// The bit that tells rounds of the ring apart.
+const ROUND: u64 = 1 << 63;
+
+/// What that bit is in a slot that is written at a position: set in the first round, as memory is zeros at the beginning.
+#[inline(always)]
+fn round_of(position: u32, mask: u32) -> u64 {
+    if position & mask.wrapping_add(1) == 0 { ROUND } else { 0 }
+}
+
+/// The first word but for that bit: class, kind, length.
 #[inline(always)]
 fn header(class: u8, kind: u16, len: u32) -> u64 {
-    u64::from(class) << 48 | u64::from(kind) << 32 | u64::from(len)
+    u64::from(class & 0x7f) << 48 | u64::from(kind) << 32 | u64::from(len)
 }
 
-/// Slots of a message with so many bytes of payload.
-#[inline(always)]
-fn slots_of(len: usize) -> usize {
-    let bytes = payload_at(len).saturating_add(len);
-    bytes.saturating_add(SLOT - 1) / SLOT
+/// A run of the ring's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Run {
+    begin: u32,
+    /// Where the next run may begin.
+    end: u32,
 }
 
-/// Where the payload begins.
-#[inline(always)]
-fn payload_at(len: usize) -> usize {
-    if len <= LONGEST_BEHIND_WORDS { BEHIND_WORDS } else { SLOT }
+impl Run {
+    /// Where so many bytes lie, [`longest`] at most, if the run before has ended at `position`.
+    #[inline(always)]
+    fn new(position: u32, len: usize, mask: u32) -> Self {
+        // Whole cache lines.
+        let len = (len as u32).wrapping_add(SLOT as u32 - 1) & !(SLOT as u32 - 1);
+        let to_end = mask.wrapping_add(1).wrapping_sub(position & mask);
+        let begin = if len > to_end { position.wrapping_add(to_end) } else { position };
+        Self { begin, end: begin.wrapping_add(len) }
+    }
 }
 
-/// Writes a payload that fits into the first slot.
+/// Writes a payload that fits into the slot.
 #[inline(always)]
 fn put(slot: &[AtomicU64; LONGEST_INSIDE / 8], bytes: &[u8]) {
     // As many messages are; a loop takes three times as long.
@@ -98,18 +114,17 @@ fn get(slot: &[AtomicU64; LONGEST_INSIDE / 8], bytes: &mut [u8]) {
     }
 }
 
-/// The most slots of a message: with a filler before it, it still finds room once the receiver has read all, although that
-/// may not have given back its last quarter.
+/// What is given back at once, of slots or of bytes.
 #[inline(always)]
-fn most_slots(mask: u32) -> u32 {
+fn quarter(mask: u32) -> u32 {
     mask.wrapping_add(1) / 4
 }
 
-/// Bytes of the longest payload.
+/// Bytes of the longest payload. With what is left free in front of the end, it still finds room once the receiver has read
+/// all, although that may not have given back its last quarter.
 #[inline(always)]
 pub(crate) fn longest(lines: &Lines) -> usize {
-    // A ring has 64 slots at least.
-    (most_slots(lines.mask()) as usize).wrapping_sub(1).wrapping_mul(SLOT)
+    LONGEST.min(quarter(lines.bytes_mask()) as usize)
 }
 
 /// The other end wrote what it can't have meant.
@@ -164,6 +179,9 @@ pub(crate) struct Sender {
     /// Slots written, and of these given back, as far as is known.
     tail: u32,
     back: u32,
+    /// The same of bytes.
+    bytes_tail: u32,
+    bytes_back: u32,
     /// The cold state that was rung for last.
     rung: u32,
     /// What it wrote into its own word: odd while it waits for room.
@@ -174,9 +192,17 @@ pub(crate) struct Sender {
     full_fences: bool,
 }
 
+/// Whether another `more` go into a ring. `tail` were written, `back` of them given back.
+#[inline(always)]
+fn has_room(tail: u32, back: u32, mask: u32, more: u32) -> Result<bool, Unsent> {
+    let free = mask.wrapping_add(1).checked_sub(tail.wrapping_sub(back));
+    free.map(|free| free >= more).ok_or(Unsent::Broken(Broken("it gave back what it never got of the ring")))
+}
+
 impl Sender {
     pub(crate) fn new(lines: Lines, full_fences: bool) -> Self {
-        Self { lines, tail: 0, back: 0, rung: 0, wanting: 0, shut: false, full_fences }
+        let (tail, back, bytes_tail, bytes_back) = (0, 0, 0, 0);
+        Self { lines, tail, back, bytes_tail, bytes_back, rung: 0, wanting: 0, shut: false, full_fences }
     }
 
     /// From now on the other end takes part in the kernel's fences, or it doesn't.
@@ -197,86 +223,102 @@ impl Sender {
             [part] => part.len(),
             parts => parts.iter().fold(0usize, |sum, part| sum.saturating_add(part.len())),
         };
-        self.send_with(head, len, |lines, at| match parts {
-            [part] if len <= LONGEST_INSIDE => {
-                let [_, _, _, payload @ ..] = lines.view().slot(at);
-                put(payload, part);
-            }
-            parts => {
-                let mut offset = payload_at(len);
-                for part in parts {
-                    lines.write(at, offset, part);
-                    offset = offset.wrapping_add(part.len());
+        if len <= LONGEST_INSIDE {
+            self.make_room()?;
+            match parts {
+                [part] => {
+                    let [_, _, _, payload @ ..] = self.lines.view().slot(self.tail);
+                    put(payload, part);
                 }
+                parts => self.write(self.lines.in_slot(self.tail, BEHIND_WORDS), parts),
             }
-        })
+        } else {
+            let run = self.make_room_for(len)?;
+            self.write(self.lines.byte(run.begin), parts);
+            self.bytes_tail = run.end;
+        }
+        Ok(self.publish(head, len))
+    }
+
+    fn write(&self, mut at: usize, parts: &[&[u8]]) {
+        for part in parts {
+            self.lines.write(at, part);
+            at = at.wrapping_add(part.len());
+        }
     }
 
     /// Writes a message whose payload is a piece of offered memory.
     pub(crate) fn send_piece(&mut self, head: Head, piece: Piece<'_>) -> Result<Sent, Unsent> {
-        let len = piece.len();
-        self.send_with(head, len, |lines, at| match piece {
-            Piece::Bytes(bytes) => lines.write(at, payload_at(len), bytes),
-            Piece::Mapped(memory, from, _) => lines.copy_in(at, payload_at(len), memory, from, len),
-        })
+        let (memory, from, len) = match piece {
+            Piece::Bytes(bytes) => return self.send(head, &[bytes]),
+            Piece::Mapped(memory, from, len) => (memory, from, len),
+        };
+        let at = if len <= LONGEST_INSIDE {
+            self.make_room()?;
+            self.lines.in_slot(self.tail, BEHIND_WORDS)
+        } else {
+            let run = self.make_room_for(len)?;
+            self.bytes_tail = run.end;
+            self.lines.byte(run.begin)
+        };
+        self.lines.copy_in(at, memory, from, len);
+        Ok(self.publish(head, len))
     }
 
-    /// Writes a message with so many bytes of payload, which `fill` writes to the slot where it begins.
+    /// Says that the message in the next slot is there.
     #[inline(always)]
-    fn send_with(&mut self, head: Head, len: usize, fill: impl FnOnce(&Lines, u32)) -> Result<Sent, Unsent> {
-        let begin = self.tail;
-        let (filler, slots) = if len <= LONGEST_INSIDE { (0, 1) } else { self.place(len)? };
-        // One more for the word that is cleared.
-        if !self.has_room(filler.wrapping_add(slots).wrapping_add(1))? {
-            return Err(Unsent::Full);
-        }
+    fn publish(&mut self, head: Head, len: usize) -> Sent {
         let lines = self.lines.view();
-        let at = begin.wrapping_add(filler);
-        let next = at.wrapping_add(slots);
-        let [first, one, two, ..] = lines.slot(at);
+        let [first, one, two, ..] = lines.slot(self.tail);
         one.store(head.words[0], Ordering::Relaxed);
         two.store(head.words[1], Ordering::Relaxed);
-        fill(&self.lines, at);
-        lines.slot(next)[0].store(0, Ordering::Relaxed);
-        first.store(header(head.class, head.kind, len as u32), Ordering::Release);
-        if filler != 0 {
-            lines.slot(begin)[0].store(header(FILLER, 0, 0), Ordering::Release);
-        }
-        self.tail = next;
+        let word = header(head.class, head.kind, len as u32) | round_of(self.tail, self.lines.mask());
+        first.store(word, Ordering::Release);
+        self.tail = self.tail.wrapping_add(1);
         light_fence(self.full_fences);
         let given = Given::load(lines.receiver());
         self.back = given.back;
         if given.state & 1 == 0 || given.state == self.rung {
-            return Ok(Sent::Quiet);
+            return Sent::Quiet;
         }
         self.rung = given.state;
-        Ok(Sent::Ring)
+        Sent::Ring
     }
 
-    /// Slots of the filler in front of a message, and of the message.
-    fn place(&self, len: usize) -> Result<(u32, u32), Unsent> {
+    /// Sees to it that there is a slot.
+    #[inline(always)]
+    fn make_room(&mut self) -> Result<(), Unsent> {
+        let has_room = |this: &Self| has_room(this.tail, this.back, this.lines.mask(), 1);
+        if has_room(self)? {
+            return Ok(());
+        }
+        self.look_for_room();
+        if has_room(self)? { Ok(()) } else { Err(Unsent::Full) }
+    }
+
+    /// Sees to it that there are a slot and so many bytes; tells where.
+    fn make_room_for(&mut self, len: usize) -> Result<Run, Unsent> {
         if len > self.longest() {
             return Err(Unsent::TooLong);
         }
-        let (mask, slots) = (self.lines.mask(), slots_of(len) as u32);
-        let to_end = mask.wrapping_add(1).wrapping_sub(self.tail & mask);
-        Ok((if slots > to_end { to_end } else { 0 }, slots))
-    }
-
-    #[inline(always)]
-    fn has_room(&mut self, slots: u32) -> Result<bool, Unsent> {
-        if self.free()? >= slots {
-            return Ok(true);
+        self.make_room()?;
+        let mask = self.lines.bytes_mask();
+        let run = Run::new(self.bytes_tail, len, mask);
+        let more = run.end.wrapping_sub(self.bytes_tail);
+        if !has_room(self.bytes_tail, self.bytes_back, mask, more)? {
+            self.look_for_room();
+            if !has_room(self.bytes_tail, self.bytes_back, mask, more)? {
+                return Err(Unsent::Full);
+            }
         }
-        self.back = Given::load(self.lines.view().receiver()).back;
-        Ok(self.free()? >= slots)
+        Ok(run)
     }
 
-    #[inline(always)]
-    fn free(&self) -> Result<u32, Unsent> {
-        let slots = self.lines.mask().wrapping_add(1);
-        let used = self.tail.wrapping_sub(self.back);
-        slots.checked_sub(used).ok_or(Unsent::Broken(Broken("it gave back slots of the ring that it never got")))
+    #[inline(never)]
+    fn look_for_room(&mut self) {
+        let view = self.lines.view();
+        self.back = Given::load(view.receiver()).back;
+        self.bytes_back = view.bytes_back().load(Ordering::Relaxed) as u32;
     }
 
     /// Whether the receiver wants messages at present.
@@ -286,7 +328,7 @@ impl Sender {
         !self.shut
     }
 
-    /// Asks to be rung for when slots are given back, or messages are wanted again. To be followed by a heavy fence, and that by
+    /// Asks to be rung for when room is given back, or messages are wanted again. To be followed by a heavy fence, and that by
     /// [`Sender::has_got_room`].
     pub(crate) fn want_room(&mut self) {
         self.wanting = self.wanting.wrapping_add(1) | 1;
@@ -301,7 +343,8 @@ impl Sender {
         }
     }
 
-    /// Whether slots were given back since the last message was tried, or messages are wanted again.
+    /// Whether room was given back since the last message was tried, or messages are wanted again. Bytes are never given back
+    /// without slots.
     pub(crate) fn has_got_room(&self) -> bool {
         let opened = self.shut && self.lines.view().gate().load(Ordering::Acquire) == 0;
         opened || Given::load(self.lines.view().receiver()).back != self.back
@@ -309,29 +352,20 @@ impl Sender {
 }
 
 /// A message that is there: what was read of it, and where its payload is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) head: Head,
     /// Bytes of payload.
     pub(crate) len: usize,
-    /// The first slot, and how many there are.
-    at: u32,
-    slots: u32,
+    /// Where in the ring's bytes they are, unless they are in the slot.
+    run: Run,
 }
 
 impl Record {
-    /// Slots that it has in the ring.
-    pub(crate) fn slots(&self) -> u32 {
-        self.slots
+    /// Bytes that it has in the ring, as far as these are to be counted.
+    pub(crate) fn room(&self) -> usize {
+        self.len.saturating_add(SLOT)
     }
-}
-
-/// The message that begins with `word`, which was read once, in its first slot.
-#[inline(always)]
-fn record(word: u64, slot: &[AtomicU64; SLOT / 8], at: u32, slots: u32) -> Record {
-    let words = [slot[1].load(Ordering::Relaxed), slot[2].load(Ordering::Relaxed)];
-    let head = Head { class: (word >> 48) as u8, kind: (word >> 32) as u16, words };
-    Record { head, len: word as u32 as usize, at, slots }
 }
 
 /// The end that reads.
@@ -341,6 +375,9 @@ pub(crate) struct Receiver {
     /// Slots read, and of these given back.
     head: u32,
     given: u32,
+    /// The same of bytes.
+    bytes_head: u32,
+    bytes_given: u32,
     /// Odd when the sender has to ring.
     state: u32,
     /// What the sender's word held when it was last rung for.
@@ -350,7 +387,8 @@ pub(crate) struct Receiver {
 
 impl Receiver {
     pub(crate) fn new(lines: Lines, full_fences: bool) -> Self {
-        Self { lines, head: 0, given: 0, state: 0, rung: 0, full_fences }
+        let (head, given, bytes_head, bytes_given) = (0, 0, 0, 0);
+        Self { lines, head, given, bytes_head, bytes_given, state: 0, rung: 0, full_fences }
     }
 
     /// See [`Sender::set_full_fences`].
@@ -363,69 +401,58 @@ impl Receiver {
     pub(crate) fn next(&mut self) -> Result<Option<Record>, Broken> {
         let slot = self.lines.view().slot(self.head);
         let word = slot[0].load(Ordering::Acquire);
-        if word == 0 {
+        if (word ^ round_of(self.head, self.lines.mask())) & ROUND != 0 {
             return Ok(None);
         }
-        let (class, len) = ((word >> 48) as u8, word as u32 as usize);
-        // In one slot, so that there is nothing to be looked after.
-        if class != FILLER && len <= LONGEST_INSIDE {
-            return Ok(Some(record(word, slot, self.head, 1)));
-        }
-        self.next_long(word).map(Some)
-    }
-
-    /// The same, of one in several slots or behind a filler, which begins with `word`.
-    #[inline(never)]
-    fn next_long(&mut self, mut word: u64) -> Result<Record, Broken> {
-        let mask = self.lines.mask();
-        let mut slot = self.lines.view().slot(self.head);
-        let mut to_end = mask.wrapping_add(1).wrapping_sub(self.head & mask);
-        if (word >> 48) as u8 == FILLER {
-            // What follows a filler was there before it.
-            self.head = self.head.wrapping_add(to_end);
-            to_end = mask.wrapping_add(1);
-            slot = self.lines.view().slot(self.head);
-            word = slot[0].load(Ordering::Acquire);
-            if word == 0 || (word >> 48) as u8 == FILLER {
-                return Err(Broken("a filler without a message behind it"));
-            }
-        }
+        let words = [slot[1].load(Ordering::Relaxed), slot[2].load(Ordering::Relaxed)];
+        let head = Head { class: (word >> 48) as u8 & 0x7f, kind: (word >> 32) as u16, words };
         let len = word as u32 as usize;
-        if len > longest(&self.lines) {
-            return Err(Broken("a message longer than any"));
+        let mut run = Run { begin: self.bytes_head, end: self.bytes_head };
+        if len > LONGEST_INSIDE {
+            if len > longest(&self.lines) {
+                return Err(Broken("a message longer than any"));
+            }
+            run = Run::new(self.bytes_head, len, self.lines.bytes_mask());
         }
-        let slots = slots_of(len) as u32;
-        if slots > to_end {
-            return Err(Broken("a message beyond the ring's end"));
-        }
-        Ok(record(word, slot, self.head, slots))
+        Ok(Some(Record { head, len, run }))
     }
 
-    /// Copies payload out, from `offset` on: as many bytes as there are, at most as many as fit. The sender may be changing
-    /// it meanwhile, if it means to deceive.
+    /// Where in the segment the payload of the next message is.
+    fn payload(&self, record: &Record) -> usize {
+        if record.len <= LONGEST_INSIDE {
+            self.lines.in_slot(self.head, BEHIND_WORDS)
+        } else {
+            self.lines.byte(record.run.begin)
+        }
+    }
+
+    /// Copies payload out of the next message, from `offset` on: as many bytes as there are, at most as many as fit. The sender may
+    /// be changing it meanwhile, if it means to deceive.
     #[inline]
     pub(crate) fn read(&self, record: &Record, offset: usize, bytes: &mut [u8]) -> usize {
         let count = record.len.saturating_sub(offset).min(bytes.len());
         let Some(bytes) = bytes.get_mut(..count) else { return 0 };
         if offset == 0 && record.len <= LONGEST_INSIDE {
-            let [_, _, _, payload @ ..] = self.lines.view().slot(record.at);
+            let [_, _, _, payload @ ..] = self.lines.view().slot(self.head);
             get(payload, bytes);
         } else {
-            self.lines.read(record.at, payload_at(record.len).wrapping_add(offset.min(record.len)), bytes);
+            self.lines.read(self.payload(record).wrapping_add(offset.min(record.len)), bytes);
         }
         count
     }
 
     /// Copies all of the payload to shared memory, where there is room for it at `to`.
     pub(crate) fn read_mapped(&self, record: &Record, memory: &SharedMem, to: usize) {
-        self.lines.copy_out(record.at, payload_at(record.len), memory, to, record.len);
+        self.lines.copy_out(self.payload(record), memory, to, record.len);
     }
 
     /// Is done with the next message. `Sent::Ring` when the sender waits for the room that was given back.
     #[inline(always)]
     pub(crate) fn consume(&mut self, record: &Record) -> Sent {
-        self.head = record.at.wrapping_add(record.slots);
-        if self.head.wrapping_sub(self.given) < most_slots(self.lines.mask()) {
+        self.head = self.head.wrapping_add(1);
+        self.bytes_head = record.run.end;
+        let (slots, bytes) = (self.head.wrapping_sub(self.given), self.bytes_head.wrapping_sub(self.bytes_given));
+        if slots < quarter(self.lines.mask()) && bytes < quarter(self.lines.bytes_mask()) {
             return Sent::Quiet;
         }
         self.give_back()
@@ -433,7 +460,9 @@ impl Receiver {
 
     #[inline(never)]
     fn give_back(&mut self) -> Sent {
-        self.given = self.head;
+        (self.given, self.bytes_given) = (self.head, self.bytes_head);
+        // Seen with the word that is published.
+        self.lines.view().bytes_back().store(self.bytes_given.into(), Ordering::Relaxed);
         self.publish();
         self.wake_who_wants()
     }
@@ -484,13 +513,20 @@ impl Receiver {
         self.lines.mask() + 1
     }
 
+    /// Bytes of the ring, as [`Record::room`] counts them.
+    pub(crate) fn room(&self) -> usize {
+        let (slots, bytes) = (self.lines.mask() as usize, self.lines.bytes_mask() as usize);
+        (slots + 1) * SLOT + bytes + 1
+    }
+
     pub(crate) fn is_cold(&self) -> bool {
         self.state & 1 == 1
     }
 
     /// Whether no message is there.
     pub(crate) fn is_empty(&self) -> bool {
-        self.lines.view().slot(self.head)[0].load(Ordering::Acquire) == 0
+        let word = self.lines.view().slot(self.head)[0].load(Ordering::Acquire);
+        (word ^ round_of(self.head, self.lines.mask())) & ROUND != 0
     }
 }
 
@@ -528,7 +564,7 @@ mod tests {
     }
 
     fn step() -> impl Strategy<Value = Step> {
-        let len = prop_oneof![0usize..100, 200usize..300, Just(960usize), 0usize..1000];
+        let len = prop_oneof![0usize..100, 200usize..300, Just(1024usize), 0usize..1100];
         prop_oneof![
             4 => (len, 0usize..1000, any::<u8>()).prop_map(|(len, cut, fill)| Step::Send { len, cut, fill }),
             4 => Just(Step::Take),
@@ -557,7 +593,7 @@ mod tests {
                                 rung |= sent == Sent::Ring;
                             }
                             Err(Unsent::Full) => prop_assert!(!model.is_empty()),
-                            Err(other) => prop_assert!(len > 960 && other == Unsent::TooLong, "{:?}", other),
+                            Err(other) => prop_assert!(len > 1024 && other == Unsent::TooLong, "{:?}", other),
                         }
                     }
                     Step::Take => prop_assert_eq!(take(&mut receiver), model.pop_front()),
@@ -573,16 +609,16 @@ mod tests {
                 prop_assert_eq!(take(&mut receiver), Some(expected));
             }
             // Read out, it takes the longest message, wherever it stands.
-            prop_assert!(sender.send(head(0), &[&[7; 960]]).is_ok());
+            prop_assert!(sender.send(head(0), &[&[7; 1024]]).is_ok());
         }
 
         /// Whatever a peer writes wherever it wants: reads stay in the ring, and nothing goes on for ever.
         #[test]
         fn a_hostile_sender_is_survived(
-            scribbles in proptest::collection::vec((0u32..64, 0usize..8, prop_oneof![
+            scribbles in proptest::collection::vec((0u32..16, 0usize..8, prop_oneof![
                 any::<u64>(),
-                Just(header(FILLER, 0, 0)),
-                (any::<u16>(), 0u32..1100).prop_map(|(kind, len)| header(1, kind, len)),
+                (any::<u16>(), 0u32..1100, any::<bool>())
+                    .prop_map(|(kind, len, round)| header(1, kind, len) | u64::from(round) << 63),
             ]), 0..200),
         ) {
             let (_, mut receiver, lines) = ring(4096);
@@ -590,7 +626,7 @@ mod tests {
             for (slot, word, value) in scribbles {
                 lines.view().slot(slot)[word].store(value, Ordering::Relaxed);
                 if let Ok(Some(record)) = receiver.next() {
-                    prop_assert!(record.len <= 960);
+                    prop_assert!(record.len <= 1024);
                     prop_assert_eq!(receiver.read(&record, 0, &mut payload), record.len);
                     prop_assert_eq!(receiver.read(&record, record.len, &mut payload), 0);
                     let _ = receiver.consume(&record);
@@ -621,7 +657,7 @@ mod tests {
         assert_eq!(rings, 1);
         assert!(sender.has_got_room());
         sender.stop_wanting();
-        assert!(sender.send(head(1), &[&[0; 960]]).is_ok());
+        assert!(sender.send(head(1), &[&[0; 1024]]).is_ok());
     }
 
     #[test]
@@ -629,13 +665,16 @@ mod tests {
         let (mut sender, mut receiver, lines) = ring(4096);
         let start = u32::MAX - 100;
         (sender.tail, sender.back, receiver.head, receiver.given) = (start, start, start, start);
-        receiver.publish();
+        let start = u32::MAX - 1023;
+        (sender.bytes_tail, sender.bytes_back, receiver.bytes_head, receiver.bytes_given) =
+            (start, start, start, start);
+        assert_eq!(receiver.give_back(), Sent::Quiet);
         for number in 0..200u16 {
             let payload = vec![number as u8; usize::from(number) * 4];
             assert!(sender.send(head(number), &[&payload]).is_ok(), "{number}");
             assert_eq!(take(&mut receiver), Some((head(number), payload)));
         }
-        assert!(sender.tail < start && lines.mask() == 63);
+        assert!(sender.tail < start && sender.bytes_tail < start && lines.mask() == 15);
     }
 
     #[test]
@@ -644,12 +683,34 @@ mod tests {
         lines.view().receiver().store(5, Ordering::Relaxed);
         assert!(sender.send(head(1), &[]).is_ok());
         assert!(matches!(sender.send(head(1), &[]), Err(Unsent::Broken(_))));
+
+        let (mut sender, _, lines) = ring(4096);
+        while sender.send(head(1), &[&[0; 1024]]).is_ok() {}
+        lines.view().receiver().store(4, Ordering::Relaxed);
+        lines.view().bytes_back().store(4096 + 64, Ordering::Relaxed);
+        assert!(matches!(sender.send(head(1), &[&[0; 1024]]), Err(Unsent::Broken(_))));
     }
 
     #[test]
-    fn a_short_message_is_one_cache_line() {
-        assert_eq!((slots_of(0), slots_of(8), slots_of(40), slots_of(41)), (1, 1, 1, 2));
-        assert_eq!((slots_of(64), slots_of(232), slots_of(233), slots_of(8192)), (2, 4, 5, 129));
-        assert_eq!((payload_at(232), payload_at(233)), (24, 64));
+    fn what_doesnt_fit_before_the_end_begins_at_the_beginning() {
+        let run = |position, len| Run::new(position, len, 4095);
+        assert_eq!(run(0, 41), Run { begin: 0, end: 64 });
+        assert_eq!(run(64, 1024), Run { begin: 64, end: 1088 });
+        assert_eq!(run(3072, 1024), Run { begin: 3072, end: 4096 });
+        assert_eq!(run(3136, 1000), Run { begin: 4096, end: 5120 });
+        assert_eq!(run(u32::MAX - 63, 65), Run { begin: 0, end: 128 });
+    }
+
+    /// Each round of the ring, whatever the slots held before.
+    #[test]
+    fn a_slot_of_the_round_before_holds_no_message() {
+        let (mut sender, mut receiver, _) = ring(4096);
+        for number in 0..100 {
+            assert_eq!(receiver.next(), Ok(None));
+            assert!(receiver.is_empty());
+            assert!(sender.send(head(number), &[]).is_ok());
+            assert!(!receiver.is_empty());
+            assert_eq!(take(&mut receiver), Some((head(number), vec![])));
+        }
     }
 }

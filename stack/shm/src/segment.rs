@@ -1,7 +1,7 @@
 //! The memory that two processes share: a memfd of a size that is sealed, with a ring each way.
 //!
 //! It has no name in any file system and goes with its last user. The page at its beginning holds what the ends of the
-//! rings tell each other; behind it lie the slots. Either process may write anything anywhere in it at any time, so nothing
+//! rings tell each other; behind it lie, for each ring, its slots and its bytes. Either process may write anything anywhere in it at any time, so nothing
 //! is read from it twice, and nothing that is read is used unchecked.
 
 use crate::ring::SLOT;
@@ -14,8 +14,10 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
-/// Where the slots begin.
+/// Where the rings begin.
 const CONTROL: usize = 4096;
+/// Bytes of a ring for each slot of it: as long a payload is common, and slots are soon used again.
+const BYTES_OF_SLOT: usize = 256;
 /// Between two words of the control page that different processes write: two cache lines, because the processor fetches
 /// them in pairs.
 const APART: usize = 128;
@@ -24,7 +26,7 @@ const TMPFS: u64 = 0x0102_1994;
 /// Without these its maker could cut it short under its user, who would get a SIGBUS.
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
 
-/// The smallest and the largest ring, in bytes.
+/// The smallest and the largest ring, in bytes for payload.
 pub(crate) const RING_BYTES: std::ops::RangeInclusive<u32> = 4096..=(16 << 20);
 
 /// A slot, as words.
@@ -44,8 +46,15 @@ pub(crate) fn is_ring(bytes: u32) -> bool {
     RING_BYTES.contains(&bytes) && bytes.is_power_of_two()
 }
 
+/// Slots of a ring with so many bytes.
+fn slots(ring_bytes: usize) -> usize {
+    ring_bytes / BYTES_OF_SLOT
+}
+
+/// Bytes of a segment.
 fn len(ring_bytes: u32) -> usize {
-    CONTROL + 2 * ring_bytes as usize
+    let bytes = ring_bytes as usize;
+    CONTROL + 2 * (slots(bytes) * SLOT + bytes)
 }
 
 /// Makes a segment with rings of so many bytes, which [`is_ring`] takes.
@@ -99,7 +108,7 @@ pub(crate) enum Unfit {
     Map(#[from] io::Error),
 }
 
-/// One ring's slots and the words that its ends tell each other.
+/// One ring's slots and bytes, and the words that its ends tell each other.
 #[derive(Debug, Clone)]
 pub(crate) struct Lines {
     memory: SharedMem,
@@ -108,21 +117,38 @@ pub(crate) struct Lines {
     first: usize,
     /// Slots less one: their number is a power of two.
     mask: u32,
+    /// Where its bytes are, and how many less one: it is a power of two.
+    bytes: usize,
+    bytes_mask: u32,
 }
 
 impl Lines {
     /// A ring of a segment. Its size is taken from that of the memory, which no peer can change.
     pub(crate) fn new(memory: SharedMem, direction: Direction) -> Self {
-        let ring = (memory.len() - CONTROL) / 2;
         let number = direction as usize;
-        let slots = (ring / SLOT) as u32;
-        Self { memory, control: number * 2 * APART / SLOT, first: (CONTROL + number * ring) / SLOT, mask: slots - 1 }
+        let slots = (memory.len() - CONTROL) / 2 / (SLOT + BYTES_OF_SLOT);
+        let bytes = slots * BYTES_OF_SLOT;
+        let first = CONTROL + number * (slots * SLOT + bytes);
+        Self {
+            memory,
+            control: number * 2 * APART / SLOT,
+            first: first / SLOT,
+            mask: slots as u32 - 1,
+            bytes: first + slots * SLOT,
+            bytes_mask: bytes as u32 - 1,
+        }
     }
 
     /// Slots less one.
     #[inline(always)]
     pub(crate) fn mask(&self) -> u32 {
         self.mask
+    }
+
+    /// Bytes less one.
+    #[inline(always)]
+    pub(crate) fn bytes_mask(&self) -> u32 {
+        self.bytes_mask
     }
 
     /// Its words and slots, for somebody who looks at several of them.
@@ -132,31 +158,38 @@ impl Lines {
         View { lines, control: self.control, first: self.first, mask: self.mask }
     }
 
-    /// Copies bytes in, `offset` bytes after the beginning of a slot.
+    /// Where in the segment a place of a slot is; positions go round.
     #[inline(always)]
-    pub(crate) fn write(&self, position: u32, offset: usize, bytes: &[u8]) {
-        self.memory.write(self.byte(position).wrapping_add(offset), bytes);
+    pub(crate) fn in_slot(&self, position: u32, offset: usize) -> usize {
+        self.first.wrapping_add((position & self.mask) as usize).wrapping_mul(SLOT).wrapping_add(offset)
+    }
+
+    /// Where in the segment a byte is; positions go round.
+    #[inline(always)]
+    pub(crate) fn byte(&self, position: u32) -> usize {
+        self.bytes.wrapping_add((position & self.bytes_mask) as usize)
+    }
+
+    /// Copies bytes in, to a place of the segment.
+    #[inline(always)]
+    pub(crate) fn write(&self, at: usize, bytes: &[u8]) {
+        self.memory.write(at, bytes);
     }
 
     /// Copies bytes out.
     #[inline(always)]
-    pub(crate) fn read(&self, position: u32, offset: usize, bytes: &mut [u8]) {
-        self.memory.read(self.byte(position).wrapping_add(offset), bytes);
+    pub(crate) fn read(&self, at: usize, bytes: &mut [u8]) {
+        self.memory.read(at, bytes);
     }
 
     /// Copies bytes of other shared memory in, from `from` on.
-    pub(crate) fn copy_in(&self, position: u32, offset: usize, memory: &SharedMem, from: usize, len: usize) {
-        self.memory.copy_from(self.byte(position).wrapping_add(offset), memory, from, len);
+    pub(crate) fn copy_in(&self, at: usize, memory: &SharedMem, from: usize, len: usize) {
+        self.memory.copy_from(at, memory, from, len);
     }
 
     /// Copies bytes out to other shared memory, to `to` and on.
-    pub(crate) fn copy_out(&self, position: u32, offset: usize, memory: &SharedMem, to: usize, len: usize) {
-        memory.copy_from(to, &self.memory, self.byte(position).wrapping_add(offset), len);
-    }
-
-    #[inline(always)]
-    fn byte(&self, position: u32) -> usize {
-        self.first.wrapping_add((position & self.mask) as usize).wrapping_mul(SLOT)
+    pub(crate) fn copy_out(&self, at: usize, memory: &SharedMem, to: usize, len: usize) {
+        memory.copy_from(to, &self.memory, at, len);
     }
 }
 
@@ -194,6 +227,12 @@ impl<'a> View<'a> {
         &self.line(self.control.wrapping_add(APART / SLOT))[1]
     }
 
+    /// A third one: how many bytes it has given back.
+    #[inline(always)]
+    pub(crate) fn bytes_back(self) -> &'a AtomicU64 {
+        &self.line(self.control.wrapping_add(APART / SLOT))[2]
+    }
+
     /// A slot; positions go round.
     #[inline(always)]
     pub(crate) fn slot(self, position: u32) -> &'a Slot {
@@ -211,11 +250,14 @@ mod tests {
         let other = adopt(fd, 4096).unwrap();
         for direction in [Direction::Out, Direction::Back] {
             let (a, b) = (Lines::new(memory.clone(), direction), Lines::new(other.clone(), direction));
-            assert_eq!((a.mask(), b.mask()), (63, 63));
-            a.write(63, 0, &[direction as u8 + 1; SLOT]);
-            let mut back = [0; SLOT];
-            b.read(63 + 64, 0, &mut back);
-            assert_eq!(back, [direction as u8 + 1; SLOT]);
+            assert_eq!((a.mask(), b.mask(), a.bytes_mask(), b.bytes_mask()), (15, 15, 4095, 4095));
+            let mark = direction as u8 + 1;
+            a.write(a.in_slot(15, 0), &[mark; SLOT]);
+            a.write(a.byte(0), &[mark + 2; 4096]);
+            let (mut slot, mut bytes) = ([0; SLOT], [0; 4096]);
+            b.read(b.in_slot(15 + 16, 0), &mut slot);
+            b.read(b.byte(4096), &mut bytes);
+            assert_eq!((slot, bytes), ([mark; SLOT], [mark + 2; 4096]));
         }
     }
 

@@ -24,12 +24,6 @@ mod large {
         Bytes(&'a [u8]),
         Mapped(&'a SharedMem, usize, usize),
     }
-
-    impl Piece<'_> {
-        pub fn len(&self) -> usize {
-            0
-        }
-    }
 }
 
 /// What `src/segment.rs` is outside of a model: a ring of a few slots.
@@ -46,6 +40,7 @@ mod segment {
         receiver: AtomicU64,
         slots: Vec<[AtomicU64; 8]>,
         gate: AtomicU64,
+        bytes_back: AtomicU64,
     }
 
     #[derive(Debug, Clone)]
@@ -58,6 +53,7 @@ mod segment {
                 sender: AtomicU64::new(0),
                 receiver: AtomicU64::new(0),
                 gate: AtomicU64::new(0),
+                bytes_back: AtomicU64::new(0),
                 slots,
             }))
         }
@@ -86,20 +82,36 @@ mod segment {
             &self.0.slots[position as usize % SLOTS]
         }
 
-        /// There is no payload: the longest message of so short a ring has none. It is written and read where the words are.
-        pub fn write(&self, _position: u32, _offset: usize, _bytes: &[u8]) {}
+        pub fn bytes_back(&self) -> &AtomicU64 {
+            &self.0.bytes_back
+        }
 
-        pub fn read(&self, _position: u32, _offset: usize, _bytes: &mut [u8]) {}
+        pub fn bytes_mask(&self) -> u32 {
+            SLOTS as u32 * 64 - 1
+        }
 
-        pub fn copy_in(&self, _position: u32, _offset: usize, _memory: &SharedMem, _from: usize, _len: usize) {}
+        pub fn in_slot(&self, _position: u32, _offset: usize) -> usize {
+            0
+        }
 
-        pub fn copy_out(&self, _position: u32, _offset: usize, _memory: &SharedMem, _to: usize, _len: usize) {}
+        pub fn byte(&self, _position: u32) -> usize {
+            0
+        }
+
+        /// Payload isn't kept; messages are told by their words.
+        pub fn write(&self, _at: usize, _bytes: &[u8]) {}
+
+        pub fn read(&self, _at: usize, _bytes: &mut [u8]) {}
+
+        pub fn copy_in(&self, _at: usize, _memory: &SharedMem, _from: usize, _len: usize) {}
+
+        pub fn copy_out(&self, _at: usize, _memory: &SharedMem, _to: usize, _len: usize) {}
     }
 }
 
 use loom::sync::{Condvar, Mutex};
 use ring::{Head, Receiver, Sender, Sent, Unsent};
-use segment::Lines;
+use segment::{Lines, SLOTS};
 use std::sync::Arc;
 use sync::{Ordering, fence};
 
@@ -189,15 +201,15 @@ fn a_sender_that_waits_for_room_is_woken() {
         let lines = Lines::model();
         let (to_receiver, to_sender) = (Bell::new(), Bell::new());
         let (mut sender, mut receiver) = (Sender::new(lines.clone(), true), Receiver::new(lines, true));
-        // The ring is full but for the word that is cleared.
-        for number in 0..3 {
+        // The ring is full.
+        for number in 0..SLOTS as u64 {
             to_receiver.ring_if(send(&mut sender, number).expect("there is room"));
         }
         let producer = {
             let (to_receiver, to_sender) = (Arc::clone(&to_receiver), Arc::clone(&to_sender));
             loom::thread::spawn(move || {
                 loop {
-                    match send(&mut sender, 3) {
+                    match send(&mut sender, SLOTS as u64) {
                         Ok(sent) => return to_receiver.ring_if(sent),
                         Err(why) => assert_eq!(why, Unsent::Full),
                     }
@@ -211,7 +223,7 @@ fn a_sender_that_waits_for_room_is_woken() {
                 }
             })
         };
-        receive(&mut receiver, &to_receiver, Some(&to_sender), 4);
+        receive(&mut receiver, &to_receiver, Some(&to_sender), SLOTS as u64 + 1);
         producer.join().expect("the producer ends");
     });
 }

@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 const MOST_STEPS: usize = 200;
 const RING: usize = 4096;
-const SLOTS: usize = RING / 64;
+const SLOTS: usize = RING / 256;
 const CONTROL: usize = 4096;
 /// More events than two full rings hold aren't told by one poll.
 const MOST_EVENTS: usize = 4 * SLOTS;
@@ -47,6 +47,7 @@ enum Step {
     /// What the receiver of the node's messages says.
     Given {
         back: u8,
+        bytes: u16,
         state: u8,
     },
     /// The sender's wish for room.
@@ -99,7 +100,7 @@ struct Hostile {
 
 impl Hostile {
     fn new(node: &str, input: &Input) -> Self {
-        let len = CONTROL + 2 * RING;
+        let len = CONTROL + 2 * (SLOTS * 64 + RING);
         let fd = memfd_create("hostile", MemfdFlags::ALLOW_SEALING).expect("a memfd");
         ftruncate(&fd, len as u64).expect("a length");
         fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW).expect("seals");
@@ -111,7 +112,7 @@ impl Hostile {
         let hello = input.hello.clone().unwrap_or_else(|| {
             let mut hello = vec![b'H', 1, 0, 0];
             hello.extend_from_slice(&input.ring_bytes.unwrap_or(RING as u32).to_le_bytes());
-            for word in [0x6f70_7873_686d_0001u64, 8, 8] {
+            for word in [0x6f70_7873_686d_0002u64, 8, 8] {
                 hello.extend_from_slice(&word.to_le_bytes());
             }
             hello.extend_from_slice(b"hostile");
@@ -212,17 +213,20 @@ fuzz_target!(|input: Input| {
                 hostile.memory.write_u64(usize::from(*word) * 8 % hostile.memory.len(), *value);
             }
             Step::Message { slot, class, kind, len, words, payload } => {
-                let slot = slot.map_or(hostile.slot, usize::from) % SLOTS;
-                let at = CONTROL + slot * 64;
+                let slot = slot.map_or(hostile.slot, usize::from);
+                let at = CONTROL + slot % SLOTS * 64;
+                // Which round of the ring it belongs to.
+                let round = u64::from(slot / SLOTS % 2 == 0) << 63;
                 for (i, word) in words.iter().chain(payload).enumerate() {
                     hostile.memory.write_u64(at + 8 + i * 8, *word);
                 }
                 let class = if *class < 0xf0 { class % 6 } else { *class };
                 let header = u64::from(class) << 48 | u64::from(*kind) << 32 | u64::from(*len % 1100);
-                hostile.memory.write_u64(at, header);
-                hostile.slot = slot + usize::from(*len % 1100 + 24).div_ceil(64);
+                hostile.memory.write_u64(at, header ^ round);
+                hostile.slot = slot + 1;
             }
-            Step::Given { back, state } => {
+            Step::Given { back, bytes, state } => {
+                hostile.memory.write_u64(256 + 128 + 16, u64::from(*bytes));
                 hostile.memory.write_u64(256 + 128, u64::from(*state) << 32 | u64::from(*back));
             }
             Step::Want(word) => hostile.memory.write_u64(0, u64::from(*word)),

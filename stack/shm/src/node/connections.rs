@@ -308,7 +308,7 @@ pub(super) fn link(
         is_hot: false,
         is_wanting: false,
         left: VecDeque::new(),
-        left_slots: 0,
+        left_room: 0,
         is_held: false,
         has_ended: false,
         silent: 0,

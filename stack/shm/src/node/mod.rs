@@ -440,7 +440,7 @@ impl Node {
         let Self { links, leaving, counters, .. } = self;
         leaving.retain(|key| {
             let Some(link) = links.get_mut(*key) else { return false };
-            while let Some(Left { header, what, slots }) = link.left.pop_front() {
+            while let Some(Left { header, what, room }) = link.left.pop_front() {
                 // Nothing before it is left any more.
                 let peer = PeerId(link.peer);
                 let taken = match &what {
@@ -454,10 +454,10 @@ impl Node {
                     }
                 };
                 if taken == Taken::NotNow {
-                    link.left.push_front(Left { header, what, slots });
+                    link.left.push_front(Left { header, what, room });
                     return true;
                 }
-                link.left_slots -= slots;
+                link.left_room -= room;
                 count += 1;
             }
             link.is_held = false;
@@ -579,8 +579,8 @@ fn read_out(link: &mut Link) -> bool {
 #[cold]
 #[inline(never)]
 fn leave_it(link: &mut Link, key: Key, record: &Record, leaving: &mut Vec<Key>) -> bool {
-    let slots = link.left_slots.saturating_add(record.slots());
-    link.is_held = slots > 2 * link.receiver.slots();
+    let room = link.left_room.saturating_add(record.room());
+    link.is_held = room > 2 * link.receiver.room();
     if link.is_held {
         // It wasn't read after all.
         if let Some((_, left)) = &mut link.going {
@@ -601,8 +601,8 @@ fn leave_it(link: &mut Link, key: Key, record: &Record, leaving: &mut Vec<Key>) 
         link.receiver.shut();
         leaving.push(key);
     }
-    link.left_slots = slots;
-    link.left.push_back(Left { header, what, slots: record.slots() });
+    link.left_room = room;
+    link.left.push_back(Left { header, what, room: record.room() });
     true
 }
 
