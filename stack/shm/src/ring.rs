@@ -413,6 +413,8 @@ impl Receiver {
                 return Err(Broken("a message longer than any"));
             }
             run = Run::new(self.bytes_head, len, self.lines.bytes_mask());
+            // It comes while somebody looks for who wants it.
+            self.lines.prefetch(self.lines.byte(run.begin));
         }
         Ok(Some(Record { head, len, run }))
     }

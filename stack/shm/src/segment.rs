@@ -176,6 +176,12 @@ impl Lines {
         self.memory.write(at, bytes);
     }
 
+    /// Has the processor fetch a cache line of the segment.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, at: usize) {
+        self.memory.prefetch(at);
+    }
+
     /// Copies bytes out.
     #[inline(always)]
     pub(crate) fn read(&self, at: usize, bytes: &mut [u8]) {
