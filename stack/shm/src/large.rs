@@ -15,7 +15,7 @@ use opx_bus::SharedMem;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Bytes that go through the ring at once, as far as a message can be that long.
 pub(crate) const PIECE: usize = 8192;
@@ -289,8 +289,6 @@ pub(crate) struct Pull {
     pub(crate) at: usize,
     pub(crate) way: Way,
     pub(crate) started: Instant,
-    /// How long the kernel has copied.
-    pub(crate) copied: Duration,
 }
 
 /// How the kernel's copy went on.
@@ -307,7 +305,7 @@ impl Pull {
     pub(crate) fn new(offered: &Offered, sink: Sink, way: Way) -> Self {
         let len = usize::try_from(offered.len).unwrap_or(usize::MAX).min(sink.len());
         let (link, offer, address) = (offered.link, offered.id, offered.address);
-        Self { link, offer, address, sink, len, at: 0, way, started: Instant::now(), copied: Duration::ZERO }
+        Self { link, offer, address, sink, len, at: 0, way, started: Instant::now() }
     }
 
     /// Has the kernel copy some more.
@@ -316,10 +314,7 @@ impl Pull {
         let Some(remote) = usize::try_from(self.address).ok().and_then(|address| address.checked_add(self.at)) else {
             return Step::Failed(PullError::Unmapped);
         };
-        let before = Instant::now();
-        let read = self.sink.read_from(process, remote, self.at, end);
-        self.copied += before.elapsed();
-        match read {
+        match self.sink.read_from(process, remote, self.at, end) {
             Ok(0) => Step::Failed(PullError::Unmapped),
             Ok(count) => {
                 self.at += count;
@@ -376,6 +371,8 @@ pub(crate) struct Transfers {
     pub(crate) serving: VecDeque<Key>,
     /// Pulls that the kernel copies.
     pub(crate) reading: VecDeque<Key>,
+    /// Those that it has copied, of which it isn't known yet that the peer was there.
+    pub(crate) copied: VecDeque<Key>,
 }
 
 impl Transfers {

@@ -1,6 +1,6 @@
 //! A connection with one peer: two rings, the socket that is its doorbell, and the process at the other end.
 
-use crate::choose::{Chooser, Way};
+use crate::choose::Chooser;
 use crate::error::{KernelCopy, PeerGone};
 use crate::large::Pull;
 use crate::message::Header;
@@ -64,7 +64,7 @@ pub(crate) struct Link {
     /// Whether the kernel copies from the peer's memory, or why not.
     pub(crate) kernel: Result<(), KernelCopy>,
     pub(crate) chooser: Chooser,
-    /// When the last pull through the ring ended.
+    /// When the last pull ended.
     pub(crate) pulled: Option<Instant>,
     pub(crate) notes: VecDeque<Note>,
     /// Offers that the peer has asked for through the ring, in that order.
@@ -85,17 +85,11 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// A pull has ended. Through the ring one comes after the other, so that its time begins when the one before has ended.
+    /// A pull has all its bytes. One comes after the other, so that its time begins when the one before has ended.
     pub(crate) fn took(&mut self, pull: &Pull) {
-        let time = match pull.way {
-            Way::Kernel => pull.copied,
-            Way::Ring => {
-                let now = Instant::now();
-                let since = self.pulled.replace(now).map_or(pull.started, |last| last.max(pull.started));
-                now.saturating_duration_since(since)
-            }
-        };
-        self.chooser.took(pull.way, pull.at, time);
+        let now = Instant::now();
+        let since = self.pulled.replace(now).map_or(pull.started, |last| last.max(pull.started));
+        self.chooser.took(pull.way, pull.at, now.saturating_duration_since(since));
     }
 
     /// Wakes the peer, if that is to be done.

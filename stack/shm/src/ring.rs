@@ -26,10 +26,15 @@ const LONGEST_INSIDE: usize = SLOT - BEHIND_WORDS;
 /// The longest payload of all, if a quarter of the ring isn't less. What is longer goes faster as offered memory.
 const LONGEST: usize = 16 << 10;
 
+/// A payload longer than this is written in such pieces: the receiver fetches one while the next is written.
+const CHUNK: usize = 2048;
+/// The class of a message that isn't there as a whole. Its kind says how many cache lines of the payload are.
+const ARRIVING: u8 = 0x7f;
+
 /// What a message begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Head {
-    /// What kind of record it is, at most 127.
+    /// What kind of record it is, less than 127.
     pub(crate) class: u8,
     pub(crate) kind: u16,
     pub(crate) words: [u64; 2],
@@ -234,10 +239,28 @@ impl Sender {
             }
         } else {
             let run = self.make_room_for(len)?;
-            self.write(self.lines.byte(run.begin), parts);
+            match parts {
+                [part] if len > CHUNK => self.write_long(self.lines.byte(run.begin), part),
+                parts => self.write(self.lines.byte(run.begin), parts),
+            }
             self.bytes_tail = run.end;
         }
         Ok(self.publish(head, len))
+    }
+
+    /// Writes a long payload, and says in between how much of it is there.
+    fn write_long(&self, at: usize, payload: &[u8]) {
+        let first = &self.lines.view().slot(self.tail)[0];
+        let round = round_of(self.tail, self.lines.mask());
+        let mut done = 0;
+        for chunk in payload.chunks(CHUNK) {
+            if done != 0 {
+                let word = header(ARRIVING, (done / SLOT) as u16, payload.len() as u32);
+                first.store(word | round, Ordering::Release);
+            }
+            self.lines.write(at.wrapping_add(done), chunk);
+            done = done.wrapping_add(chunk.len());
+        }
     }
 
     fn write(&self, mut at: usize, parts: &[&[u8]]) {
@@ -378,6 +401,8 @@ pub(crate) struct Receiver {
     /// The same of bytes.
     bytes_head: u32,
     bytes_given: u32,
+    /// Cache lines of the next message's payload that have been fetched before it was there as a whole.
+    fetched: u16,
     /// Odd when the sender has to ring.
     state: u32,
     /// What the sender's word held when it was last rung for.
@@ -388,7 +413,7 @@ pub(crate) struct Receiver {
 impl Receiver {
     pub(crate) fn new(lines: Lines, full_fences: bool) -> Self {
         let (head, given, bytes_head, bytes_given) = (0, 0, 0, 0);
-        Self { lines, head, given, bytes_head, bytes_given, state: 0, rung: 0, full_fences }
+        Self { lines, head, given, bytes_head, bytes_given, fetched: 0, state: 0, rung: 0, full_fences }
     }
 
     /// See [`Sender::set_full_fences`].
@@ -412,11 +437,26 @@ impl Receiver {
             if len > longest(&self.lines) {
                 return Err(Broken("a message longer than any"));
             }
+            if head.class == ARRIVING {
+                self.fetch(len, head.kind);
+                return Ok(None);
+            }
             run = Run::new(self.bytes_head, len, self.lines.bytes_mask());
             // It comes while somebody looks for who wants it.
             self.lines.prefetch(self.lines.byte(run.begin));
         }
         Ok(Some(Record { head, len, run }))
+    }
+
+    /// Fetches what is there of the next message, which has `len` bytes.
+    #[inline(never)]
+    fn fetch(&mut self, len: usize, there: u16) {
+        let run = Run::new(self.bytes_head, len, self.lines.bytes_mask());
+        let there = there.min((len / SLOT) as u16);
+        for line in self.fetched..there {
+            self.lines.prefetch(self.lines.byte(run.begin).wrapping_add(usize::from(line) * SLOT));
+        }
+        self.fetched = self.fetched.max(there);
     }
 
     /// Where in the segment the payload of the next message is.
@@ -452,7 +492,7 @@ impl Receiver {
     #[inline(always)]
     pub(crate) fn consume(&mut self, record: &Record) -> Sent {
         self.head = self.head.wrapping_add(1);
-        self.bytes_head = record.run.end;
+        (self.bytes_head, self.fetched) = (record.run.end, 0);
         let (slots, bytes) = (self.head.wrapping_sub(self.given), self.bytes_head.wrapping_sub(self.bytes_given));
         if slots < quarter(self.lines.mask()) && bytes < quarter(self.lines.bytes_mask()) {
             return Sent::Quiet;
@@ -528,7 +568,8 @@ impl Receiver {
     /// Whether no message is there.
     pub(crate) fn is_empty(&self) -> bool {
         let word = self.lines.view().slot(self.head)[0].load(Ordering::Acquire);
-        (word ^ round_of(self.head, self.lines.mask())) & ROUND != 0
+        let is_there = (word ^ round_of(self.head, self.lines.mask())) & ROUND == 0;
+        !is_there || (word >> 48) as u8 & 0x7f == ARRIVING
     }
 }
 

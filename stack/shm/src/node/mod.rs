@@ -491,6 +491,9 @@ impl Node {
                 self.kernel_step(id);
             }
         }
+        if !self.transfers.copied.is_empty() {
+            self.end_copied();
+        }
         let count = self.events.len();
         for event in self.events.drain(..) {
             handler(event);

@@ -38,7 +38,11 @@ impl Node {
         self.check_fork()?;
         self.look_now = true;
         let transfers = &self.transfers;
-        if !self.events.is_empty() || !self.gone.is_empty() || !transfers.reading.is_empty() {
+        if !self.events.is_empty()
+            || !self.gone.is_empty()
+            || !transfers.reading.is_empty()
+            || !transfers.copied.is_empty()
+        {
             return Ok(false);
         }
         for key in &self.noting {

@@ -100,12 +100,6 @@ impl Node {
             (Way::Ring, _) => self.counters.ring_pulls += 1,
             (Way::Kernel, _) => self.counters.kernel_pulls += 1,
         }
-        if result.is_ok()
-            && bytes != 0
-            && let Some(link) = self.links.get_mut(key)
-        {
-            link.took(&pull);
-        }
         // Its owner knows by itself what went through the ring to the end.
         if way == Way::Kernel || bytes == 0 || result.is_err() {
             self.note(key, done(offer, false));
@@ -129,16 +123,9 @@ impl Node {
                 self.is_busy = true;
             }
             Step::Done => {
-                // The number could be another process's by now, and memory is freed by who closes: what was read counts if
-                // the peer was there and had it afterwards.
-                let process = link.process.as_ref().map(|process| process.as_fd());
-                let (ended, speaks) = socket::news(process, link.socket.as_fd());
-                if speaks {
-                    self.hear(key);
-                }
-                let going = self.links.get(key).map_or(Some(PeerGone::Unknown), |link| link.going.map(|(why, _)| why));
-                let why = going.or(ended.then_some(PeerGone::Died));
-                self.pulled(id, why.map_or(Ok(()), |why| Err(why.into())));
+                link.took(pull);
+                self.transfers.copied.push_back(id);
+                self.is_busy = true;
             }
             Step::Failed(why) => self.pulled(id, Err(why)),
             Step::Refused(why) => {
@@ -149,6 +136,33 @@ impl Node {
                 self.note(key, note);
             }
         }
+    }
+
+    /// Ends pulls that the kernel has copied. A peer's number could be another process's by now, and memory is freed by who closes:
+    /// what was read counts if the peer was there and had it afterwards. Of several pulls of a peer that is asked once.
+    pub(super) fn end_copied(&mut self) {
+        let mut last = None;
+        while let Some(id) = self.transfers.copied.pop_front() {
+            let Some(key) = self.transfers.pulls.get(id).map(|pull| pull.link) else { continue };
+            let gone = match last {
+                Some((link, gone)) if link == key => gone,
+                _ => self.whether_gone(key),
+            };
+            last = Some((key, gone));
+            self.pulled(id, gone.map_or(Ok(()), |why| Err(why.into())));
+        }
+    }
+
+    /// Asks the kernel whether a peer is there.
+    fn whether_gone(&mut self, key: Key) -> Option<PeerGone> {
+        let Some(link) = self.links.get(key) else { return Some(PeerGone::Unknown) };
+        let process = link.process.as_ref().map(|process| process.as_fd());
+        let (ended, speaks) = socket::news(process, link.socket.as_fd());
+        if speaks {
+            self.hear(key);
+        }
+        let going = self.links.get(key).map_or(Some(PeerGone::Unknown), |link| link.going.map(|(why, _)| why));
+        going.or(ended.then_some(PeerGone::Died))
     }
 
     /// Writes the next pieces of what a link's peer has asked for, one offer after the other, as long as there is room.
