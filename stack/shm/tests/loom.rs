@@ -33,6 +33,8 @@ mod segment {
     use std::sync::Arc;
 
     pub const SLOTS: usize = 4;
+    /// Bytes, of which none is kept.
+    const BYTES: u32 = 16 << 10;
 
     #[derive(Debug)]
     struct Shared {
@@ -87,7 +89,7 @@ mod segment {
         }
 
         pub fn bytes_mask(&self) -> u32 {
-            SLOTS as u32 * 64 - 1
+            BYTES - 1
         }
 
         pub fn in_slot(&self, _position: u32, _offset: usize) -> usize {
@@ -100,6 +102,8 @@ mod segment {
 
         /// Payload isn't kept; messages are told by their words.
         pub fn write(&self, _at: usize, _bytes: &[u8]) {}
+
+        pub fn prefetch(&self, _at: usize) {}
 
         pub fn read(&self, _at: usize, _bytes: &mut [u8]) {}
 
@@ -191,6 +195,25 @@ fn a_receiver_that_sleeps_is_woken_by_every_first_message() {
             })
         };
         receive(&mut receiver, &bell, None, 2);
+        producer.join().expect("the producer ends");
+    });
+}
+
+/// A long message says in between how much of it is there: whoever sleeps beside that is woken by the whole.
+#[test]
+fn a_message_that_isnt_whole_is_none() {
+    loom::model(|| {
+        let lines = Lines::model();
+        let bell = Bell::new();
+        let (mut sender, mut receiver) = (Sender::new(lines.clone(), true), Receiver::new(lines, true));
+        let producer = {
+            let bell = Arc::clone(&bell);
+            loom::thread::spawn(move || {
+                let head = Head { class: 1, kind: 0, words: [0, !0] };
+                bell.ring_if(sender.send(head, &[&[7; 2049]]).expect("there is room"));
+            })
+        };
+        receive(&mut receiver, &bell, None, 1);
         producer.join().expect("the producer ends");
     });
 }

@@ -2,6 +2,8 @@
 
 use crate::transport::{Access, Content, Event, Message, Sent, Transport, Window};
 use anyhow::{Context, Result, bail};
+use memmap2::MmapMut;
+use opx_bus::shared_mem::PAGE;
 use opx_bus::{PciFunction, SharedMem};
 use opx_stack::atomics::{AtomicOp, Datatype, Op};
 use opx_stack::regions::{self, MemoryRegion, Registration};
@@ -68,7 +70,11 @@ impl<B: PciFunction> Opx<B> {
         let Some(one) = one else { return Ok(self.buffer(len).into()) };
         let memory = match one {
             Some(memory) if memory.len() >= len => memory.clone(),
-            _ => one.insert(SharedMem::new(len)?).clone(),
+            _ => {
+                // As MPI's and UCX's buffers: the kernel takes longer to fetch from memory that has a file.
+                let map = MmapMut::map_anon(len.next_multiple_of(PAGE))?;
+                one.insert(SharedMem::from_map(map)?).clone()
+            }
         };
         Ok(SharedRange::new(memory, 0, len).context("memory of that length")?.into())
     }
