@@ -318,23 +318,34 @@ impl SharedMem {
     ///
     /// # Panics
     /// When the range isn't inside.
+    #[inline]
     pub fn read(&self, offset: usize, data: &mut [u8]) {
         self.check(offset, data.len());
-        let head = offset.wrapping_neg() % 8;
-        let head = head.min(data.len());
+        let (blocks, last) = (data.len() / BLOCK, data.len().wrapping_sub(BLOCK));
+        if blocks == 0 {
+            self.read_few(offset, data);
+        } else {
+            access();
+            // SAFETY: as much of the mapping is in range, by the check above, and of what is written. The last block may overlap
+            // with the one before, whose bytes are then read once more.
+            unsafe {
+                copy_blocks(self.at(offset), data.as_mut_ptr(), blocks);
+                if !data.len().is_multiple_of(BLOCK) {
+                    copy_blocks(self.at(offset.wrapping_add(last)), data.as_mut_ptr().wrapping_add(last), 1);
+                }
+            }
+        }
+        fence(Ordering::Acquire);
+    }
+
+    /// Copies less than a block out.
+    fn read_few(&self, offset: usize, data: &mut [u8]) {
+        let head = (offset.wrapping_neg() % 8).min(data.len());
         let (first, rest) = data.split_at_mut(head);
         for (i, byte) in first.iter_mut().enumerate() {
             *byte = self.byte(offset + i).load(Ordering::Relaxed);
         }
         let mut at = offset + head;
-        let blocks = rest.len() / BLOCK;
-        let (long, rest) = rest.split_at_mut(blocks * BLOCK);
-        if !long.is_empty() {
-            access();
-            // SAFETY: as much of the mapping is in range, by the check above, and of what is written.
-            unsafe { copy_blocks(self.at(at), long.as_mut_ptr(), blocks) };
-            at += long.len();
-        }
         let (words, last) = rest.as_chunks_mut::<8>();
         let count = words.len();
         if count != 0 {
@@ -347,31 +358,39 @@ impl SharedMem {
             *byte = self.byte(at).load(Ordering::Relaxed);
             at += 1;
         }
-        fence(Ordering::Acquire);
     }
 
     /// Copies bytes in.
     ///
     /// # Panics
     /// When the range isn't inside.
+    #[inline]
     pub fn write(&self, offset: usize, data: &[u8]) {
         self.check(offset, data.len());
         fence(Ordering::Release);
-        let head = offset.wrapping_neg() % 8;
-        let head = head.min(data.len());
+        let (blocks, last) = (data.len() / BLOCK, data.len().wrapping_sub(BLOCK));
+        if blocks == 0 {
+            return self.write_few(offset, data);
+        }
+        access();
+        // SAFETY: as much of the mapping is in range, by the check above, and of what is read. The last block may overlap with the
+        // one before, whose bytes are then written once more.
+        unsafe {
+            copy_blocks(data.as_ptr(), self.at(offset), blocks);
+            if !data.len().is_multiple_of(BLOCK) {
+                copy_blocks(data.as_ptr().wrapping_add(last), self.at(offset.wrapping_add(last)), 1);
+            }
+        }
+    }
+
+    /// Copies less than a block in.
+    fn write_few(&self, offset: usize, data: &[u8]) {
+        let head = (offset.wrapping_neg() % 8).min(data.len());
         let (first, rest) = data.split_at(head);
         for (i, byte) in first.iter().enumerate() {
             self.byte(offset + i).store(*byte, Ordering::Relaxed);
         }
         let mut at = offset + head;
-        let blocks = rest.len() / BLOCK;
-        let (long, rest) = rest.split_at(blocks * BLOCK);
-        if !long.is_empty() {
-            access();
-            // SAFETY: as much of the mapping is in range, by the check above, and of what is read.
-            unsafe { copy_blocks(long.as_ptr(), self.at(at), blocks) };
-            at += long.len();
-        }
         let (words, last) = rest.as_chunks::<8>();
         if !words.is_empty() {
             for (word, cell) in words.iter().zip(self.cells(at, words.len())) {
@@ -461,7 +480,33 @@ unsafe fn copy_blocks(from: *const u8, to: *mut u8, blocks: usize) {
     // SAFETY: the caller's promise; nothing else is touched.
     unsafe {
         std::arch::asm!(
+            "sub {blocks}, 2",
+            "jb 3f",
             "2:",
+            "movups {a}, [{from}]",
+            "movups {b}, [{from} + 16]",
+            "movups {c}, [{from} + 32]",
+            "movups {d}, [{from} + 48]",
+            "movups {e}, [{from} + 64]",
+            "movups {f}, [{from} + 80]",
+            "movups {g}, [{from} + 96]",
+            "movups {h}, [{from} + 112]",
+            "movups [{to}], {a}",
+            "movups [{to} + 16], {b}",
+            "movups [{to} + 32], {c}",
+            "movups [{to} + 48], {d}",
+            "movups [{to} + 64], {e}",
+            "movups [{to} + 80], {f}",
+            "movups [{to} + 96], {g}",
+            "movups [{to} + 112], {h}",
+            "add {from}, 128",
+            "add {to}, 128",
+            "sub {blocks}, 2",
+            "jae 2b",
+            // One is left.
+            "3:",
+            "test {blocks:l}, 1",
+            "jz 4f",
             "movups {a}, [{from}]",
             "movups {b}, [{from} + 16]",
             "movups {c}, [{from} + 32]",
@@ -470,10 +515,7 @@ unsafe fn copy_blocks(from: *const u8, to: *mut u8, blocks: usize) {
             "movups [{to} + 16], {b}",
             "movups [{to} + 32], {c}",
             "movups [{to} + 48], {d}",
-            "add {from}, 64",
-            "add {to}, 64",
-            "dec {blocks}",
-            "jnz 2b",
+            "4:",
             from = inout(reg) from => _,
             to = inout(reg) to => _,
             blocks = inout(reg) blocks => _,
@@ -481,6 +523,10 @@ unsafe fn copy_blocks(from: *const u8, to: *mut u8, blocks: usize) {
             b = out(xmm_reg) _,
             c = out(xmm_reg) _,
             d = out(xmm_reg) _,
+            e = out(xmm_reg) _,
+            f = out(xmm_reg) _,
+            g = out(xmm_reg) _,
+            h = out(xmm_reg) _,
             options(nostack),
         );
     }

@@ -65,13 +65,12 @@ fn main() -> anyhow::Result<()> {
 
     let mut table = Table::new("shm");
     // libfabric's shm takes 312 for an injected message of 8 bytes and 733 for the read of a completion queue that delivers it,
-    // with its matching. That a message can be left to be shown again takes some 25 of a poll. The way of messages that take several
-    // slots is behind that of those that take one, which is why their polls take some 60 more than they would alone.
+    // with its matching. That a message can be left to be shown again takes some 25 of a poll.
     let goals = [
-        (Goal::AtMost(170.0), Goal::AtMost(310.0)),
-        (Goal::AtMost(220.0), Goal::AtMost(415.0)),
-        (Goal::AtMost(410.0), Goal::AtMost(595.0)),
-        (Goal::AtMost(1800.0), Goal::AtMost(1980.0)),
+        (Goal::AtMost(120.0), Goal::AtMost(300.0)),
+        (Goal::AtMost(210.0), Goal::AtMost(340.0)),
+        (Goal::AtMost(380.0), Goal::AtMost(500.0)),
+        (Goal::AtMost(1700.0), Goal::AtMost(1700.0)),
     ];
     for ((len, (send, poll)), both) in LENGTHS.iter().zip(goals).zip(counted.chunks(2)) {
         let [sent, polled] = both else { continue };

@@ -49,6 +49,12 @@ fn round_of(position: u32, mask: u32) -> u64 {
     if position & mask.wrapping_add(1) == 0 { ROUND } else { 0 }
 }
 
+/// Whether a slot's first word is of the round in which a position is.
+#[inline(always)]
+fn is_there(word: u64, position: u32, mask: u32) -> bool {
+    (word & ROUND != 0) == (position & mask.wrapping_add(1) == 0)
+}
+
 /// The first word but for that bit: class, kind, length.
 #[inline(always)]
 fn header(class: u8, kind: u16, len: u32) -> u64 {
@@ -128,7 +134,7 @@ fn quarter(mask: u32) -> u32 {
 /// Bytes of the longest payload. With what is left free in front of the end, it still finds room once the receiver has read
 /// all, although that may not have given back its last quarter.
 #[inline(always)]
-pub(crate) fn longest(lines: &Lines) -> usize {
+fn longest(lines: &Lines) -> usize {
     LONGEST.min(quarter(lines.bytes_mask()) as usize)
 }
 
@@ -187,6 +193,8 @@ pub(crate) struct Sender {
     /// The same of bytes.
     bytes_tail: u32,
     bytes_back: u32,
+    /// Bytes of the longest payload.
+    longest: usize,
     /// The cold state that was rung for last.
     rung: u32,
     /// What it wrote into its own word: odd while it waits for room.
@@ -207,7 +215,8 @@ fn has_room(tail: u32, back: u32, mask: u32, more: u32) -> Result<bool, Unsent> 
 impl Sender {
     pub(crate) fn new(lines: Lines, full_fences: bool) -> Self {
         let (tail, back, bytes_tail, bytes_back) = (0, 0, 0, 0);
-        Self { lines, tail, back, bytes_tail, bytes_back, rung: 0, wanting: 0, shut: false, full_fences }
+        let longest = longest(&lines);
+        Self { lines, tail, back, bytes_tail, bytes_back, longest, rung: 0, wanting: 0, shut: false, full_fences }
     }
 
     /// From now on the other end takes part in the kernel's fences, or it doesn't.
@@ -218,7 +227,7 @@ impl Sender {
     /// Bytes of the longest payload.
     #[inline]
     pub(crate) fn longest(&self) -> usize {
-        longest(&self.lines)
+        self.longest
     }
 
     /// Writes a message whose payload is these parts one after the other.
@@ -320,8 +329,9 @@ impl Sender {
     }
 
     /// Sees to it that there are a slot and so many bytes; tells where.
+    #[inline(always)]
     fn make_room_for(&mut self, len: usize) -> Result<Run, Unsent> {
-        if len > self.longest() {
+        if len > self.longest {
             return Err(Unsent::TooLong);
         }
         self.make_room()?;
@@ -401,6 +411,8 @@ pub(crate) struct Receiver {
     /// The same of bytes.
     bytes_head: u32,
     bytes_given: u32,
+    /// Bytes of the longest payload.
+    longest: usize,
     /// Cache lines of the next message's payload that have been fetched before it was there as a whole.
     fetched: u16,
     /// Odd when the sender has to ring.
@@ -413,7 +425,8 @@ pub(crate) struct Receiver {
 impl Receiver {
     pub(crate) fn new(lines: Lines, full_fences: bool) -> Self {
         let (head, given, bytes_head, bytes_given) = (0, 0, 0, 0);
-        Self { lines, head, given, bytes_head, bytes_given, fetched: 0, state: 0, rung: 0, full_fences }
+        let longest = longest(&lines);
+        Self { lines, head, given, bytes_head, bytes_given, longest, fetched: 0, state: 0, rung: 0, full_fences }
     }
 
     /// See [`Sender::set_full_fences`].
@@ -426,7 +439,7 @@ impl Receiver {
     pub(crate) fn next(&mut self) -> Result<Option<Record>, Broken> {
         let slot = self.lines.view().slot(self.head);
         let word = slot[0].load(Ordering::Acquire);
-        if (word ^ round_of(self.head, self.lines.mask())) & ROUND != 0 {
+        if !is_there(word, self.head, self.lines.mask()) {
             return Ok(None);
         }
         let words = [slot[1].load(Ordering::Relaxed), slot[2].load(Ordering::Relaxed)];
@@ -434,7 +447,7 @@ impl Receiver {
         let len = word as u32 as usize;
         let mut run = Run { begin: self.bytes_head, end: self.bytes_head };
         if len > LONGEST_INSIDE {
-            if len > longest(&self.lines) {
+            if len > self.longest {
                 return Err(Broken("a message longer than any"));
             }
             if head.class == ARRIVING {
@@ -568,8 +581,7 @@ impl Receiver {
     /// Whether no message is there.
     pub(crate) fn is_empty(&self) -> bool {
         let word = self.lines.view().slot(self.head)[0].load(Ordering::Acquire);
-        let is_there = (word ^ round_of(self.head, self.lines.mask())) & ROUND == 0;
-        !is_there || (word >> 48) as u8 & 0x7f == ARRIVING
+        !is_there(word, self.head, self.lines.mask()) || (word >> 48) as u8 & 0x7f == ARRIVING
     }
 }
 
