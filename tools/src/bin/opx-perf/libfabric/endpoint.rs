@@ -7,10 +7,9 @@ use super::abi::{
     FI_WRITE, FabricObject, Fid, FreeInfo, GetInfo, Info, OpenFabric, VERSION,
 };
 use super::library::Api;
-use super::slot::{Kind, Registered, Slot};
+use super::slot::{Registered, Slots};
 use crate::transport::Access;
 use anyhow::{Context, Result, ensure};
-use std::collections::VecDeque;
 use std::ffi::{CString, c_int, c_void};
 use std::ptr;
 use std::sync::Arc;
@@ -31,12 +30,7 @@ pub struct Libfabric {
     pub(super) cq: *mut CqObject,
     pub(super) end: *mut EndpointObject,
     pub(super) peer: u64,
-    #[expect(clippy::vec_box, reason = "the provider has pointers to them while the list grows")]
-    pub(super) slots: Vec<Box<Slot>>,
-    /// Those that nobody uses, the last used last.
-    pub(super) free: VecDeque<usize>,
-    /// See [`Transport::rotate`].
-    pub(super) rotation: usize,
+    pub(super) slots: Slots,
     /// Completions that were read and not told yet, last first.
     pub(super) read: Vec<CqEntry>,
     pub(super) last: Option<usize>,
@@ -63,9 +57,7 @@ impl Libfabric {
             cq: null.cast(),
             end: null.cast(),
             peer: 0,
-            slots: Vec::new(),
-            free: VecDeque::new(),
-            rotation: 0,
+            slots: Slots::new(),
             read: Vec::new(),
             last: None,
             caps: FI_TAGGED,
@@ -177,26 +169,6 @@ impl Libfabric {
         Ok(())
     }
 
-    /// A place for an operation with a buffer of `len` bytes.
-    pub(super) fn slot(&mut self, len: usize, kind: Kind) -> &mut Slot {
-        let free = match self.rotation {
-            0 => self.free.pop_back(),
-            bytes if self.free.len() * len < bytes => None,
-            _ => self.free.pop_front(),
-        };
-        let index = free.unwrap_or_else(|| {
-            let index = self.slots.len();
-            let local = [Registered::NONE, Registered::NONE];
-            let (buffer, result) = (Vec::new(), Vec::new());
-            self.slots.push(Box::new(Slot { context: [0; 8], index, kind, buffer, result, local }));
-            index
-        });
-        let slot = &mut self.slots[index];
-        slot.kind = kind;
-        slot.buffer.resize(len, 0);
-        slot
-    }
-
     /// Registers memory, with a key if others are to use it.
     pub(super) fn register(&mut self, memory: *const u8, len: usize, access: u64) -> Result<Registered> {
         self.keys += 1;
@@ -266,7 +238,7 @@ impl Drop for Libfabric {
             unsafe { ((*(*fid).ops).close)(fid) };
         }
         self.exposed = None;
-        self.slots.iter_mut().for_each(|slot| slot.local = [Registered::NONE, Registered::NONE]);
+        self.slots.unregister();
         let objects = [self.cq.cast::<Fid>(), self.av.cast(), self.domain.cast(), self.fabric.cast()];
         for object in objects {
             if !object.is_null() {

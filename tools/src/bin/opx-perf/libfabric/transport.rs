@@ -19,7 +19,7 @@ impl Transport for Libfabric {
     }
 
     fn post(&mut self, tag: u64, len: usize) -> Result<()> {
-        let slot: *mut Slot = self.slot(len, Kind::Receive);
+        let slot: *mut Slot = self.slots.take(len, Kind::Receive);
         let begin = Instant::now();
         loop {
             // SAFETY: the endpoint is open; slot and buffer stay where they are until the completion, as nobody touches a slot
@@ -61,7 +61,7 @@ impl Transport for Libfabric {
             self.api.check("fi_tinject", code as i64)?;
             return Ok(Sent::Now);
         }
-        let slot = self.slot(len, Kind::Send);
+        let slot = self.slots.take(len, Kind::Send);
         if let Message::These(bytes) = message {
             slot.buffer.copy_from_slice(bytes);
         }
@@ -73,7 +73,7 @@ impl Transport for Libfabric {
         };
         if code == -EAGAIN {
             // SAFETY: it wasn't taken, so that the slot is this end's alone.
-            self.free.push_back(unsafe { (*slot).index });
+            self.slots.refuse(unsafe { (*slot).index });
             return Ok(Sent::Again);
         }
         self.api.check("fi_tsend", code as i64)?;
@@ -100,7 +100,7 @@ impl Transport for Libfabric {
 
     fn access(&mut self, access: Access, window: Window, message: Message<'_>) -> Result<Sent> {
         let len = message.len();
-        let slot = self.slot(len, Kind::Access(access));
+        let slot = self.slots.take(len, Kind::Access(access));
         if let Message::These(bytes) = message {
             slot.buffer.copy_from_slice(bytes);
         }
@@ -108,7 +108,7 @@ impl Transport for Libfabric {
         let index = slot.index;
         let [desc, result_desc] = self.describe(index)?;
         let (end, peer, Window { key, place }) = (self.end, self.peer, window);
-        let slot: *mut Slot = &raw mut *self.slots[index];
+        let slot: *mut Slot = &raw mut self.slots[index];
         // SAFETY: the endpoint is open and has these tables, as the provider offers what they are for; the slot and its buffers
         // stay where they are until the operation ends.
         let code = unsafe {
@@ -137,7 +137,7 @@ impl Transport for Libfabric {
             }
         };
         if code == -EAGAIN {
-            self.free.push_back(index);
+            self.slots.refuse(index);
             return Ok(Sent::Again);
         }
         let call = match access {
@@ -150,7 +150,9 @@ impl Transport for Libfabric {
     }
 
     fn poll(&mut self) -> Result<Option<Event<'_>>> {
-        self.free.extend(self.last.take());
+        if let Some(seen) = self.last.take() {
+            self.slots.end(seen);
+        }
         if self.read.is_empty() {
             self.read()?;
         }
@@ -158,14 +160,14 @@ impl Transport for Libfabric {
         ensure!(!entry.context.is_null(), "a completion of no operation came");
         // SAFETY: contexts are those of slots, which live as long as the endpoint.
         let index = unsafe { (*entry.context).index };
-        let slot = &self.slots[index];
-        match slot.kind {
+        match self.slots[index].kind {
             Kind::Send => {
-                self.free.push_back(index);
+                self.slots.end(index);
                 return Ok(Some(Event::Sent));
             }
             Kind::Access(access) => {
                 self.last = Some(index);
+                let slot = &self.slots[index];
                 let bytes = match access {
                     Access::Write => &[][..],
                     Access::Read => &slot.buffer,
@@ -177,11 +179,11 @@ impl Transport for Libfabric {
         }
         // Its content is looked at before it is used again.
         self.last = Some(index);
-        let content = Content::Bytes(slot.buffer.get(..entry.len).unwrap_or_default());
+        let content = Content::Bytes(self.slots[index].buffer.get(..entry.len).unwrap_or_default());
         Ok(Some(Event::Received { tag: entry.tag, content }))
     }
 
     fn rotate(&mut self, bytes: usize) {
-        self.rotation = bytes;
+        self.slots.rotate(bytes);
     }
 }
