@@ -1,6 +1,6 @@
 //! Why an endpoint can't be opened, and why it can't go on.
 
-use crate::ThresholdError;
+use crate::{KernelService, ThresholdError};
 use opx_bus::BusError;
 use opx_defs::units::RcvCtxt;
 use opx_hw::{ContextError, Gone, LinkError};
@@ -26,9 +26,9 @@ pub enum OpenError {
     /// A setting of the reliability protocol makes no sense.
     #[error(transparent)]
     Reliability(#[from] opx_reliability::ConfigError),
-    /// The HFI service was asked for.
-    #[error("the HFI service was asked for (FI_OPX_HFISVC), and this generation of adapters has none; unset it")]
-    HfiService,
+    /// The HFI service was asked for; what the kernel's driver says of it.
+    #[error("the HFI service was asked for (FI_OPX_HFISVC), and this generation of adapters has none; unset it ({0})")]
+    HfiService(KernelService),
     /// Packets with 16B headers were asked for.
     #[error(
         "packets with 16B headers were asked for (Config::headers_16b), and this generation of adapters hands all of them to one \

@@ -41,6 +41,7 @@ mod config;
 mod endpoint;
 mod error;
 pub mod fabric;
+mod hfi_service;
 mod hmem;
 mod mappings;
 pub mod matching;
@@ -70,12 +71,14 @@ pub use fabric::{
     AddressVector, Completed, CompletionQueue, Counter, CounterError, Counting, Domain, EndpointFailed, EndpointId,
     Event, EventQueue, Fabric, FiAddr, InsertError, PollSet, Reported, SharedEndpoint, WaitError,
 };
+pub use hfi_service::KernelService;
 pub use hmem::Interfaces;
 pub use mappings::MappingCounts;
 pub use matching::Pattern;
 pub use memory_kind::{CopyError, DeviceMemory, DeviceRange, MemoryKind};
 pub use one_sided::{Asked, Atomic, Read, Refusal, Remote, RequestError, Write};
 pub use operations::{Outgoing, ReceiveError, Rejected, SendError};
+pub use opx_defs::wire::opx::{EndpointName, Generation};
 pub use posted::{Claimed, Peeked, ReceiveId, RejectedClaim};
 pub use raw::RawBuffer;
 pub use shared_memory::{MOST_PORTS, SharedMemory};

@@ -164,7 +164,8 @@ impl Variable {
 /// Why a variable of OPX's has no effect on an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Why {
-    NotYet,
+    /// What it sets isn't here: why not.
+    NotHere(&'static str),
     /// Use this one.
     Renamed(&'static str),
     /// What has its new name is set.
@@ -194,23 +195,37 @@ const FORMER: [Former; 2] = [
 /// fabrics of a machine would share it here, where adapters are more than those that the kernel knows.
 const JOB: [&str; 3] = ["FI_OPX_UUID", "SLURM_JOB_ID", "I_MPI_HYDRA_UUID"];
 
-const WITHOUT_EFFECT: [(&str, Why); 22] = [
-    ("FI_OPX_CONTEXT_SHARING", Why::NotYet),
-    ("FI_OPX_ENDPOINTS_PER_HFI_CONTEXT", Why::NotYet),
-    ("FI_OPX_HFI_SELECT", Why::NotYet),
-    ("FI_OPX_FORCE_CPUAFFINITY", Why::NotYet),
-    ("FI_OPX_PROG_AFFINITY", Why::NotYet),
-    ("FI_OPX_DEV_REG_SEND_THRESHOLD", Why::NotYet),
-    ("FI_OPX_DEV_REG_RECV_THRESHOLD", Why::NotYet),
-    ("FI_OPX_GPU_IPC_INTRANODE", Why::NotYet),
+const NO_SHARING: &str = "an endpoint has a context of its own";
+const NO_WRITEV: &str =
+    "packets are written straight into the engine's ring, without calls of a driver that it could bound";
+const OWN_THREADS: &str = "threads run where their process may: start it with taskset or numactl";
+const NO_GDRCOPY: &str = "a device's memory is copied by what it was made with (DeviceMemory)";
+const A_SETTING: &str = "records are switched on by a setting (Config::recorder) or a capture (Endpoint::set_tap)";
+
+const WITHOUT_EFFECT: [(&str, Why); 27] = [
+    ("FI_OPX_CONTEXT_SHARING", Why::NotHere(NO_SHARING)),
+    ("FI_OPX_ENDPOINTS_PER_HFI_CONTEXT", Why::NotHere(NO_SHARING)),
+    ("FI_OPX_HFI_SELECT", Why::OfTheAdapter("whoever opens one names it")),
+    ("FI_OPX_VERBOSE_SELECTION", Why::OfTheAdapter("opx-probe list shows all")),
+    ("FI_OPX_FORCE_CPUAFFINITY", Why::NotHere(OWN_THREADS)),
+    ("FI_OPX_PROG_AFFINITY", Why::NotHere(OWN_THREADS)),
+    ("FI_OPX_DEV_REG_SEND_THRESHOLD", Why::NotHere(NO_GDRCOPY)),
+    ("FI_OPX_DEV_REG_RECV_THRESHOLD", Why::NotHere(NO_GDRCOPY)),
+    ("FI_OPX_GPU_IPC_INTRANODE", Why::NotHere("a device's memory goes to peers on this machine as messages do")),
     ("FI_OPX_MIXED_NETWORK", Why::Renamed("FI_OPX_OPA100_INTEROP")),
     ("FI_OPX_AUTO_PROGRESS_INTERVAL_USEC", Why::Obsolete),
-    // Requests are written straight into the engine's ring.
-    ("FI_OPX_SDMA_MAX_PKTS", Why::Obsolete),
-    ("FI_OPX_SDMA_MAX_PKTS_TID", Why::Obsolete),
-    ("FI_OPX_SDMA_MAX_WRITEVS_PER_CYCLE", Why::Obsolete),
-    ("FI_OPX_SDMA_MAX_IOVS_PER_WRITEV", Why::Obsolete),
-    ("FI_OPX_MMAP_GUARD", Why::Obsolete),
+    ("FI_OPX_SDMA_MAX_PKTS", Why::NotHere(NO_WRITEV)),
+    ("FI_OPX_SDMA_MAX_PKTS_TID", Why::NotHere(NO_WRITEV)),
+    ("FI_OPX_SDMA_MAX_WRITEVS_PER_CYCLE", Why::NotHere(NO_WRITEV)),
+    ("FI_OPX_SDMA_MAX_IOVS_PER_WRITEV", Why::NotHere(NO_WRITEV)),
+    ("FI_OPX_MMAP_GUARD", Why::NotHere("what is mapped is used within its bounds only")),
+    (
+        "FI_OPX_RELIABILITY_SERVICE_DROP_PACKET_MASK",
+        Why::NotHere("packets are dropped by a setting, for tests (Config::receive_faults)"),
+    ),
+    ("FI_OPX_TRACER_OUT_PATH", Why::NotHere(A_SETTING)),
+    ("FI_OPX_TRACER_BUFFER_SIZE", Why::NotHere(A_SETTING)),
+    ("FI_OPX_TRACER_FILTER", Why::NotHere(A_SETTING)),
     ("FI_OPX_OPA100_INTEROP", Why::OtherAdapters),
     ("FI_OPX_ROUTE_CONTROL", Why::OtherAdapters),
     ("FI_OPX_MULTI_HFI_STRIPING", Why::OtherAdapters),
@@ -280,7 +295,7 @@ impl fmt::Display for Warning {
 impl Why {
     fn text(self) -> String {
         match self {
-            Self::NotYet => "has no effect yet".to_owned(),
+            Self::NotHere(why) => format!("has no effect: {why}"),
             Self::Renamed(to) => format!("isn't its name any more, and has no effect; use {to}"),
             Self::Superseded(by) => format!("isn't its name any more, and has no effect as {by} is set"),
             Self::Obsolete => "has no effect any more".to_owned(),

@@ -56,6 +56,19 @@ fn the_processor_copies_nothing_between_aligned_buffers() {
     bench.quiet();
 }
 
+/// OPX's change 6f1016716: packets of SDMA are whole qwords, and what pads the last one is nobody's message.
+#[test]
+fn what_pads_packets_of_the_engine_is_written_nowhere() {
+    for thresholds in [Thresholds { no_tid: true, ..Thresholds::default() }, Thresholds::default()] {
+        let mut bench = bench(with(thresholds));
+        for len in 20_000..20_009 {
+            pass(&mut bench, 3, 5, &data(len as u64, len));
+        }
+        assert!(bench.a.sdma_counters().packets >= 9, "{:?}", bench.a.sdma_counters());
+        assert_eq!((bench.a.counters().malformed, bench.b.counters().malformed), (0, 0));
+    }
+}
+
 #[test]
 fn lengths_and_starts_around_pages_entries_and_packets() {
     for tid_whole_pages in [true, false] {

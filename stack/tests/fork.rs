@@ -26,7 +26,8 @@ use opx_stack::observe::{Interface, Tap};
 use opx_stack::regions::{Access, MemoryRegion, RegionError, RegisterError, Registration};
 use opx_stack::{
     Completion, CompletionQueue, Config, Counter, CounterError, Counting, Domain, Endpoint, EndpointError,
-    EndpointFailed, EndpointId, OpenError, Pattern, PollSet, ReceiveError, SendError, SharedEndpoint, WaitError,
+    EndpointFailed, EndpointId, OpenError, Pattern, PollSet, ReceiveError, ReceiveId, SendError, SharedEndpoint,
+    WaitError,
 };
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -275,7 +276,7 @@ fn a_child_without_its_parents_threads_is_refused() {
 }
 
 /// What the child does with its copy.
-fn in_child(mut bench: common::Bench) -> bool {
+fn in_child(mut bench: common::Bench, posted: ReceiveId) -> bool {
     let to = bench.b.address();
     let any = Pattern { tag: 0, ignore: u64::MAX, source: None };
     let refused = [
@@ -291,10 +292,14 @@ fn in_child(mut bench: common::Bench) -> bool {
         bench.b.multi_receive(None, SharedMem::new(1).unwrap(), 1).is_err_and(|it| it.error == ReceiveError::Forked),
         bench.b.tag_discard(any) == Err(ReceiveError::Forked),
         bench.b.discard(None) == Err(ReceiveError::Forked),
+        bench.b.tag_peek(any).is_none() && bench.b.peek(None).is_none(),
+        bench.b.tag_claim(any).is_none() && bench.b.claim(None).is_none(),
+        !bench.b.cancel(posted),
         matches!(Endpoint::open(&bench.hfi, Config::default()), Err(OpenError::Forked)),
         bench.hfi.temperature().is_err(),
     ];
     bench.a.cancel_all();
+    let ended = bench.a.poll_completion().is_some();
     // What the child drops are its parent's contexts and engines: they run on.
     let common::Bench { hfi, adapter: _adapter, a, b } = bench;
     let (bus, rx, ctxt) = (hfi.bus().clone(), u32::from(a.address().rx), u32::from(a.send_context().0));
@@ -310,7 +315,7 @@ fn in_child(mut bench: common::Bench) -> bool {
     drop((a, b, hfi));
     let after: Vec<u64> = registers();
     println!("in the child: {refused:?}, registers {before:x?} then {after:x?}");
-    refused == [true; 11] && before == after && !before.contains(&0)
+    refused == [true; 14] && !ended && before == after && !before.contains(&0)
 }
 
 fn main() {
@@ -321,9 +326,10 @@ fn main() {
     bench.a.tag_send(to, 1, data(1, 50_000), 2).unwrap();
     bench.a.tag_send(to, 9, data(9, 3000), 3).unwrap();
     bench.run(|bench| bench.b.counters().unexpected_messages == 1);
+    let posted = bench.b.tag_receive(Pattern::exact(8), vec![0; 8], 8).unwrap();
     // SAFETY: this program has one thread, so the child may do all that its parent may.
     match unsafe { fork() }.unwrap() {
-        ForkResult::Child => std::process::exit(i32::from(!in_child(bench))),
+        ForkResult::Child => std::process::exit(i32::from(!in_child(bench, posted))),
         ForkResult::Parent { child } => assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 0)),
     }
     let Completion::Received { context: 1, len, buffer, .. } = bench.next_at_b() else { panic!() };

@@ -5,10 +5,12 @@ mod common;
 
 use common::{bench, data};
 use opx_bus::{PacketFaults, PciFunction};
-use opx_defs::wire::opx::Generation;
+use opx_defs::units::Sl;
+use opx_defs::wire::opx::{Generation, Header};
 use opx_emu::{Config as Chip, Icode, Lab, Pacing};
 use opx_hw::{Hfi, LinkMode, Options};
-use opx_stack::{Completion, Config, Endpoint, OpenError, OperationError, Pattern, SendError};
+use opx_stack::{AddressVector, Completion, Config, Endpoint, OpenError, OperationError, Pattern, SendError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 #[test]
@@ -198,6 +200,44 @@ fn slots_run_out_with_again_and_come_back() {
     bench.a.tag_send(to, 1, vec![1; 64], 8).unwrap();
 }
 
+/// OPX's change e8e41f64d: more than 2048 packets may be outstanding.
+#[test]
+fn as_many_packets_are_outstanding_as_there_are_slots() {
+    const SLOTS: usize = 4096;
+    let reliability = opx_reliability::Config { replay_pool: SLOTS as u32, ..Default::default() };
+    let mut bench = bench(Config { slots: SLOTS, reliability, ..Config::default() });
+    let to = bench.b.address();
+    let mut accepted = 0;
+    while bench.a.inject(to, &[accepted as u8]).is_ok() {
+        accepted += 1;
+    }
+    assert!((2049..=SLOTS).contains(&accepted), "{accepted}");
+    for n in 0..accepted {
+        bench.b.receive(None, vec![0; 1], n as u64).unwrap();
+        let Completion::Received { buffer, .. } = bench.next_at_b() else { panic!() };
+        assert_eq!(buffer, vec![n as u8]);
+    }
+    bench.quiet();
+}
+
+#[test]
+fn the_service_level_that_is_set_is_in_every_packet() {
+    let mut config = Config::default();
+    assert!(config.set_from(|name| (name == "FI_OPX_SL").then(|| "5".to_owned())).is_empty());
+    let mut bench = bench(config);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let tap = Arc::clone(&seen);
+    bench.adapter.set_tap(move |_, bytes| tap.lock().unwrap().push(Header(*bytes.first_chunk().unwrap()).lrh().sl));
+    for len in [8, 3000, 12_000, 40_000] {
+        bench.b.tag_receive(Pattern::exact(1), vec![0; len], 1).unwrap();
+        bench.a.tag_send(bench.b.address(), 1, data(1, len), 2).unwrap();
+        assert!(matches!(bench.next_at_b(), Completion::Received { .. }));
+    }
+    bench.quiet();
+    let seen = seen.lock().unwrap();
+    assert!(seen.len() > 10 && seen.iter().all(|sl| *sl == Sl(5)), "{seen:?}");
+}
+
 #[test]
 fn a_peer_whose_memory_is_full_is_waited_for_and_holds_up_nobody_else() {
     let reliability = opx_reliability::Config { give_up_after: Duration::from_secs(1), ..Default::default() };
@@ -345,6 +385,25 @@ fn an_endpoint_with_the_hfi_service_is_refused() {
     let bench = bench(Config::default());
     let mut config = Config::default();
     assert!(config.set_from(|name| (name == "FI_OPX_HFISVC").then(|| "1".to_owned())).is_empty());
-    let Err(error @ OpenError::HfiService) = Endpoint::open(&bench.hfi, config) else { panic!() };
+    let Err(error @ OpenError::HfiService(_)) = Endpoint::open(&bench.hfi, config) else { panic!() };
     assert!(error.to_string().contains("FI_OPX_HFISVC"), "{error}");
+}
+
+#[test]
+fn a_name_that_an_endpoint_gives_leads_its_peers_to_it() {
+    for generation in Generation::ALL {
+        let mut bench = bench(Config { generation, ..Config::default() });
+        let name = bench.b.name();
+        assert_eq!(name.len(), if generation == Generation::G4 { 40 } else { 8 });
+        let mut peers = AddressVector::new();
+        let peer = peers.insert_name(generation, &name).unwrap();
+        let to = peers.address(peer).unwrap();
+        bench.b.receive(None, vec![0; 8], 1).unwrap();
+        bench.a.send(to, vec![7; 8], 2).unwrap();
+        let Completion::Received { source, .. } = bench.next_at_b() else { panic!() };
+        // The other way: whose message it was.
+        let mut theirs = AddressVector::new();
+        let from = theirs.insert_name(generation, &bench.a.name()).unwrap();
+        assert_eq!(theirs.find(source), Some(from), "{generation}");
+    }
 }

@@ -60,7 +60,7 @@ fn the_process_of_a_case() {
         let expected = if matches!(&case[..], "before" | "after") { times } else { 0 };
         assert_eq!(CALLED.load(Ordering::SeqCst), expected, "the application's handler");
     }
-    println!("lived on");
+    println!("process {} lived on", std::process::id());
 }
 
 /// The files that endpoints wrote.
@@ -95,7 +95,8 @@ fn every_endpoint_writes_its_state() {
     for name in dumps {
         let parts: Vec<_> = name.trim_end_matches(".out").rsplitn(4, '-').collect();
         let [rx, lid, pid, _host] = parts[..] else { panic!("{name}") };
-        assert!(rx.len() == 4 && lid.len() == 6 && pid.parse::<u32>().unwrap() != std::process::id(), "{name}");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(rx.len() == 4 && lid.len() == 6 && text.contains(&format!("process {pid} lived on")), "{name}: {text}");
     }
 }
 

@@ -36,6 +36,7 @@ use crate::completions::Completions;
 use crate::config::{Config, MAX_PAYLOAD};
 use crate::error::{EndpointError, OpenError};
 use crate::fabric::Reporter;
+use crate::hfi_service::KernelService;
 use crate::mappings::{MappingCounts, Mappings};
 use crate::memory_kind;
 use crate::observe::Watch;
@@ -275,7 +276,7 @@ impl<B: PciFunction> Endpoint<B> {
         };
         config.thresholds.check()?;
         if config.hfi_service {
-            return Err(OpenError::HfiService);
+            return Err(OpenError::HfiService(KernelService::find()));
         }
         if config.headers_16b {
             return Err(OpenError::Headers16B);
@@ -404,6 +405,31 @@ impl<B: PciFunction> Endpoint<B> {
     /// Where this endpoint is.
     pub fn address(&self) -> Address {
         self.address
+    }
+
+    /// What peers put into their address vectors, by whatever way it gets to them: the bytes of OPX's `fi_getname`, in the form of
+    /// this endpoint's generation. Where a fabric manager has given GIDs another prefix than the usual one, and peers are libfabric's,
+    /// make an [`EndpointName`](crate::EndpointName) with that.
+    ///
+    /// ```
+    /// # use opx_emu::{Config as Chip, Icode, Lab, Pacing};
+    /// # use opx_hw::{Hfi, LinkMode, Options};
+    /// use opx_stack::{AddressVector, Config, Endpoint};
+    /// # let lab = Lab::new(Pacing::Virtual);
+    /// # let adapter = lab.add(Chip { icode: Icode::FunctionalSimulator, ..Chip::default() });
+    /// # let hfi = Hfi::open(adapter.bus(), Options::default())?;
+    /// # hfi.link_up(LinkMode::Loopback)?;
+    /// let config = Config::default();
+    /// let generation = config.generation;
+    /// let endpoint = Endpoint::open(&hfi, config)?;
+    ///
+    /// let mut peers = AddressVector::new();
+    /// let peer = peers.insert_name(generation, &endpoint.name())?;
+    /// assert_eq!(peers.address(peer), Some(endpoint.address()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn name(&self) -> Vec<u8> {
+        self.address.name(self.config.generation)
     }
 
     /// The memory regions that peers of this endpoint reach by their keys.
@@ -562,8 +588,11 @@ impl<B: PciFunction> Endpoint<B> {
 
     /// Ends all operations: each completes as failed, and comes with its buffer. Sends whose buffers the adapter is reading do
     /// so when it is done, by [`Endpoint::progress`].
+    /// In a forked child there are none.
     pub fn cancel_all(&mut self) {
-        self.fail_all(OperationError::Closed);
+        if self.process.is_here() {
+            self.fail_all(OperationError::Closed);
+        }
     }
 
     fn fail_all(&mut self, error: OperationError) {

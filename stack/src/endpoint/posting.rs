@@ -90,7 +90,8 @@ impl<B: PciFunction> Endpoint<B> {
 
     /// Cancels a receive that no message has come for (fi_cancel(3)): it completes as failed with
     /// [`OperationError::Cancelled`], a multi-receive when what has begun to come into it has ended. `false` when a message
-    /// had been found for it already, all of a multi-receive is used, or it has ended: then it completes by that.
+    /// had been found for it already, all of a multi-receive is used, or it has ended: then it completes by that; and in a forked
+    /// child.
     ///
     /// ```
     /// # use opx_emu::{Config as Chip, Icode, Lab, Pacing};
@@ -109,6 +110,9 @@ impl<B: PciFunction> Endpoint<B> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn cancel(&mut self, receive: ReceiveId) -> bool {
+        if !self.process.is_here() {
+            return false;
+        }
         let matcher = if receive.tagged { &mut self.tagged } else { &mut self.untagged };
         let Some(taken) = receive.post.and_then(|post| matcher.cancel(post)) else { return false };
         self.end_receive(taken, OperationError::Cancelled);

@@ -26,14 +26,23 @@ fn peeked(tagged: bool, (tag, source, message): (u64, Address, &Unexpected)) -> 
 }
 
 impl<B: PciFunction> Endpoint<B> {
-    /// The first untagged message, from `source` or from anybody, that came before it was asked for. It stays.
+    /// The first untagged message, from `source` or from anybody, that came before it was asked for. It stays. In a forked child there
+    /// is none.
     pub fn peek(&mut self, source: Option<Address>) -> Option<Peeked> {
-        self.untagged.peek(&untagged(source)).map(|found| peeked(false, found))
+        self.peek_first(false, &untagged(source))
     }
 
-    /// The first message that came before it was asked for, of those that `pattern` takes. It stays.
+    /// The first message that came before it was asked for, of those that `pattern` takes. It stays. In a forked child there is none.
     pub fn tag_peek(&mut self, pattern: Pattern) -> Option<Peeked> {
-        self.tagged.peek(&pattern).map(|found| peeked(true, found))
+        self.peek_first(true, &pattern)
+    }
+
+    fn peek_first(&mut self, tagged: bool, pattern: &Pattern) -> Option<Peeked> {
+        let matcher = if tagged { &mut self.tagged } else { &mut self.untagged };
+        if !self.process.is_here() {
+            return None;
+        }
+        matcher.peek(pattern).map(|found| peeked(tagged, found))
     }
 
     /// Takes the message that [`Endpoint::peek`] tells of, so that only [`Endpoint::receive_claimed`] gets it.
@@ -76,6 +85,9 @@ impl<B: PciFunction> Endpoint<B> {
 
     fn claim_first(&mut self, tagged: bool, pattern: &Pattern) -> Option<Claimed> {
         let matcher = if tagged { &mut self.tagged } else { &mut self.untagged };
+        if !self.process.is_here() {
+            return None;
+        }
         let (tag, source, message) = matcher.claim(pattern)?;
         let told = peeked(tagged, (tag, source, &message));
         let envelope = Envelope { tag: told.tag, data: told.data, source };

@@ -134,7 +134,7 @@ impl<B: PciFunction> Domain<B> {
         if !self.inner.progress.is_here() || !queue.is_here() {
             return Err(OpenError::Forked);
         }
-        let completions = queue.size().min(config.completions);
+        let (generation, completions) = (config.generation, queue.size().min(config.completions));
         let engine = Endpoint::open_with(
             self.hfi(),
             Config { interrupts: true, completions, ..config },
@@ -145,7 +145,7 @@ impl<B: PciFunction> Domain<B> {
         let wake = self.inner.progress.wake().clone();
         let member = Arc::new(Member::new(driven, queue.clone(), wake));
         // From here on dropping it takes it away again.
-        let endpoint = SharedEndpoint::new(id, address, Arc::clone(&member), self.clone());
+        let endpoint = SharedEndpoint::new(id, address, generation, Arc::clone(&member), self.clone());
         let added = self.inner.progress.add(member);
         added.map_err(|source| OpenError::System { what: "start the domain's thread", source })?;
         Ok(endpoint)

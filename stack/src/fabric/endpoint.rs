@@ -3,7 +3,7 @@
 use super::counter::Counting;
 use super::progress::{Member, State};
 use super::{Completed, CompletionQueue, Domain, EndpointFailed, EndpointId};
-use crate::{Address, Endpoint};
+use crate::{Address, Endpoint, Generation};
 use opx_bus::PciFunction;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, MutexGuard};
@@ -17,13 +17,20 @@ use std::sync::{Arc, MutexGuard};
 pub struct SharedEndpoint<B: PciFunction> {
     id: EndpointId,
     address: Address,
+    generation: Generation,
     member: Arc<Member<B>>,
     domain: Domain<B>,
 }
 
 impl<B: PciFunction> SharedEndpoint<B> {
-    pub(crate) fn new(id: EndpointId, address: Address, member: Arc<Member<B>>, domain: Domain<B>) -> Self {
-        Self { id, address, member, domain }
+    pub(crate) fn new(
+        id: EndpointId,
+        address: Address,
+        generation: Generation,
+        member: Arc<Member<B>>,
+        domain: Domain<B>,
+    ) -> Self {
+        Self { id, address, generation, member, domain }
     }
 
     /// Its name in completions and events.
@@ -34,6 +41,11 @@ impl<B: PciFunction> SharedEndpoint<B> {
     /// Where it is.
     pub fn address(&self) -> Address {
         self.address
+    }
+
+    /// What peers put into their address vectors, see [`Endpoint::name`].
+    pub fn name(&self) -> Vec<u8> {
+        self.address.name(self.generation)
     }
 
     /// Where its operations complete.

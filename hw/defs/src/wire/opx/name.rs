@@ -17,6 +17,9 @@ pub struct EndpointName {
 }
 
 impl EndpointName {
+    /// The upper half of a GID where no fabric manager says otherwise: InfiniBand's prefix of a link.
+    pub const DEFAULT_GID_HIGH: u64 = 0xfe80_0000_0000_0000;
+
     /// Bytes of a name.
     pub const fn len(generation: Generation) -> usize {
         match generation {
