@@ -155,8 +155,22 @@ fn libraries_are_measured_between_two_processes() {
     assert!(text.contains("| what | libfabric:shm | libfabric:tcp |"), "{text}");
     assert_eq!(text.lines().filter(|line| line.starts_with("| bandwidth")).count(), 8, "{text}");
 
+    let folder = tempfile::tempdir().unwrap();
+    let plot = folder.path().join("plot.svg");
+    let asked =
+        ["--node", "opx,libfabric:shm", "--pattern", "latency,bandwidth,write,fetch-latency", "--sizes", "8,4k"];
+    let more = ["--window", "1,8", "--rounds", "1", "--count", "20", "--json", "--plot"];
+    let report = json(&perf(asked).args(more).arg(&plot).output().unwrap());
+    let of = |transport: &str| lines(&report).into_iter().filter(|line| line.0 == transport).count();
+    assert_eq!((of("opx"), of("libfabric:shm")), (12, 12), "{report}");
+    assert!(report["lines"].as_array().unwrap().iter().all(|line| line["processors"].is_string()));
+    let plot = std::fs::read_to_string(plot).unwrap();
+    assert!(plot.contains("libfabric:shm, write, window 8"), "{plot}");
+
     for (arguments, reason) in [
         (&["--node", "telegraph"][..], "openmpi"),
+        (&["--node", "opx", "--histogram"], "--histogram"),
+        (&["--node", "opx", "--adapter", "vfio-user:/a"], "--adapter"),
         (&["--node", "libfabric:shm", "--cores", "0,0"], "different processors"),
         (&["--node", "libfabric:shm", "--cores", "0,999", "--rounds", "1"], "processor 999"),
         (&["--node", "libfabric:nothing", "--rounds", "1"], "nothing"),

@@ -1,6 +1,6 @@
 //! Command line of opx-perf, checked as far as it can be before an adapter is touched.
 
-use crate::node::{Cores, Library, Side};
+use crate::node::{self, Cores, Library, Side};
 use crate::pattern::{FETCH_MAX, Job, Pattern};
 use crate::transport::Access;
 use clap::{Parser, ValueEnum};
@@ -10,6 +10,10 @@ use std::path::PathBuf;
 
 /// Bytes that a measurement moves unless told otherwise, as far as the bounds of its messages allow.
 const BYTES: u64 = 32 << 20;
+/// What is measured, unless told otherwise.
+const PATTERNS: [Pattern; 2] = [Pattern::Latency, Pattern::Bandwidth];
+const SIZES: [usize; 11] = [0, 8, 64, 1 << 10, 4 << 10, 8 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20];
+const WINDOWS: [u32; 1] = [64];
 /// Longest message.
 const LONGEST: usize = 1 << 30;
 
@@ -27,18 +31,16 @@ pub struct Cli {
     #[arg(long, value_enum)]
     pub role: Option<Role>,
 
-    /// What to measure.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "latency,bandwidth")]
+    /// What to measure [default: latency,bandwidth].
+    #[arg(long, value_enum, value_delimiter = ',')]
     pub pattern: Vec<Pattern>,
 
-    /// Bytes of the messages, as 8, 4k or 1M.
-    #[arg(long, value_name = "SIZES", value_delimiter = ',', value_parser = size,
-          default_value = "0,8,64,1k,4k,8k,16k,64k,256k,1M,4M")]
+    /// Bytes of the messages, as 8, 4k or 1M [default: 0,8,64,1k,4k,8k,16k,64k,256k,1M,4M].
+    #[arg(long, value_name = "SIZES", value_delimiter = ',', value_parser = size)]
     pub sizes: Vec<usize>,
 
-    /// Messages under way at a time when bandwidth is measured.
-    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "64",
-          value_parser = clap::value_parser!(u32).range(1..=1024))]
+    /// Messages under way at a time when bandwidth is measured [default: 64].
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub window: Vec<u32>,
 
     /// Messages of a measurement; by default as many as make 32 MiB, from 20 to 10,000.
@@ -62,8 +64,10 @@ pub struct Cli {
     pub library: PathBuf,
 
     /// Measure shared memory between two processes of this node, without an adapter, by several libraries in turn:
-    /// opx, libfabric:PROVIDER, openmpi, mpich, ucx. Sizes and windows are fixed; the result is a table in Markdown.
-    #[arg(long, value_name = "LIBRARIES", value_delimiter = ',')]
+    /// opx, libfabric:PROVIDER, openmpi, mpich, ucx. Without --pattern, --sizes and --window it is a list of its own; the result is a
+    /// table in Markdown.
+    #[arg(long, value_name = "LIBRARIES", value_delimiter = ',',
+          conflicts_with_all = ["libfabric", "unchecked", "icode", "firmware", "histogram"])]
     pub node: Vec<Library>,
 
     /// The processors of the two ends.
@@ -120,10 +124,14 @@ impl Cli {
         if !self.node.is_empty() && self.role.is_some() {
             anyhow::bail!("--node starts both of its ends by itself; leave out --role");
         }
+        if !self.node.is_empty() && self.adapter != AdapterSpec::Emulated {
+            anyhow::bail!("--node is for the machine's memory, and takes no --adapter");
+        }
         if self.role.is_some() && !self.libfabric.is_empty() {
             anyhow::bail!("--libfabric runs both ends in this process; leave out --role");
         }
-        if let Some(pattern) = self.pattern.iter().find(|pattern| !self.sizes.iter().any(|size| pattern.takes(*size))) {
+        let takes_none = |pattern: &&Pattern| !self.sizes().iter().any(|size| pattern.takes(*size));
+        if let Some(pattern) = self.patterns().iter().find(takes_none) {
             anyhow::bail!(
                 "--pattern {} takes none of --sizes: give 1 or more bytes, and for fetches a multiple of 8 up to {FETCH_MAX}",
                 pattern.name()
@@ -132,29 +140,46 @@ impl Cli {
         Ok(())
     }
 
+    fn patterns(&self) -> &[Pattern] {
+        if self.pattern.is_empty() { &PATTERNS } else { &self.pattern }
+    }
+
+    fn sizes(&self) -> &[usize] {
+        if self.sizes.is_empty() { &SIZES } else { &self.sizes }
+    }
+
+    fn windows(&self) -> &[u32] {
+        if self.window.is_empty() { &WINDOWS } else { &self.window }
+    }
+
     /// What has to be done to the other end's memory.
     pub fn needs(&self) -> Vec<Access> {
-        self.pattern.iter().filter_map(|pattern| pattern.access()).collect()
+        self.patterns().iter().filter_map(|pattern| pattern.access()).collect()
     }
 
     /// The measurements, in order.
     pub fn jobs(&self) -> Vec<Job> {
+        self.each(|pattern, size, window| {
+            let count = self.count.unwrap_or_else(|| (BYTES / (size as u64).max(1)).clamp(20, 10_000));
+            Job { pattern, size, window, warmup: count / 10, count, rotating: false }
+        })
+    }
+
+    /// Those between two processes of this node.
+    pub fn node_jobs(&self) -> Vec<Job> {
+        if self.pattern.is_empty() && self.sizes.is_empty() && self.window.is_empty() {
+            return node::jobs(self.count);
+        }
+        self.each(|pattern, size, window| node::job(pattern, size, window, false, self.count))
+    }
+
+    fn each(&self, job: impl Fn(Pattern, usize, u32) -> Job) -> Vec<Job> {
         let mut jobs = Vec::new();
-        for pattern in &self.pattern {
-            for size in &self.sizes {
-                let one = [1];
-                let windows = if pattern.is_latency() { &one[..] } else { &self.window };
-                for window in windows.iter().filter(|_| pattern.takes(*size)) {
-                    let count = self.count.unwrap_or_else(|| (BYTES / (*size as u64).max(1)).clamp(20, 10_000));
-                    jobs.push(Job {
-                        pattern: *pattern,
-                        size: *size,
-                        window: *window,
-                        warmup: count / 10,
-                        count,
-                        rotating: false,
-                    });
-                }
+        for pattern in self.patterns() {
+            for size in self.sizes() {
+                let windows = if pattern.is_latency() { &[1] } else { self.windows() };
+                let windows = windows.iter().filter(|_| pattern.takes(*size));
+                jobs.extend(windows.map(|window| job(*pattern, *size, *window)));
             }
         }
         jobs
@@ -201,6 +226,22 @@ mod tests {
     }
 
     #[test]
+    fn between_two_processes_what_is_asked_for_is_measured() {
+        let jobs =
+            |args: &[&str]| Cli::try_parse_from([&["x", "--node", "opx"][..], args].concat()).unwrap().node_jobs();
+        assert!(jobs(&[]).iter().any(|job| job.rotating));
+        let asked: Vec<_> =
+            jobs(&["--sizes", "0,8,4k", "--window", "1,16", "--pattern", "read,latency", "--count", "9"])
+                .iter()
+                .map(|job| (job.pattern, job.size, job.window, job.count, job.rotating))
+                .collect();
+        let reads =
+            [(8, 1), (8, 16), (4096, 1), (4096, 16)].map(|(size, window)| (Pattern::Read, size, window, 9, false));
+        let latency = [0, 8, 4096].map(|size| (Pattern::Latency, size, 1, 9, false));
+        assert_eq!(asked, [&reads[..], &latency].concat());
+    }
+
+    #[test]
     fn options_that_contradict_each_other_are_told() {
         let check = |args: &[&str]| Cli::try_parse_from(args).unwrap().check();
         assert!(check(&["x"]).is_ok());
@@ -208,5 +249,9 @@ mod tests {
         assert!(check(&["x", "--pattern", "read", "--sizes", "0"]).is_err());
         assert!(check(&["x", "--role", "server", "--adapter", "vfio-user:/a", "--libfabric", "shm"]).is_err());
         assert!(check(&["x", "--role", "server", "--adapter", "vfio-user:/a"]).is_ok());
+        assert!(check(&["x", "--node", "opx", "--adapter", "vfio-user:/a"]).is_err());
+        for other in [&["--libfabric", "shm"][..], &["--histogram"], &["--unchecked"]] {
+            assert!(Cli::try_parse_from([&["x", "--node", "opx"][..], other].concat()).is_err(), "{other:?}");
+        }
     }
 }

@@ -52,9 +52,10 @@ fn run(cli: &Cli) -> Result<()> {
         if !cli.node_end.is_empty() {
             return node::play(library, &cli.node_end, cli.side, cli.cores, &cli.library);
         }
-        let (libraries, jobs, library) = (cli.node.clone(), node::jobs(cli.count), cli.library.clone());
+        let (libraries, jobs, library) = (cli.node.clone(), cli.node_jobs(), cli.library.clone());
         let plan = node::Plan { libraries, jobs, rounds: cli.rounds, cores: cli.cores, library };
-        return print(&plan.run()?.text());
+        let table = plan.run()?;
+        return tell(cli, &table.report()?, |_| table.text());
     }
     let options = adapter::Options {
         pacing: Pacing::Real,
@@ -72,9 +73,10 @@ fn run(cli: &Cli) -> Result<()> {
         None => LinkMode::Loopback,
         Some(_) => LinkMode::Cable { timeout: CABLE_LIMIT },
     })?;
+    let with_histograms = |report: &Report| report.text(cli.histogram);
     match cli.role {
-        None => tell(cli, &in_one_process(cli, &hfi, &bus)?),
-        Some(Role::Client) => tell(cli, &client(cli, &hfi, &bus)?),
+        None => tell(cli, &in_one_process(cli, &hfi, &bus)?, with_histograms),
+        Some(Role::Client) => tell(cli, &client(cli, &hfi, &bus)?, with_histograms),
         Some(Role::Server) => serve(&hfi, &bus),
     }
 }
@@ -208,12 +210,12 @@ fn linger<B: PciFunction>(end: &mut Opx<B>) -> Result<()> {
     Ok(())
 }
 
-/// Prints the result.
-fn tell(cli: &Cli, report: &Report) -> Result<()> {
+/// Prints the result, for people as `text` has it.
+fn tell(cli: &Cli, report: &Report, text: impl FnOnce(&Report) -> String) -> Result<()> {
     if let Some(path) = &cli.plot {
         plot::write(path, report)?;
     }
-    print(&if cli.json { serde_json::to_string_pretty(report)? } else { report.text(cli.histogram) })
+    print(&if cli.json { serde_json::to_string_pretty(report)? } else { text(report) })
 }
 
 fn print(text: &str) -> Result<()> {

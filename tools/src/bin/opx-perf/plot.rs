@@ -52,28 +52,38 @@ fn chart(
         .y_label_area_size(70)
         .build_cartesian_2d((left..right.max(left * 2.0)).log_scale(), (low / 1.5..high * 1.5).log_scale())?;
     chart.configure_mesh().x_desc("bytes of a message").light_line_style(WHITE).draw()?;
-    let mut series: Vec<(&str, String, u32)> =
-        lines().map(|line| (&*line.transport, line.pattern.name(), line.window)).collect();
+    let mut series: Vec<String> = lines().map(label).collect();
     series.sort_unstable();
     series.dedup();
-    for ((transport, pattern, window), colour) in series.into_iter().zip(COLOURS.iter().cycle()) {
-        let points = lines()
-            .filter(|line| line.transport == transport && line.pattern.name() == pattern && line.window == window)
-            .map(|line| (line.size.max(1) as f64, value(line)));
-        let label = if window == 1 {
-            format!("{transport}, {pattern}")
-        } else {
-            format!("{transport}, {pattern}, window {window}")
-        };
+    for (label, colour) in series.into_iter().zip(COLOURS.iter().cycle()) {
+        let points: Vec<_> = lines()
+            .filter(|line| self::label(line) == label)
+            .map(|line| (line.size.max(1) as f64, value(line)))
+            .collect();
         let shown = colour.stroke_width(2);
         chart
-            .draw_series(LineSeries::new(points.clone(), shown))?
+            .draw_series(LineSeries::new(points.iter().copied(), shown))?
             .label(label)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], shown));
-        chart.draw_series(points.map(|point| Circle::new(point, 3, colour.filled())))?;
+        chart.draw_series(points.into_iter().map(|point| Circle::new(point, 3, colour.filled())))?;
     }
     chart.configure_series_labels().background_style(WHITE).border_style(BLACK).draw()?;
     Ok(())
+}
+
+/// What a line of the picture is of.
+fn label(line: &Line) -> String {
+    let mut label = format!("{}, {}", line.transport, line.pattern.name());
+    if line.window != 1 {
+        label += &format!(", window {}", line.window);
+    }
+    if line.rotating {
+        label += ", memory that rotates";
+    }
+    if let Some(processors) = line.processors {
+        label += &format!(", {processors}");
+    }
+    label
 }
 
 #[cfg(test)]

@@ -20,6 +20,11 @@ pub struct Line {
     pub size: usize,
     /// Messages under way at a time.
     pub window: u32,
+    /// Whether each message was in other memory than those before.
+    pub rotating: bool,
+    /// How the two ends' processors were to each other, of two processes of one node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub processors: Option<&'static str>,
     /// Messages that count, of all rounds.
     pub messages: u64,
     /// Rounds.
@@ -100,6 +105,8 @@ impl Line {
             pattern: job.pattern,
             size: job.size,
             window: job.window,
+            rotating: job.rotating,
+            processors: None,
             messages: job.count * rounds.len() as u64,
             rounds: rounds.len(),
             microseconds: median,

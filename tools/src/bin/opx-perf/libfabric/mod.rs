@@ -28,12 +28,18 @@ pub fn pair(library: &Path, provider: &str, needs: &[Access]) -> Result<(Libfabr
     Ok((one, other))
 }
 
-/// An endpoint of `provider` whose peer is in another process: `exchange` gives it this one's name for the other's.
+/// An endpoint of `provider` whose peer is in another process: `exchange` gives it this one's name for the other's. What of `needs`
+/// the provider doesn't have it can't do.
 ///
 /// # Errors
 /// When the library or the provider isn't there, or refuses.
-pub fn one(library: &Path, provider: &str, exchange: impl FnOnce(&[u8]) -> Result<Vec<u8>>) -> Result<Libfabric> {
-    let mut one = Libfabric::open(&Arc::new(Api::load(library)?), provider, &[])?;
+pub fn one(
+    library: &Path,
+    provider: &str,
+    needs: &[Access],
+    exchange: impl FnOnce(&[u8]) -> Result<Vec<u8>>,
+) -> Result<Libfabric> {
+    let mut one = Libfabric::open(&Arc::new(Api::load(library)?), provider, needs)?;
     let theirs = exchange(&one.name()?)?;
     one.know(&theirs)?;
     Ok(one)

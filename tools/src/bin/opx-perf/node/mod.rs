@@ -12,7 +12,7 @@ mod ucx;
 
 use crate::libfabric;
 use crate::pattern::{Answerer, Asker, Job, Pattern, ROTATION, STALL};
-use crate::transport::Transport;
+use crate::transport::{Access, Transport};
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use std::fmt;
@@ -33,6 +33,8 @@ const RESULT: &str = "opx-perf-result";
 /// Longest time without a line from a player, who says something after each job; one that stalls while it is at one ends itself
 /// after [`STALL`], if it is one of ours.
 const QUIET: Duration = STALL.saturating_mul(10);
+/// Messages under way at a time, unless told otherwise.
+const WINDOW: u32 = 64;
 /// Messages of each size whose content is looked at.
 const CHECKED: u64 = 4;
 
@@ -52,6 +54,16 @@ pub enum Library {
 }
 
 impl Library {
+    /// Whether it can play a measurement. A provider of libfabric's may lack operations on memory all the same.
+    fn can(&self, job: &Job) -> bool {
+        match self {
+            Self::Opx | Self::Libfabric(_) => true,
+            Self::OpenMpi | Self::Mpich => job.pattern.access().is_none(),
+            // It has one buffer, which can't rotate.
+            Self::Ucx => job.pattern.access().is_none() && !job.rotating,
+        }
+    }
+
     /// Whether it is this project's.
     pub fn is_ours(&self) -> bool {
         *self == Self::Opx
@@ -134,51 +146,49 @@ impl Plan {
 
     /// What a library took for each job; `None` for what it can't play.
     fn play(&self, library: &Library) -> Result<Vec<Option<Duration>>> {
-        let (results, cant_rotate) = match library {
-            Library::Ucx => (ucx::play(self)?, true),
+        let jobs: Vec<Job> = self.jobs.iter().copied().filter(|job| library.can(job)).collect();
+        let results = match library {
+            _ if jobs.is_empty() => Vec::new(),
+            Library::Ucx => ucx::play(self, &jobs)?,
             Library::OpenMpi => {
                 let mpirun = ["mpirun.openmpi", "--allow-run-as-root", "--bind-to", "none"];
-                (self.under_mpirun(library, &mpirun)?, false)
+                self.under_mpirun(library, &jobs, &mpirun)?
             }
-            Library::Mpich => (self.under_mpirun(library, &["mpirun.mpich", "-bind-to", "none"])?, false),
-            Library::Opx | Library::Libfabric(_) => (self.as_two(library)?, false),
+            Library::Mpich => self.under_mpirun(library, &jobs, &["mpirun.mpich", "-bind-to", "none"])?,
+            Library::Opx | Library::Libfabric(_) => self.as_two(library, &jobs)?,
         };
-        let mut results = results.into_iter();
         let mut times = Vec::new();
         for job in &self.jobs {
-            if cant_rotate && job.rotating {
-                times.push(None);
-                continue;
-            }
-            let (played, time) = results.next().with_context(|| format!("it has no result of {job}"))?;
-            ensure!(played == *job, "it measured {played} in place of {job}");
-            times.push(Some(time));
+            let time = results.iter().find(|(played, _)| played == job).map(|(_, time)| *time);
+            let may_lack = matches!(library, Library::Libfabric(_)) && job.pattern.access().is_some();
+            ensure!(time.is_some() || may_lack || !library.can(job), "it has no result of {job}");
+            times.push(time);
         }
         Ok(times)
     }
 
     /// This program again, as an end.
-    fn end(&self, command: &mut Command, library: &Library) -> Result<()> {
-        let jobs: Vec<String> = self.jobs.iter().map(Job::to_string).collect();
+    fn end(&self, command: &mut Command, library: &Library, jobs: &[Job]) -> Result<()> {
+        let jobs: Vec<String> = jobs.iter().map(Job::to_string).collect();
         command.arg(std::env::current_exe().context("can't find this program to start its ends")?);
         command.args(["--node", &library.to_string(), "--cores", &self.cores.to_string()]);
         command.arg("--library").arg(&self.library).arg("--node-end").arg(jobs.join(","));
         Ok(())
     }
 
-    fn under_mpirun(&self, library: &Library, mpirun: &[&str]) -> Result<Vec<Timed>> {
+    fn under_mpirun(&self, library: &Library, jobs: &[Job], mpirun: &[&str]) -> Result<Vec<Timed>> {
         let mut command = Command::new(mpirun.first().copied().unwrap_or_default());
         command.args(mpirun.iter().skip(1)).args(["-n", "2"]);
-        self.end(&mut command, library)?;
+        self.end(&mut command, library, jobs)?;
         results(Player::start(command)?)
     }
 
-    fn as_two(&self, library: &Library) -> Result<Vec<Timed>> {
+    fn as_two(&self, library: &Library, jobs: &[Job]) -> Result<Vec<Timed>> {
         let (one, other) = UnixStream::pair().context("can't make a socket")?;
         let mut players = Vec::new();
         for (socket, side) in [(one, "asks"), (other, "answers")] {
             let mut command = Command::new("/usr/bin/env");
-            self.end(&mut command, library)?;
+            self.end(&mut command, library, jobs)?;
             command.args(["--side", side]).stdin(OwnedFd::from(socket));
             players.push(Player::start(command)?);
         }
@@ -264,7 +274,8 @@ pub fn play(library: &Library, jobs: &[Job], side: Option<Side>, cores: Cores, f
         Library::Libfabric(provider) => {
             let side = side.context("an end needs its side")?;
             cores.pin(side)?;
-            let mut end = libfabric::one(file, provider, exchange)?;
+            let needs: Vec<Access> = jobs.iter().filter_map(|job| job.pattern.access()).collect();
+            let mut end = libfabric::one(file, provider, &needs, exchange)?;
             play_on(&mut end, side, jobs)
         }
     }
@@ -291,6 +302,8 @@ fn play_on<T: Transport>(end: &mut T, side: Side, jobs: &[Job]) -> Result<()> {
         }
         return Ok(());
     }
+    let can = |job: &&Job| job.pattern.access().is_none_or(|access| end.can(access));
+    let jobs: Vec<&Job> = jobs.iter().filter(can).collect();
     let mut meanwhile = || Ok(());
     let mut asker = Asker::new(end, &mut meanwhile);
     asker.time_all_only();
@@ -308,13 +321,18 @@ pub fn jobs(count: Option<u64>) -> Vec<Job> {
     let bandwidth = [8, 8 << 10, 64 << 10, 1 << 20, 4 << 20].map(|size| (Pattern::Bandwidth, size, false));
     let rotating = [8 << 10, 64 << 10, 1 << 20, 4 << 20].map(|size| (Pattern::Bandwidth, size, true));
     let jobs = latency.into_iter().chain(bandwidth).chain(rotating).map(|(pattern, size, rotating)| {
-        let fitting = (512 << 20) / size.max(1) as u64;
-        let most = if pattern == Pattern::Latency { 20_000 } else { 400_000 };
-        let count = count.unwrap_or(fitting.clamp(64, most));
-        let window = if pattern == Pattern::Latency { 1 } else { 64 };
-        // All that rotates is touched before time is taken.
-        let touched = if rotating { (ROTATION / size.max(1)) as u64 + 2 * u64::from(window) } else { 1 };
-        Job { pattern, size, window, warmup: (count / 10).max(touched), count, rotating }
+        let window = if pattern == Pattern::Latency { 1 } else { WINDOW };
+        job(pattern, size, window, rotating, count)
     });
     jobs.collect()
+}
+
+/// A measurement; `count` messages of it count, or as many as take long enough.
+pub fn job(pattern: Pattern, size: usize, window: u32, rotating: bool, count: Option<u64>) -> Job {
+    let fitting = (512 << 20) / size.max(1) as u64;
+    let most = if pattern.is_latency() { 20_000 } else { 400_000 };
+    let count = count.unwrap_or(fitting.clamp(64, most));
+    // All that rotates is touched before time is taken.
+    let touched = if rotating { (ROTATION / size.max(1)) as u64 + 2 * u64::from(window) } else { 1 };
+    Job { pattern, size, window, warmup: (count / 10).max(touched), count, rotating }
 }

@@ -1,12 +1,18 @@
 //! The result of rounds on one node: medians, and our ratio to the best of the others, for near and for far processors.
 
-use super::Library;
-use crate::pattern::{Job, Pattern};
+use super::{Library, WINDOW};
+use crate::pattern::{Job, Measured, Pattern};
+use crate::report::{Line, Report};
+use anyhow::Result;
+use hdrhistogram::Histogram;
 use std::fmt::Write;
 use std::time::Duration;
 
 /// A line that takes longer than this from one processor to the other crosses between their caches.
 const FAR: Duration = Duration::from_nanos(120);
+
+/// Of shorter messages the rate is told, not the bandwidth.
+const RATE: usize = 1 << 10;
 
 /// One round: how far the processors were apart before and after, and what each library took for each job.
 struct Round {
@@ -29,6 +35,17 @@ enum Placement {
     Far,
     /// It changed within the round.
     Mixed,
+}
+
+impl Placement {
+    /// In a word.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Near => "near",
+            Self::Far => "far",
+            Self::Mixed => "mixed",
+        }
+    }
 }
 
 impl Round {
@@ -55,17 +72,46 @@ impl Table {
     /// The tables, as Markdown.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        for (placement, name) in [
-            (Placement::Near, "Processors near each other"),
-            (Placement::Far, "Processors far apart"),
-            (Placement::Mixed, "Rounds in which that changed"),
-        ] {
-            let rounds: Vec<&Round> = self.rounds.iter().filter(|round| round.placement() == placement).collect();
-            if !rounds.is_empty() {
-                self.write(&mut text, name, &rounds);
-            }
+        for (placement, rounds) in self.by_placement() {
+            let name = match placement {
+                Placement::Near => "Processors near each other",
+                Placement::Far => "Processors far apart",
+                Placement::Mixed => "Rounds in which that changed",
+            };
+            self.write(&mut text, name, &rounds);
         }
         text
+    }
+
+    /// The same for programs and pictures. Only all messages of a measurement are timed, so that there are no percentiles.
+    ///
+    /// # Errors
+    /// None that there is.
+    pub fn report(&self) -> Result<Report> {
+        let mut report = Report::new("none".to_owned(), "two processes of this node, through its memory");
+        for (placement, rounds) in self.by_placement() {
+            for (number, job) in self.jobs.iter().enumerate() {
+                for (at, library) in self.libraries.iter().enumerate() {
+                    let times = rounds.iter().filter_map(|round| *round.results.get(at)?.get(number)?);
+                    let measured = times.map(|time| Ok(Measured { time, times: Histogram::new(1)? }));
+                    let measured = measured.collect::<Result<Vec<_>>>()?;
+                    if !measured.is_empty() {
+                        let line = Line::new(&library.to_string(), job, &measured);
+                        report.lines.push(Line { processors: Some(placement.name()), ..line });
+                    }
+                }
+            }
+        }
+        Ok(report)
+    }
+
+    /// The rounds of each placement that there was.
+    fn by_placement(&self) -> impl Iterator<Item = (Placement, Vec<&Round>)> {
+        let all = [Placement::Near, Placement::Far, Placement::Mixed].into_iter();
+        let with_rounds = all.map(|placement| {
+            (placement, self.rounds.iter().filter(|round| round.placement() == placement).collect::<Vec<_>>())
+        });
+        with_rounds.filter(|(_, rounds)| !rounds.is_empty())
     }
 
     fn write(&self, text: &mut String, name: &str, rounds: &[&Round]) {
@@ -92,7 +138,7 @@ impl Table {
             }
             if let Some(ours) = compared {
                 let others = values.iter().enumerate().filter(|(at, _)| *at != ours).filter_map(|(_, value)| *value);
-                let better = if job.pattern == Pattern::Latency { f64::min } else { f64::max };
+                let better = if job.pattern.is_latency() { f64::min } else { f64::max };
                 let ratio = values.get(ours).copied().flatten().zip(others.reduce(better));
                 let _ =
                     write!(text, " {} |", ratio.map_or("–".to_owned(), |(ours, best)| format!("{:.2}", ours / best)));
@@ -111,10 +157,21 @@ fn what(job: &Job) -> String {
         size => format!("{size} B"),
     };
     let memory = if job.rotating { ", in memory that rotates" } else { "" };
+    let name = match job.pattern {
+        Pattern::Latency => "half round trip".to_owned(),
+        Pattern::Bandwidth if job.size < RATE => "messages".to_owned(),
+        other => other.name(),
+    };
+    let window = if job.pattern.is_latency() || job.window == WINDOW {
+        String::new()
+    } else {
+        format!(", {} at a time", job.window)
+    };
     match job.pattern {
-        Pattern::Latency => format!("half round trip, {size}{memory}: us"),
-        _ if job.size < 1024 => format!("messages of {size}{memory}: M/s"),
-        _ => format!("bandwidth, {size}{memory}: GB/s"),
+        latency if latency.is_latency() => format!("{name}, {size}{memory}: us"),
+        Pattern::Bandwidth if job.size < RATE => format!("{name} of {size}{window}{memory}: M/s"),
+        _ if job.size < RATE => format!("{name}, {size}{window}{memory}: M/s"),
+        _ => format!("{name}, {size}{window}{memory}: GB/s"),
     }
 }
 
@@ -127,7 +184,8 @@ fn median(job: &Job, rounds: &[&Round], library: usize, number: usize) -> Option
     let messages = job.count as f64;
     Some(match job.pattern {
         Pattern::Latency => time * 1e6 / messages / 2.0,
-        _ if job.size < 1024 => messages / time / 1e6,
+        latency if latency.is_latency() => time * 1e6 / messages,
+        _ if job.size < RATE => messages / time / 1e6,
         _ => messages * job.size as f64 / time / 1e9,
     })
 }
@@ -157,5 +215,26 @@ mod tests {
         // Half of a round trip, the median of 2, 4 and 9 us.
         assert!(text.contains("| half round trip, 8 B: us | 2.000 | 4.000 |"), "{text}");
         assert!(text.contains("in memory that rotates: GB/s | – | "), "{text}");
+
+        let report = table.report().unwrap();
+        // Two libraries, of which one has nothing of what rotates, in three placements.
+        let rotating = jobs.iter().filter(|job| job.rotating).count();
+        assert_eq!(report.lines.len(), 3 * (2 * jobs.len() - rotating));
+        let near = report.lines.iter().find(|line| line.processors == Some("near") && line.transport == "ucx").unwrap();
+        assert_eq!((near.size, near.rounds, near.microseconds), (8, 3, 2.0));
+        assert!(report.lines.iter().any(|line| line.rotating && line.transport == "mpich"));
+    }
+
+    #[test]
+    fn operations_on_memory_are_told_by_their_names() {
+        let job = |pattern, size, window| super::super::job(pattern, size, window, false, Some(10));
+        for (job, expected) in [
+            (job(Pattern::WriteLatency, 8, 1), "write-latency, 8 B: us"),
+            (job(Pattern::Read, 8, 16), "read, 8 B, 16 at a time: M/s"),
+            (job(Pattern::Fetch, 4096, WINDOW), "fetch, 4 KiB: GB/s"),
+            (job(Pattern::Bandwidth, 0, 1), "messages of 0 B, 1 at a time: M/s"),
+        ] {
+            assert_eq!(what(&job), expected);
+        }
     }
 }

@@ -13,11 +13,9 @@ const TRANSPORTS: &str = "posix,cma,self";
 /// Longest time until the server listens.
 const LISTEN_LIMIT: Duration = Duration::from_secs(20);
 
-/// Runs all jobs that it can in one pair of processes.
-pub fn play(plan: &Plan) -> Result<Vec<Timed>> {
+/// Runs the jobs in one pair of processes.
+pub fn play(plan: &Plan, jobs: &[Job]) -> Result<Vec<Timed>> {
     let mut batch = tempfile::NamedTempFile::new().context("can't write a file for ucx_perftest")?;
-    // It has one buffer, which can't rotate.
-    let jobs: Vec<Job> = plan.jobs.iter().copied().filter(|job| !job.rotating).collect();
     for (number, job) in jobs.iter().enumerate() {
         let test = if job.pattern == Pattern::Latency { "tag_lat" } else { "tag_bw" };
         let Job { size, count, warmup, window, .. } = job;
