@@ -28,8 +28,9 @@ pub struct Opx<B: PciFunction> {
     spare: VecDeque<Vec<u8>>,
     /// See [`Transport::rotate`].
     rotation: usize,
-    /// What has come last.
-    last: Buffer,
+    /// What has come last: its bytes, unless it lies in the one memory.
+    last: Vec<u8>,
+    last_long: Option<SharedRange>,
     /// What long messages lie in, those that are sent and those that come.
     one: [Option<SharedMem>; 2],
     /// Memory that the peer may use.
@@ -39,8 +40,8 @@ pub struct Opx<B: PciFunction> {
 impl<B: PciFunction> Opx<B> {
     /// Talks over `end` with `peer`.
     pub fn new(end: Endpoint<B>, peer: Address, bus: Option<B>) -> Self {
-        let (spare, last) = (VecDeque::new(), Buffer::default());
-        Self { end, peer, bus, spare, rotation: 0, last, one: [None, None], exposed: None }
+        let (spare, last) = (VecDeque::new(), Vec::new());
+        Self { end, peer, bus, spare, rotation: 0, last, last_long: None, one: [None, None], exposed: None }
     }
 
     /// Whether everything sent has been acknowledged.
@@ -53,7 +54,20 @@ impl<B: PciFunction> Opx<B> {
         self.end.counters().packets_in
     }
 
+    #[inline]
     fn buffer(&mut self, len: usize) -> Vec<u8> {
+        // Most often the one that was used last.
+        if self.rotation == 0
+            && self.spare.back().is_some_and(|buffer| buffer.len() == len)
+            && let Some(buffer) = self.spare.pop_back()
+        {
+            return buffer;
+        }
+        self.other_buffer(len)
+    }
+
+    #[inline(never)]
+    fn other_buffer(&mut self, len: usize) -> Vec<u8> {
         let buffer = match self.rotation {
             0 => self.spare.pop_back(),
             bytes if self.spare.len() * len < bytes => None,
@@ -64,10 +78,15 @@ impl<B: PciFunction> Opx<B> {
         buffer
     }
 
-    /// What a message lies in: for long ones the memory that there is for one way, else a buffer of its own.
-    fn room(&mut self, way: usize, len: usize) -> Result<Buffer> {
-        let one = self.one.get_mut(way).filter(|_| self.rotation == 0 && len >= LONG);
-        let Some(one) = one else { return Ok(self.buffer(len).into()) };
+    /// Whether messages of a length lie in the one memory that there is for them.
+    #[inline]
+    fn is_long(&self, len: usize) -> bool {
+        self.rotation == 0 && len >= LONG
+    }
+
+    /// That memory, for one way.
+    fn one(&mut self, way: usize, len: usize) -> Result<SharedRange> {
+        let one = self.one.get_mut(way).context("memory for each way")?;
         let memory = match one {
             Some(memory) if memory.len() >= len => memory.clone(),
             _ => {
@@ -76,10 +95,11 @@ impl<B: PciFunction> Opx<B> {
                 one.insert(SharedMem::from_map(map)?).clone()
             }
         };
-        Ok(SharedRange::new(memory, 0, len).context("memory of that length")?.into())
+        SharedRange::new(memory, 0, len).context("memory of that length")
     }
 
     /// Has a buffer back.
+    #[inline]
     fn spare(&mut self, buffer: Buffer) {
         if let Buffer::Bytes(bytes) = buffer {
             self.spare.push_back(bytes);
@@ -96,17 +116,13 @@ impl<B: PciFunction> Opx<B> {
     }
 
     /// Remembers what has come, until the next does.
-    fn keep(&mut self, buffer: Buffer) {
-        let seen = std::mem::replace(&mut self.last, buffer);
-        self.spare(seen);
-    }
-
-    /// What has come last, as an answer to what was asked.
-    fn answer(&self) -> &[u8] {
-        match &self.last {
-            Buffer::Bytes(bytes) => bytes,
-            _ => &[],
+    #[inline]
+    fn keep(&mut self, buffer: Buffer) -> &[u8] {
+        if let Buffer::Bytes(bytes) = buffer {
+            let seen = std::mem::replace(&mut self.last, bytes);
+            self.spare.push_back(seen);
         }
+        &self.last
     }
 }
 
@@ -116,9 +132,15 @@ impl<B: PciFunction> Transport for Opx<B> {
     }
 
     fn post(&mut self, tag: u64, len: usize) -> Result<()> {
-        let buffer = self.room(1, len)?;
         let pattern = Pattern { source: Some(self.peer), ..Pattern::exact(tag) };
-        self.end.tag_receive(pattern, buffer, tag).map_err(|no| no.error)?;
+        let posted = if self.is_long(len) {
+            let range = self.one(1, len)?;
+            self.end.tag_receive(pattern, range, tag)
+        } else {
+            let bytes = self.buffer(len);
+            self.end.tag_receive(pattern, bytes, tag)
+        };
+        posted.map_err(|no| no.error)?;
         Ok(())
     }
 
@@ -139,7 +161,8 @@ impl<B: PciFunction> Transport for Opx<B> {
             };
         }
         let buffer = match message {
-            Message::Any(len) => self.room(0, len)?,
+            Message::Any(len) if self.is_long(len) => Buffer::from(self.one(0, len)?),
+            Message::Any(len) => self.buffer(len).into(),
             // What says something keeps saying it until it has left.
             Message::These(_) => self.filled(message).into(),
         };
@@ -212,11 +235,9 @@ impl<B: PciFunction> Transport for Opx<B> {
                 Ok(Some(Event::Sent))
             }
             Some(Completion::Received { tag: Some(tag), len, buffer, .. }) => {
-                self.keep(buffer);
-                let content = match &self.last {
-                    Buffer::Shared(range) => Content::Shared(range),
-                    Buffer::Bytes(bytes) => Content::Bytes(bytes.get(..len).unwrap_or_default()),
-                    other => bail!("nobody posted {other:?}"),
+                let content = match buffer {
+                    Buffer::Shared(range) => Content::Shared(self.last_long.insert(range)),
+                    buffer => Content::Bytes(self.keep(buffer).get(..len).unwrap_or_default()),
                 };
                 Ok(Some(Event::Received { tag, content }))
             }
@@ -224,14 +245,10 @@ impl<B: PciFunction> Transport for Opx<B> {
                 self.spare(buffer);
                 Ok(Some(Event::Done { bytes: &[] }))
             }
-            Some(Completion::Read { buffer, .. }) => {
-                self.keep(buffer);
-                Ok(Some(Event::Done { bytes: self.answer() }))
-            }
+            Some(Completion::Read { buffer, .. }) => Ok(Some(Event::Done { bytes: self.keep(buffer) })),
             Some(Completion::Fetched { operands, result, .. }) => {
                 self.spare(operands);
-                self.keep(result);
-                Ok(Some(Event::Done { bytes: self.answer() }))
+                Ok(Some(Event::Done { bytes: self.keep(result) }))
             }
             Some(Completion::Failed { error, .. }) => Err(error.into()),
             Some(other) => bail!("nobody asked for {other:?}"),
