@@ -196,6 +196,8 @@ fn a_flood_of_nacks_is_answered_ever_more_slowly() {
     }
     // At most a packet each 640 µs: the least time between two of them, 10 µs, doubled six times.
     assert!(replays < 32 * 1_600, "{replays} packets sent again");
+    // And at least one each 20 ms, once it has come to that.
+    assert!(replays > 32 * 40, "{replays} packets sent again");
     assert_eq!(core.replays_in_use(), 32);
 }
 
@@ -257,4 +259,19 @@ fn pings_at_any_rate_leave_a_bounded_number_of_answers() {
     }
     assert!(drain(&mut core, Instant::ZERO) <= 64);
     assert!(core.counters().answers_dropped + core.counters().pings_merged > 6_000);
+}
+
+#[test]
+fn pings_that_take_turns_in_asking_for_more_leave_a_bounded_number_of_times() {
+    let mut core = Core::new(Config { max_answers: 64, ..Config::default() }, ME).unwrap();
+    for psn in 0..4 {
+        core.on_data(Arrival { origin: EVIL, psn: Psn::new(psn), ack_req: false, early: false }, || None);
+    }
+    // Each is asked anew, then for more, which is for later.
+    for n in 0..1000 {
+        core.on_ud(Instant::ZERO, EVIL, &ud(UdOp::Ping, n % 2, 1));
+        core.on_ud(Instant::ZERO, EVIL, &ud(UdOp::Ping, n % 2, 2));
+        drain(&mut core, Instant::ZERO);
+    }
+    assert_eq!(core.counters().answers_dropped, 1000 - 64);
 }

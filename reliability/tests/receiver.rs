@@ -316,3 +316,55 @@ fn every_unasked_ack_says_everything() {
     }
     assert_eq!(answers(&mut core, T0), [(UdOp::Ack, (1 << 20) + 20_033 - 10_239, 10_239)]);
 }
+
+#[test]
+fn what_waits_to_be_fetched_takes_room_as_well() {
+    let mut core = core(Config { max_held: 2, ..Config::default() });
+    assert_eq!(data(&mut core, 1), Verdict::Held);
+    assert_eq!(data(&mut core, 0), Verdict::Deliver);
+    // 1 isn't fetched, so nobody overtakes it, also by the short way.
+    assert!(core.turn_of(PEER, Psn::new(2)).is_none());
+    assert_eq!(data(&mut core, 2), Verdict::Held);
+    assert_eq!(core.held(), 2);
+    assert_eq!(core.on_data(arrival(3), || panic!("kept")), Verdict::Dropped(DropReason::NoRoom));
+    assert_eq!((drain(&mut core), core.held()), (vec![1, 2], 0));
+    assert_eq!(data(&mut core, 3), Verdict::Deliver);
+    assert!(core.turn_of(PEER, Psn::new(4)).is_some());
+    assert_eq!(data(&mut core, 5), Verdict::Held);
+    assert!(core.turn_of(PEER, Psn::new(4)).is_none(), "what follows it would be left behind");
+}
+
+#[test]
+fn a_ping_that_took_the_place_of_another_is_answered_at_its_own_tick() {
+    let mut core = core(Config::as_opx());
+    for psn in 0..4 {
+        data(&mut core, psn);
+    }
+    let micros = |n| T0 + Duration::from_micros(n);
+    assert_eq!(ping(&mut core, T0, 0, 1), [(UdOp::Ack, 0, 1)]);
+    assert_eq!(ping(&mut core, T0, 0, 2), []);
+    assert_eq!(ping(&mut core, micros(100), 1, 1), [(UdOp::Ack, 1, 1)]);
+    assert_eq!(ping(&mut core, micros(100), 1, 2), []);
+    core.on_timeout(micros(500));
+    assert_eq!(answers(&mut core, micros(500)), []);
+    core.on_timeout(micros(600));
+    assert_eq!(answers(&mut core, micros(600)), [(UdOp::Ack, 1, 2)]);
+    assert_eq!(core.poll_timeout(), None);
+}
+
+#[test]
+fn a_ping_from_beyond_the_window_is_ignored() {
+    let mut core = core(Config { receive_window: 100, ..Config::default() });
+    data(&mut core, 0);
+    assert_eq!(ping(&mut core, T0, 101, 1), []);
+    assert_eq!(core.counters().pings_ignored, 0);
+    assert_eq!(ping(&mut core, T0, 102, 1), []);
+    assert_eq!(core.counters().pings_ignored, 1);
+}
+
+#[test]
+fn nothing_before_the_first_packet_is_acknowledged() {
+    let mut core = Core::starting_at(Config::default(), ME, 100).unwrap();
+    core.on_data(Arrival { ack_req: true, ..arrival(100) }, || None);
+    assert_eq!(answers(&mut core, T0), [(UdOp::Ack, 100, 1)]);
+}

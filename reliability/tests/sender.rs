@@ -128,6 +128,65 @@ fn a_replay_that_was_acknowledged_meanwhile_is_not_sent() {
     answer(&mut core, T0, UdOp::Ack, 0, 2);
     assert_eq!(transmits(&mut core, T0).0, [2]);
     assert_eq!(released(&mut core), [0, 1]);
+    // One between two that are still missing.
+    let mut core = sent(Config::default(), 0, 3);
+    answer(&mut core, T0, UdOp::Nack, 0, 3);
+    answer(&mut core, T0, UdOp::Ack, 1, 1);
+    assert_eq!(transmits(&mut core, T0).0, [0, 2]);
+}
+
+#[test]
+fn what_is_to_be_sent_again_stands_in_line_once() {
+    // However often it is asked for.
+    let mut core = sent(Config::default(), 0, 3);
+    for _ in 0..100 {
+        answer(&mut core, T0, UdOp::Nack, 0, 1);
+    }
+    assert!(matches!(core.poll_transmit(T0), Some(Transmit::Replay { packet: 0, .. })));
+    assert!(!core.has_something());
+    // And however often it shows that it is lost.
+    let mut core = sent(Config::default(), 0, 10);
+    answer(&mut core, T0, UdOp::Ack, 5, 1);
+    assert_eq!(core.counters().replays_unasked, 5);
+    answer(&mut core, T0, UdOp::Ack, 7, 1);
+    assert_eq!(core.counters().replays_unasked, 6);
+    assert_eq!(transmits(&mut core, T0).0, [0, 1, 2, 3, 4, 6]);
+}
+
+#[test]
+fn a_nack_for_less_does_not_let_new_packets_out_before_what_was_asked_for_before() {
+    let mut core = sent(Config::default(), 0, 10);
+    answer(&mut core, T0, UdOp::Nack, 5, 3);
+    answer(&mut core, T0, UdOp::Nack, 0, 2);
+    answer(&mut core, T0, UdOp::Ack, 0, 2);
+    assert_eq!(core.send(T0, PEER, 1, |_| unreachable!()), Err(SendError::Throttled));
+    answer(&mut core, T0, UdOp::Ack, 2, 6);
+    assert!(core.send(T0, PEER, 1, |psn| psn.get()).is_ok());
+}
+
+#[test]
+fn a_near_peer_that_asks_all_the_time_is_not_answered_all_the_time() {
+    let mut core = sent(Config::default(), 0, 2);
+    // It answers within a microsecond.
+    answer(&mut core, T0 + micros(1), UdOp::Ack, 0, 1);
+    let asked = |core: &mut Core, at| {
+        answer(core, T0 + micros(at), UdOp::Nack, 1, 1);
+        transmits(core, T0 + micros(at)).0
+    };
+    assert_eq!(asked(&mut core, 2), [1]);
+    for at in 3..12 {
+        assert_eq!(asked(&mut core, at), [], "after {at} us");
+    }
+    assert_eq!(asked(&mut core, 12), [1]);
+}
+
+#[test]
+fn nobody_is_asked_who_has_acknowledged_everything_before_his_turn() {
+    let mut core = sent(Config::default(), 0, 2);
+    let now = core.poll_timeout().unwrap();
+    core.on_timeout(now);
+    answer(&mut core, now, UdOp::Ack, 0, 2);
+    assert_eq!(transmits(&mut core, now), (vec![], vec![]));
 }
 
 #[test]
@@ -581,6 +640,12 @@ fn a_peer_that_forgot_what_it_had_is_given_up_although_it_answers() {
     answer(&mut core, T0, UdOp::Ack, 0, 3);
     let nack = |_| Some((UdOp::Nack, 0, 1));
     run(&mut core, T0 + Duration::from_millis(200), nack);
+    assert_eq!(core.poll_event(), Some(Event::PeerUnreachable { peer: PEER, unacked: 2 }));
+    // Whatever else it says of what it had before.
+    let mut core = sent(config, 0, 5);
+    answer(&mut core, T0, UdOp::Ack, 0, 3);
+    answer(&mut core, T0, UdOp::Nack, 0, 1);
+    run(&mut core, T0 + Duration::from_millis(200), |_| Some((UdOp::Ack, 0, 1)));
     assert_eq!(core.poll_event(), Some(Event::PeerUnreachable { peer: PEER, unacked: 2 }));
     // An old NACK that comes late is no sign of that.
     let mut core = sent(config, 0, 5);
