@@ -146,10 +146,10 @@ mod tests {
         let evil: Vec<_> = all.filter(|peer| known.hash(key(*peer)) & mask == 0).take(PEERS).collect();
         // Whoever knew the seed could have each found only after all the others.
         assert_eq!(longest_look(&filled(Peers { seed: known.seed, ..Peers::new() }, &evil), &evil), PEERS);
-        for _ in 0..20 {
-            let look = longest_look(&filled(Peers::new(), &evil), &evil);
-            assert!(look < 100, "{look} entries");
-        }
+        // One in a few thousand is unlucky.
+        let mut looks: Vec<_> = (0..20).map(|_| longest_look(&filled(Peers::new(), &evil), &evil)).collect();
+        looks.sort_unstable();
+        assert!(looks[15] < 100, "{looks:?} entries");
     }
 
     #[test]
