@@ -390,7 +390,9 @@ impl PartialEq<Vec<u8>> for Buffer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory_kind::{CopyError, DeviceMemory};
     use proptest::prelude::*;
+    use std::sync::Arc;
 
     /// A buffer of each kind with the same bytes.
     fn kinds(bytes: &[u8], cut: usize) -> [Buffer; 3] {
@@ -438,6 +440,45 @@ mod tests {
         let memory = SharedMem::new(4096).unwrap();
         assert!(SharedRange::new(memory.clone(), 4096, 0).is_some());
         assert!(SharedRange::new(memory.clone(), 4000, 97).is_none());
-        assert!(SharedRange::new(memory, usize::MAX, 2).is_none());
+        assert!(SharedRange::new(memory.clone(), usize::MAX, 2).is_none());
+        let range = SharedRange::new(memory, 1000, 100).unwrap();
+        assert!(range.slice(0, 100).is_some_and(|all| (all.start(), all.len()) == (1000, 100)));
+        assert!(range.slice(100, 0).is_some() && range.slice(90, 11).is_none() && range.slice(usize::MAX, 2).is_none());
+    }
+
+    /// A device that says that it has more memory than can be reached.
+    #[derive(Debug)]
+    struct Half(SharedMem);
+
+    impl DeviceMemory for Half {
+        fn kind(&self) -> MemoryKind {
+            MemoryKind::Device { interface: 1, device: 0 }
+        }
+
+        fn len(&self) -> usize {
+            self.0.len() * 2
+        }
+
+        fn copy_out(&self, _: usize, _: &mut [u8]) -> Result<(), CopyError> {
+            Ok(())
+        }
+
+        fn copy_in(&self, _: usize, _: &[u8]) -> Result<(), CopyError> {
+            Ok(())
+        }
+
+        fn reachable(&self) -> Option<&SharedMem> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn a_devices_memory_is_reached_as_far_as_it_is_there() {
+        let half = Arc::new(Half(SharedMem::new(4096).unwrap()));
+        let reached = |start, len| {
+            let range = DeviceRange::new(half.clone(), start, len).unwrap();
+            Buffer::from(range).reachable().map(|(_, start)| start)
+        };
+        assert_eq!((reached(96, 4000), reached(97, 4000), reached(5000, 10)), (Some(96), None, None));
     }
 }

@@ -137,6 +137,23 @@ mod tests {
     }
 
     #[test]
+    fn generations_that_have_all_been_begin_again_at_one() {
+        let mut table = Table::new(1);
+        let first = table.insert('a').unwrap();
+        table.entries[0].generation = u32::MAX;
+        let last = table.handles()[0];
+        assert_eq!(table.get_mut(first), None);
+        assert_eq!(table.remove(last), Some('a'));
+        assert_eq!(table.insert('b').unwrap(), first, "a handle is never 0");
+    }
+
+    #[test]
+    fn no_index_reaches_into_the_bits_of_the_kind() {
+        let table = Table::<()>::of(Kind::Reply, usize::MAX);
+        assert_eq!((table.limit as u32 - 1) & Kind::BITS, 0);
+    }
+
+    #[test]
     fn a_handle_of_another_kind_names_nothing() {
         let kinds = [Kind::Message, Kind::Request, Kind::Landing, Kind::Reply];
         let mut tables = kinds.map(|kind| Table::of(kind, 4));

@@ -25,9 +25,9 @@ use opx_stack::fabric::AccessError;
 use opx_stack::observe::{Interface, Tap};
 use opx_stack::regions::{Access, MemoryRegion, RegionError, RegisterError, Registration};
 use opx_stack::{
-    Completion, CompletionQueue, Config, Counter, CounterError, Counting, Domain, Endpoint, EndpointError,
-    EndpointFailed, EndpointId, OpenError, Pattern, PollSet, ReceiveError, ReceiveId, SendError, SharedEndpoint,
-    WaitError,
+    Atomic, Completion, CompletionQueue, Config, Counter, CounterError, Counting, Domain, Endpoint, EndpointError,
+    EndpointFailed, EndpointId, OpenError, Pattern, PollSet, ReceiveError, ReceiveId, Remote, RequestError, SendError,
+    SharedEndpoint, WaitError,
 };
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,7 +59,7 @@ struct Hardware {
 const NOW: Option<Duration> = Some(Duration::ZERO);
 /// Threads that take locks, and those of them that take the adapter's.
 const THREADS: usize = 6;
-const HARDWARE_THREADS: usize = 6;
+const HARDWARE_THREADS: usize = 7;
 
 fn everything(hfi: &Hfi<EmuBus>) -> Everything {
     let domain = Domain::open(hfi).unwrap();
@@ -99,13 +99,14 @@ fn take_hardware_lock(number: usize, all: &Hardware) {
     match number {
         0 => assert!(hfi.link_state().is_up() && hfi.link_info().is_some()),
         1 => tap.packet(Interface::Send, Instant::ZERO, &[&[0; 56]]),
-        2 => assert!(hfi.pio_room().contexts > 0),
+        2 => assert!(hfi.pio_room().contexts > 0 && hfi.counters().is_ok()),
         3 => drop((context.expect(memory, 0..5000).unwrap(), context.flow(false).unwrap(), flow.state().unwrap())),
         4 => {
             context.expect_transfer(memory, 4096..8192).unwrap().end(Duration::ZERO);
             engine.error_status();
         }
-        _ => drop((hfi.link_advance().unwrap(), hfi.steer(rule(), &[context.number(); 2]).unwrap())),
+        5 => drop((hfi.link_advance().unwrap(), hfi.steer(rule(), &[context.number(); 2]).unwrap())),
+        _ => assert!(hfi.service_interrupts().is_ok()),
     }
 }
 
@@ -279,6 +280,8 @@ fn a_child_without_its_parents_threads_is_refused() {
 fn in_child(mut bench: common::Bench, posted: ReceiveId) -> bool {
     let to = bench.b.address();
     let any = Pattern { tag: 0, ignore: u64::MAX, source: None };
+    let (window, forked) = (Remote { peer: to, key: 1, place: 0 }, RequestError::Send(SendError::Forked));
+    let sum = AtomicOp::new(Op::Sum, Datatype::Uint64).unwrap();
     let refused = [
         matches!(bench.a.progress(), Err(EndpointError::Forked)),
         matches!(bench.a.tag_inject(to, 1, &[1]), Err(SendError::Forked)),
@@ -297,6 +300,11 @@ fn in_child(mut bench: common::Bench, posted: ReceiveId) -> bool {
         !bench.b.cancel(posted),
         matches!(Endpoint::open(&bench.hfi, Config::default()), Err(OpenError::Forked)),
         bench.hfi.temperature().is_err(),
+        bench.a.write(window, vec![1; 8], 1).is_err_and(|it| it.error == forked && it.buffer.len() == 8),
+        bench.a.read(window, vec![1; 8], 1).is_err_and(|it| it.error == forked && it.buffer.len() == 8),
+        bench.a.inject_write(window, &[1]) == Err(forked),
+        bench.a.atomic(Atomic::update(window, sum, vec![1; 8], 1)).is_err_and(|it| it.error == forked),
+        bench.a.inject_atomic(window, sum, &[1; 8]) == Err(forked),
     ];
     bench.a.cancel_all();
     let ended = bench.a.poll_completion().is_some();
@@ -315,7 +323,7 @@ fn in_child(mut bench: common::Bench, posted: ReceiveId) -> bool {
     drop((a, b, hfi));
     let after: Vec<u64> = registers();
     println!("in the child: {refused:?}, registers {before:x?} then {after:x?}");
-    refused == [true; 14] && !ended && before == after && !before.contains(&0)
+    refused == [true; 19] && !ended && before == after && !before.contains(&0)
 }
 
 fn main() {

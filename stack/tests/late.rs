@@ -5,7 +5,7 @@ mod common;
 use common::memory::Guarded;
 use opx_bus::PciFunction;
 use opx_defs::tid::Tid;
-use opx_defs::units::{Blocks, Psn, Vl};
+use opx_defs::units::{Blocks, Lid, Psn, Vl};
 use opx_defs::wire::opx::{Atomic, Dput, DputOp, Header, Immediate, Iov, Padding, Route, RzvRts, RzvTidCts};
 use opx_emu::{Config as Chip, EmuBus, Icode, Lab, Pacing};
 use opx_hw::{Hfi, LinkMode, Options};
@@ -230,14 +230,24 @@ fn a_packet_of_another_message_in_the_memory_of_this_one_fails_it() {
     let Some(Completion::Failed { context: 9, error, .. }) = bench.completion() else { panic!() };
     assert_eq!(error, OperationError::Overwritten);
     assert!(target.is_unharmed());
+    // Nor in the name of another node, which isn't taken for a packet at all.
+    let name = bench.offer(&target);
+    let malformed = bench.endpoint.counters().malformed;
+    let route = Route { primary_lid: Lid(bench.route().primary_lid.0 + 1), ..bench.route() };
+    let (op, atomic) = (DputOp::RzvTid, Atomic::RENDEZVOUS);
+    let dput = Dput { op, atomic, name, place: 0, len: 4096, ack_req: false };
+    let mut header = dput.encode(&route, Padding::Qword).unwrap();
+    header.expect(tids(1), 0).unwrap();
+    bench.forge(&header, &[0x22; 4096]);
+    assert_eq!(bench.endpoint.counters().malformed, malformed + 1);
+    fill(&mut bench, name, 1);
+    assert!(matches!(bench.completion(), Some(Completion::Failed { error: OperationError::Overwritten, .. })));
     // Nor may a packet say another place than where it was put.
     let name = bench.offer(&target);
-    bench.put(name, 4096, tids(1), 0, 0x11);
-    for page in 0..5 {
-        bench.put(name, page * 4096, tids(1), page as u32 * 4096, 0x11);
-    }
+    bench.put(name, 4096, tids(2), 0, 0x11);
+    fill(&mut bench, name, 2);
     assert!(matches!(bench.completion(), Some(Completion::Failed { error: OperationError::Overwritten, .. })));
-    assert_eq!(bench.endpoint.counters().expected.overwritten, 2);
+    assert_eq!(bench.endpoint.counters().expected.overwritten, 3);
 }
 
 #[test]

@@ -116,12 +116,25 @@ fn a_message_that_is_too_long_for_its_view_fails() {
     for (n, len) in [(1, 5000), (2, 12_000), (3, 50_000), (4, 101)] {
         bench.b.tag_receive(Pattern::exact(n), View::up_to(100), n).unwrap();
         bench.a.tag_send(bench.b.address(), n, data(n, len), n).unwrap();
-        let Completion::Failed { error, .. } = bench.next_at_b() else { panic!("it fits") };
+        let Completion::Failed { error, buffer, .. } = bench.next_at_b() else { panic!("it fits") };
         assert_eq!(error, OperationError::Truncated { message: len as u64, buffer: 100 });
+        assert!(buffer.len() <= 100, "{} bytes", buffer.len());
     }
     let view = bench.pass(9, 100, View::up_to(100));
     check(9, 100, &view);
     assert_eq!(bench.b.counters().lent_messages, 0);
+}
+
+#[test]
+fn nothing_is_lent_where_faults_are_put_into_what_comes() {
+    let receive_faults = PacketFaults { duplicate: 100.0, ..PacketFaults::default() };
+    let mut bench = bench(Config { receive_faults, ..config() });
+    for n in 0..5 {
+        let view = bench.pass(n, 5000, View::up_to(MOST));
+        check(n, 5000, &view);
+        assert!(!view.is_lent());
+    }
+    assert!(bench.b.receive_fault_counts().doubled >= 5);
 }
 
 #[test]

@@ -89,6 +89,43 @@ fn a_message_longer_than_its_buffer_is_an_error_on_one_side_only() {
 }
 
 #[test]
+fn a_message_in_its_header_that_is_longer_than_its_buffer_leaves_that_alone() {
+    let mut bench = bench(Config::default());
+    let to = bench.b.address();
+    // The second one comes when its peer is known: the short way in.
+    for len in [9, 16, 9] {
+        bench.b.tag_receive(Pattern::exact(1), vec![3; 8], 1).unwrap();
+        bench.a.tag_inject(to, 1, &vec![7; len]).unwrap();
+        let Completion::Failed { context: 1, error, buffer } = bench.next_at_b() else { panic!() };
+        assert_eq!(error, OperationError::Truncated { message: len as u64, buffer: 8 });
+        assert_eq!(buffer, vec![3; 8]);
+    }
+}
+
+#[test]
+fn more_sends_than_there_may_be_come_back() {
+    for len in [100, 10_000, 100_000] {
+        let mut bench = bench(Config { operations: 2, ..Config::default() });
+        let to = bench.b.address();
+        for n in 0..2 {
+            bench.a.tag_send(to, 1, data(n, len), n).unwrap();
+        }
+        let refused = bench.a.tag_send(to, 1, data(2, len), 2).unwrap_err();
+        assert!(matches!(refused.error, SendError::Again(_)), "{len} bytes");
+        assert_eq!(refused.buffer, data(2, len));
+        for n in 0..2 {
+            bench.b.tag_receive(Pattern::exact(1), vec![0; len], n).unwrap();
+        }
+        let sent = |n: u64| Completion::Sent { context: n, buffer: data(n, len).into() };
+        let two = [bench.next_at_a(), bench.next_at_a()];
+        assert!([0, 1].into_iter().all(|n| two.contains(&sent(n))), "{len} bytes");
+        bench.a.tag_send(to, 1, data(2, len), 2).unwrap();
+        bench.b.tag_receive(Pattern::exact(1), vec![0; len], 2).unwrap();
+        assert_eq!(bench.next_at_a(), sent(2), "{len} bytes");
+    }
+}
+
+#[test]
 fn a_spoilt_wire_changes_nothing_but_the_counts() {
     let mut bench = bench(Config::default());
     bench.adapter.set_wire_faults(PacketFaults { loss: 5.0, duplicate: 3.0, reorder: 5.0, corrupt: 2.0 }, 42);

@@ -224,6 +224,18 @@ fn a_cancelled_buffer_comes_back_when_nothing_comes_into_it_any_more() {
 }
 
 #[test]
+fn who_offers_more_than_a_whole_buffer_is_told() {
+    let mut bench = bench(config(100, false));
+    let to = bench.b.address();
+    bench.b.multi_receive(None, buffer(1000), 1).unwrap();
+    bench.a.send(to, data(5, 50_000), 7).unwrap();
+    let Completion::MultiReceiveFailed { context: 1, error, .. } = bench.next_at_b() else { panic!() };
+    assert_eq!(error, OperationError::Truncated { message: 50_000, buffer: 1000 });
+    assert!(matches!(bench.next_at_a(), Completion::Sent { context: 7, .. }));
+    bench.quiet();
+}
+
+#[test]
 fn a_buffer_of_a_closed_endpoint_comes_back_last() {
     let mut bench = bench(config(100, false));
     let to = bench.b.address();

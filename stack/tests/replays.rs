@@ -8,7 +8,7 @@ use opx_bus::{PacketFaults, SharedMem};
 use opx_defs::wire::opx::{Generation, Header, Opcode};
 use opx_stack::atomics::{AtomicOp, Datatype, Op};
 use opx_stack::observe::Tap;
-use opx_stack::regions::{Access, MemoryRegion, Registration};
+use opx_stack::regions::{Access, Registration};
 use opx_stack::{Atomic, Completion, Config, Pattern, Remote, Write};
 use pcap_parser::traits::PcapReaderIterator;
 use pcap_parser::{Block, PcapBlockOwned, PcapError, PcapNGReader};

@@ -120,6 +120,19 @@ fn injected_writes_are_copied_and_silent() {
 }
 
 #[test]
+fn an_injected_write_does_not_overtake_what_was_asked_for_before() {
+    let mut bench = bench(Config::default());
+    let window = Window::of(&bench, 100_000, Access::REMOTE_WRITE);
+    bench.a.write(window.at(0), vec![4; 100_000], 1).unwrap();
+    let early = bench.a.inject_write(window.at(99_990), &[5; 10]);
+    assert_eq!(early, Err(RequestError::Send(SendError::Again(window.peer))));
+    assert!(matches!(bench.next_at_a(), Completion::Written { context: 1, .. }));
+    bench.a.inject_write(window.at(99_990), &[5; 10]).unwrap();
+    bench.quiet();
+    assert_eq!((window.bytes(99_980, 10), window.bytes(99_990, 10)), (vec![4; 10], vec![5; 10]));
+}
+
+#[test]
 fn a_write_with_data_tells_its_target() {
     for faults in [PacketFaults::default(), SPOILT] {
         let mut bench = bench(Config { receive_faults: faults, ..Config::default() });

@@ -248,3 +248,28 @@ impl fmt::Debug for Lent {
         f.debug_struct("Lent").field("len", &self.len).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opx_bus::PciFunction;
+    use opx_defs::units::Dwords;
+    use opx_defs::wire::rhf::RcvType;
+    use opx_emu::{Config, Lab, Pacing};
+
+    #[test]
+    fn flags_that_tell_of_more_than_a_buffer_has_lend_nothing() {
+        const SIZE: u32 = 4096;
+        let adapter = Lab::new(Pacing::Virtual).add(Config::default());
+        let memory = adapter.bus().dma_alloc(3 * SIZE as usize).unwrap();
+        let mut buffers = EagerBuffers::new(memory, SIZE, 2, 1);
+        let flags = |index, line| Rhf::new(Dwords(0), RcvType::Eager, 1, Dwords(0)).eager(index, line);
+        for (index, line, len) in
+            [(0, 64, 1), (0, 63, 65), (1, 0, SIZE + 1), (1, 0x7ff, 64), (2, 0, 64), (0x7ff, 0, 64)]
+        {
+            let lent = buffers.lend(flags(index, line), len).map(|lent| lent.len());
+            assert_eq!(lent, Err(NotLent::Released), "{len} bytes at line {line} of {index}");
+        }
+        assert_eq!(buffers.lend(flags(1, 63), 64).map(|lent| lent.len()), Ok(64));
+    }
+}

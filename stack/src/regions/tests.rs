@@ -162,6 +162,10 @@ fn a_slice_grants_what_was_asked_for() {
     let writable = regions.lookup(key, 0, 4, Access::REMOTE_WRITE).unwrap();
     assert_eq!(writable.read(0, &mut out), missing(Access::LOCAL_READ | Access::REMOTE_READ));
     assert_eq!(writable.fetch_apply(&read, &[], &mut out), missing(Access::LOCAL_READ | Access::REMOTE_READ));
+    assert_eq!(
+        writable.compare(&op(Op::Cswap, Datatype::Uint32), &[0; 4], &[1; 4], &mut out),
+        missing(Access::LOCAL_READ | Access::REMOTE_READ)
+    );
     assert_eq!((writable.write(0, &[1, 0, 0, 0]), writable.apply(&sum, &[1, 0, 0, 0])), (Ok(()), Ok(())));
     assert_eq!(region.memory().read_u64(0), 2);
     let outside = RegionError::Outside { key, offset: 1, len: 4, size: 4 };
