@@ -181,9 +181,11 @@ pub(crate) struct Grant {
 }
 
 impl Send {
-    /// A message of which one packet goes out now.
-    pub(crate) fn new(message: Outgoing, kind: SendKind) -> Self {
-        let Outgoing { to, buffer, context, silent, .. } = message;
+    /// A message of which one packet goes out now; its buffer is taken out of it.
+    #[inline]
+    pub(crate) fn new(message: &mut Outgoing, kind: SendKind) -> Self {
+        let Outgoing { to, context, silent, .. } = *message;
+        let buffer = std::mem::take(&mut message.buffer);
         Self { context, to, buffer, silent, unacknowledged: 1, reading: 0, failed: None, kind }
     }
 

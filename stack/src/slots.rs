@@ -10,9 +10,9 @@ use opx_bus::{BlockSource, BusError, PciFunction, SharedMem};
 use opx_defs::units::{Dwords, Iova, Lid};
 use opx_defs::wire::OPX_HEADER_BYTES;
 use opx_defs::wire::opx::{Block, Header};
-use opx_defs::wire::pbc::Pbc;
 use opx_hw::{Memory, SdmaEngine};
 use opx_sdma::Fragment;
+use std::sync::atomic::{Ordering, fence};
 
 const PBC_BYTES: usize = 8;
 /// Where the payload begins in a slot.
@@ -118,7 +118,7 @@ impl Slots {
     }
 
     /// Takes a slot for a packet; it is retained.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take(&mut self, to: Address) -> Option<SlotId> {
         let id = self.free.pop()?;
         self.states[id.0 as usize] = State::new(to, true);
@@ -126,6 +126,7 @@ impl Slots {
     }
 
     /// The packet is part of a send operation.
+    #[inline(always)]
     pub(crate) fn set_operation(&mut self, id: SlotId, operation: Handle) {
         self.states[id.0 as usize].operation = Some(operation);
     }
@@ -152,6 +153,22 @@ impl Slots {
         self.memory.write(self.at(id) + PAYLOAD + offset, bytes);
     }
 
+    /// Writes a payload of whole qwords; a short one quickly.
+    #[inline(always)]
+    pub(crate) fn write_qwords(&self, id: SlotId, payload: &[u8]) {
+        let (qwords, _) = payload.as_chunks::<8>();
+        let start = (self.at(id) + PAYLOAD) / 8;
+        match self.memory.words().get(start..start.wrapping_add(qwords.len())) {
+            Some(cells) if qwords.len() <= 8 => {
+                fence(Ordering::Release);
+                for (cell, qword) in cells.iter().zip(qwords) {
+                    cell.store(u64::from_ne_bytes(*qword), Ordering::Relaxed);
+                }
+            }
+            _ => self.write_payload(id, 0, payload),
+        }
+    }
+
     /// Sets `len` bytes of the payload to zero, `offset` bytes from its start.
     pub(crate) fn pad_payload(&self, id: SlotId, offset: usize, len: usize) {
         assert!(PAYLOAD + offset + len <= self.size, "payload leaves its slot");
@@ -159,11 +176,11 @@ impl Slots {
     }
 
     /// Writes PBC and header of a packet with `payload` bytes, a multiple of 4.
-    pub(crate) fn seal(&mut self, id: SlotId, pbc: Pbc, header: &[u8; OPX_HEADER_BYTES], payload: u32) {
-        debug_assert_eq!(pbc.length(), Dwords::holding(PAYLOAD as u32 + payload));
-        self.memory.write(self.at(id), &pbc.0.to_le_bytes());
-        self.memory.write(self.at(id) + PBC_BYTES, header);
-        self.states[id.0 as usize].payload = payload;
+    #[inline(always)]
+    pub(crate) fn seal(&mut self, id: SlotId, block: &Block, payload: usize) {
+        debug_assert_eq!(block.pbc().length(), Dwords::holding((PAYLOAD + payload) as u32));
+        self.memory.write_block(self.at(id), &block.0);
+        self.states[id.0 as usize].payload = payload as u32;
     }
 
     /// The first `len` bytes of the payload, whole qwords, are those at `at` in `memory`, which is `reader`'s. The rest of the

@@ -66,18 +66,27 @@ impl<T> Table<T> {
     }
 
     /// Whether one more can be added.
+    #[inline]
     pub(crate) fn has_room(&self) -> bool {
         !self.free.is_empty() || self.entries.len() < self.limit
     }
 
     /// Adds an operation, or gives it back when the table is full.
+    #[inline(always)]
     pub(crate) fn insert(&mut self, value: T) -> Result<Handle, T> {
         if let Some(index) = self.free.pop() {
             let entry = &mut self.entries[index as usize];
-            entry.value = Some(value);
+            // An assignment would look whether there is anything to be dropped.
+            std::mem::forget(entry.value.replace(value));
             let generation = entry.generation;
             return Ok(self.handle(index, generation));
         }
+        self.add(value)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn add(&mut self, value: T) -> Result<Handle, T> {
         if self.entries.len() >= self.limit {
             return Err(value);
         }
@@ -111,6 +120,7 @@ impl<T> Table<T> {
         live.map(|(index, entry)| self.handle(index as u32, entry.generation)).collect()
     }
 
+    #[inline]
     fn handle(&self, index: u32, generation: u32) -> Handle {
         Handle(u64::from(generation) << 32 | u64::from(index | self.kind as u32))
     }

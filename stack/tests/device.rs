@@ -219,6 +219,18 @@ fn a_copy_that_fails_is_told_of_its_own_operation() {
     assert!(matches!(bench.next_at_a(), Completion::Failed { context: 1, error: OperationError::Device, .. }));
 }
 
+/// A message of one packet that finds no room is looked at only when there is.
+#[test]
+fn what_is_refused_in_one_packet_is_not_copied_before() {
+    let mut bench = bench(Config { slots: 1, ..Config::default() });
+    let (from, peer) = (Fake::new(GPU, false), bench.b.address());
+    bench.a.tag_send(peer, 1, vec![1], 1).unwrap();
+    for len in [10, 3000] {
+        let refused = bench.a.tag_send(peer, 2, from.range(7, len), 2).unwrap_err();
+        assert_eq!((refused.error, from.copied()), (SendError::Again(peer), 0), "{len} bytes");
+    }
+}
+
 /// What was read in vain, because there was no room for the packet, is read again: that decides.
 #[test]
 fn a_copy_that_fails_for_a_packet_that_has_to_wait_fails_nothing() {

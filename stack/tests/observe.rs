@@ -306,7 +306,7 @@ fn messages_go_the_way_that_is_explained() {
                         .map(|it| it.event)
                         .collect::<Vec<_>>()
                 };
-                let eager = left(&|opcode| matches!(opcode, Opcode::Eager(_)));
+                let eager = left(&|opcode| matches!(opcode, Opcode::Inject(_) | Opcode::Eager(_)));
                 let first = left(&|opcode| matches!(opcode, Opcode::MpFirst(_)));
                 let pieces = left(&|opcode| matches!(opcode, Opcode::RzvData));
                 let went = match (eager.len(), first.len(), pieces.first()) {

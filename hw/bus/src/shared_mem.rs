@@ -226,7 +226,7 @@ impl SharedMem {
     }
 
     /// The 8 bytes at `offset`, a multiple of 8, as an atomic cell.
-    #[inline]
+    #[inline(always)]
     fn cell(&self, offset: usize) -> &AtomicU64 {
         access();
         self.check(offset, 8);
@@ -238,7 +238,7 @@ impl SharedMem {
     }
 
     /// `count` cells of 8 bytes from `offset`, a multiple of 8, on.
-    #[inline]
+    #[inline(always)]
     fn cells(&self, offset: usize, count: usize) -> &[AtomicU64] {
         access();
         self.check(offset, count.saturating_mul(8));
@@ -284,7 +284,7 @@ impl SharedMem {
     ///
     /// # Panics
     /// As [`SharedMem::read_u64`].
-    #[inline]
+    #[inline(always)]
     pub fn write_block(&self, offset: usize, words: &[u64; 8]) -> BlockSource<'_> {
         if let ([a, b, c, d, e, f, g, h], [s, t, u, v, w, x, y, z]) = (self.cells(offset, words.len()), words) {
             fence(Ordering::Release);

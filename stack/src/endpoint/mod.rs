@@ -13,6 +13,7 @@ mod observed;
 mod offers;
 mod output;
 mod plain;
+mod plain_send;
 mod posting;
 mod protocol;
 mod queues;

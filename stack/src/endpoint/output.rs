@@ -39,7 +39,7 @@ pub(super) fn reserve<Q>(
 }
 
 /// The same for a peer of which is known that it is reached through the adapter.
-#[inline]
+#[inline(always)]
 fn reserve_on_wire<Q>(
     slots: &mut Slots,
     reliability: &mut Reliability<SlotId, Q>,
@@ -69,10 +69,10 @@ impl<B: PciFunction> Endpoint<B> {
         reserve(&mut self.local, &mut self.slots, &mut self.reliability, self.hfi.bus().now(), to, payload)
     }
 
-    /// As [`Endpoint::reserve`], for a packet without payload to a peer that is reached through the adapter.
-    #[inline]
-    pub(super) fn reserve_block(&mut self, to: Address) -> Result<Slot, SendError> {
-        reserve_on_wire(&mut self.slots, &mut self.reliability, self.hfi.bus().now(), to, 0)
+    /// As [`Endpoint::reserve`], for a peer that is reached through the adapter.
+    #[inline(always)]
+    pub(super) fn reserve_on_wire(&mut self, to: Address, payload: usize) -> Result<Slot, SendError> {
+        reserve_on_wire(&mut self.slots, &mut self.reliability, self.hfi.bus().now(), to, payload)
     }
 
     /// As [`Endpoint::reserve`], for what waits in line: tells whether it has to wait for its peer or for room.
@@ -136,7 +136,13 @@ impl<B: PciFunction> Endpoint<B> {
     #[inline]
     pub(super) fn commit_by(&mut self, (slot, psn): Slot, mut header: Header, payload: usize, by_engine: bool) {
         header.set_psn(psn);
-        self.slots.seal(slot, header.pbc(self.config.vl), header.as_bytes(), payload as u32);
+        self.commit_block(slot, &Block::of(header.pbc(self.config.vl), &header), payload, by_engine);
+    }
+
+    /// The same, for a packet whose first block is made and numbered.
+    #[inline]
+    pub(super) fn commit_block(&mut self, slot: SlotId, block: &Block, payload: usize, by_engine: bool) {
+        self.slots.seal(slot, block, payload);
         if self.local.as_ref().is_some_and(|local| local.is_there(self.slots.to(slot))) {
             return self.pass(slot);
         }
@@ -167,7 +173,7 @@ impl<B: PciFunction> Endpoint<B> {
     }
 
     /// Sends a packet that is whole in its slot, or puts it in line.
-    #[inline]
+    #[inline(always)]
     pub(super) fn send_sealed(&mut self, slot: SlotId, by_engine: bool) {
         // What waits has to be seen to.
         self.stir();

@@ -138,7 +138,7 @@ impl<B: PciFunction> Endpoint<B> {
     /// as a failure, when the completion is taken.
     #[inline]
     pub(super) fn send_done(&mut self, context: u64, buffer: Buffer, silent: bool) {
-        self.counters.sends_done += 1;
+        self.counters.sends_done = self.counters.sends_done.wrapping_add(1);
         if !silent || buffer.is_faulty() {
             self.completions.push(Completion::Sent { context, buffer });
         }

@@ -1,17 +1,18 @@
 //! What the owner sends: which protocol a message goes by, and its first packet.
 
 use super::Endpoint;
-use super::output::{Slot, reserve};
 use super::queues::Work;
 use super::rendezvous::{self, Role};
 use crate::Address;
 use crate::buffer::Buffer;
 use crate::completion::Level;
 use crate::operations::{Outgoing, Rejected, Send, SendError, SendKind, Source};
+use crate::slots::SlotId;
 use crate::thresholds::Protocol;
 use opx_bus::PciFunction;
-use opx_defs::wire::opx::{Eager, MpFirst};
+use opx_defs::wire::opx::{INJECT_MAX_BYTES, MpFirst};
 use std::collections::VecDeque;
+use std::mem::take;
 
 impl<B: PciFunction> Endpoint<B> {
     /// Sends `buffer` as an untagged message. The buffer comes back in the completion, which tells that the receiver's endpoint
@@ -19,6 +20,7 @@ impl<B: PciFunction> Endpoint<B> {
     ///
     /// # Errors
     /// [`SendError::Again`] when there is no room now; the buffer comes back with the error.
+    #[inline]
     pub fn send(&mut self, to: Address, buffer: impl Into<Buffer>, context: u64) -> Result<(), Rejected<SendError>> {
         self.send_message(Outgoing::new(to, buffer, context))
     }
@@ -27,6 +29,7 @@ impl<B: PciFunction> Endpoint<B> {
     ///
     /// # Errors
     /// As [`Endpoint::send`].
+    #[inline]
     pub fn tag_send(
         &mut self,
         to: Address,
@@ -74,7 +77,7 @@ impl<B: PciFunction> Endpoint<B> {
         }
         let packet = self.models.inject().with_message(to.into(), tag, data, message);
         let Ok(mut block) = packet else { return Err(SendError::TooLong(message.len())) };
-        let slot = self.reserve_block(to)?;
+        let slot = self.reserve_on_wire(to, 0)?;
         block.set_psn(slot.1);
         self.send_block(slot.0, &block);
         // Counts of 64 bits don't wrap; saying so takes the check for it out of the short way.
@@ -86,24 +89,39 @@ impl<B: PciFunction> Endpoint<B> {
     ///
     /// # Errors
     /// As [`Endpoint::send`].
-    pub fn send_message(&mut self, message: Outgoing) -> Result<(), Rejected<SendError>> {
+    #[inline]
+    pub fn send_message(&mut self, mut message: Outgoing) -> Result<(), Rejected<SendError>> {
+        let sent = match self.send_plain(&mut message) {
+            Some(sent) => sent,
+            None => self.send_otherwise(&mut message),
+        };
+        match sent {
+            Ok(()) => {
+                // Without its buffer there is nothing to be dropped.
+                std::mem::forget(message);
+                Ok(())
+            }
+            Err(error) => Err(Rejected { error, buffer: message.buffer }),
+        }
+    }
+
+    /// Takes the buffer of a message that it accepts, of any kind.
+    #[inline(never)]
+    fn send_otherwise(&mut self, message: &mut Outgoing) -> Result<(), SendError> {
         if !self.process.is_here() {
-            return Err(Rejected { error: SendError::Forked, buffer: message.buffer });
+            return Err(SendError::Forked);
         }
         if !self.has_completion_room() {
-            return Err(Rejected { error: SendError::Again(message.to), buffer: message.buffer });
+            return Err(SendError::Again(message.to));
         }
         if message.level == Level::Delivery {
-            return Err(Rejected { error: SendError::Delivery, buffer: message.buffer });
+            return Err(SendError::Delivery);
         }
-        let local = match self.local_peer(message.to) {
-            Ok(local) => local,
-            Err(error) => return Err(Rejected { error, buffer: message.buffer }),
-        };
+        let local = self.local_peer(message.to)?;
         if (message.expect.is_some() || self.config.expect.is_some())
-            && let Some(slower) = self.slower_than_expected(&message)
+            && let Some(slower) = self.slower_than_expected(message)
         {
-            return Err(Rejected { error: SendError::Slower(slower), buffer: message.buffer });
+            return Err(SendError::Slower(slower));
         }
         let was_faulty = message.buffer.is_faulty();
         let sent = match local {
@@ -114,45 +132,50 @@ impl<B: PciFunction> Endpoint<B> {
                     Protocol::MultiPacket => self.send_first(message),
                     Protocol::Rendezvous => self.send_offer(message),
                 };
-                self.counters.sent_messages += u64::from(sent.is_ok());
+                self.counters.sent_messages = self.counters.sent_messages.wrapping_add(u64::from(sent.is_ok()));
                 sent
             }
         };
-        sent.inspect_err(|rejected| rejected.buffer.forget_fault_unless(was_faulty))
+        sent.inspect_err(|_| message.buffer.forget_fault_unless(was_faulty))
     }
 
     /// A message in one packet.
-    fn send_eager(&mut self, message: Outgoing) -> Result<(), Rejected<SendError>> {
+    fn send_eager(&mut self, message: &mut Outgoing) -> Result<(), SendError> {
         let to = message.to;
         if !self.sends.has_room() {
-            return Err(Rejected { error: SendError::Again(to), buffer: message.buffer });
+            return Err(SendError::Again(to));
         }
-        let way = self.models.to(to.into());
-        let bytes = message.buffer.gather(0, message.buffer.len(), &mut self.gathered);
-        let eager = Eager::of(message.tag, message.data, bytes);
-        let (header, payload) = match eager.header(&way) {
-            Ok(header) => (header, eager.body.len()),
-            Err(_) => return Err(Rejected { error: SendError::TooLong(bytes.len()), buffer: message.buffer }),
+        let len = message.buffer.len();
+        let in_header = len <= INJECT_MAX_BYTES;
+        let Outgoing { tag, data, .. } = *message;
+        let made = match in_header {
+            true => self.models.inject().for_header(to.into(), tag, data, len),
+            false => self.models.eager().for_message(to.into(), tag, data, len),
         };
-        let slot =
-            match reserve(&mut self.local, &mut self.slots, &mut self.reliability, self.hfi.bus().now(), to, payload) {
-                Ok(slot) => slot,
-                Err(error) => return Err(Rejected { error, buffer: message.buffer }),
-            };
-        self.slots.write_payload(slot.0, 0, eager.body);
+        let mut block = made.map_err(|_| SendError::TooLong(len))?;
+        let payload = if in_header { 0 } else { len & !7 };
+        let (slot, psn) = self.reserve(to, payload)?;
+        block.set_psn(psn);
+        let bytes = message.buffer.gather(0, len, &mut self.gathered);
+        if in_header {
+            block.put_message(bytes);
+        } else {
+            let body = self.models.eager().put_tail(&mut block, bytes);
+            self.slots.write_payload(slot, 0, body);
+        }
         match message.level {
-            Level::Inject => self.send_done(message.context, message.buffer, message.silent),
+            Level::Inject => self.send_done(message.context, take(&mut message.buffer), message.silent),
             Level::Transmit | Level::Delivery => self.follow(slot, message, SendKind::Eager),
         }
-        self.commit(slot, header, payload);
+        self.commit_block(slot, &block, payload, self.limits.by_engine(payload));
         Ok(())
     }
 
     /// The first packet of a message of several.
-    fn send_first(&mut self, message: Outgoing) -> Result<(), Rejected<SendError>> {
+    fn send_first(&mut self, message: &mut Outgoing) -> Result<(), SendError> {
         let to = message.to;
         if !self.sends.has_room() {
-            return Err(Rejected { error: SendError::Again(to), buffer: message.buffer });
+            return Err(SendError::Again(to));
         }
         let (way, generation, chunk) = (self.models.to(to.into()), self.config.generation, self.limits.chunk);
         let len = message.buffer.len();
@@ -160,18 +183,12 @@ impl<B: PciFunction> Endpoint<B> {
         let first = MpFirst::of(generation, message.tag, message.data, bytes, chunk);
         let sent = first.as_ref().map_or(0, |first| first.head.len() + first.data.len());
         let Ok((header, payload)) = first.and_then(|first| first.encode(&way, &mut self.scratch[..])) else {
-            return Err(Rejected { error: SendError::TooLong(len), buffer: message.buffer });
+            return Err(SendError::TooLong(len));
         };
-        let slot = match self.reserve(to, payload) {
-            Ok(slot) => slot,
-            Err(error) => {
-                self.tally.first_refused += 1;
-                return Err(Rejected { error, buffer: message.buffer });
-            }
-        };
+        let slot = self.reserve(to, payload).inspect_err(|_| self.tally.first_refused += 1)?;
         self.tally.first_sent += 1;
         self.slots.write_payload(slot.0, 0, &self.scratch[..payload]);
-        self.follow(slot, message, SendKind::MultiPacket { uid: slot.1, sent });
+        self.follow(slot.0, message, SendKind::MultiPacket { uid: slot.1, sent });
         if let Some(handle) = self.slots.operation(slot.0) {
             self.queues.push(to, Work::Transfer(handle));
             // What has left of it may be acknowledged while the rest waits, so it doesn't always fail with a packet.
@@ -182,7 +199,7 @@ impl<B: PciFunction> Endpoint<B> {
     }
 
     /// The offer of a message that goes by rendezvous.
-    fn send_offer(&mut self, message: Outgoing) -> Result<(), Rejected<SendError>> {
+    fn send_offer(&mut self, message: &mut Outgoing) -> Result<(), SendError> {
         let (to, tag, data) = (message.to, message.tag, message.data);
         let along = rendezvous::sent_along(&self.config.thresholds, &message.buffer);
         let ungranted = (message.buffer.len() - along.bytes) as u64;
@@ -190,7 +207,10 @@ impl<B: PciFunction> Endpoint<B> {
         let kind = SendKind::Rendezvous { grants, ungranted, along, source, truncated: false };
         let handle = match self.sends.insert(Send::new(message, kind)) {
             Ok(handle) => handle,
-            Err(send) => return Err(Rejected { error: SendError::Again(to), buffer: send.buffer }),
+            Err(send) => {
+                message.buffer = send.buffer;
+                return Err(SendError::Again(to));
+            }
         };
         let way = self.models.to(to.into());
         let buffer = self.sends.get_mut(handle).map(|send| &send.buffer);
@@ -206,16 +226,17 @@ impl<B: PciFunction> Endpoint<B> {
             }),
             None => Err(SendError::TooLong(ungranted as usize)),
         };
-        posted.map_err(|error| {
-            let buffer = self.sends.remove(handle).map(|send| send.buffer).unwrap_or_default();
-            Rejected { error, buffer }
+        posted.inspect_err(|_| {
+            message.buffer = self.sends.remove(handle).map(|send| send.buffer).unwrap_or_default();
         })
     }
 
     /// Makes the packet in `slot` part of a send operation; there is room for one more.
-    fn follow(&mut self, slot: Slot, message: Outgoing, kind: SendKind) {
-        if let Ok(handle) = self.sends.insert(Send::new(message, kind)) {
-            self.slots.set_operation(slot.0, handle);
+    #[inline(always)]
+    pub(super) fn follow(&mut self, slot: SlotId, message: &mut Outgoing, kind: SendKind) {
+        match self.sends.insert(Send::new(message, kind)) {
+            Ok(handle) => self.slots.set_operation(slot, handle),
+            Err(send) => drop(send),
         }
     }
 }

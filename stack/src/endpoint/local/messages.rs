@@ -5,7 +5,7 @@ use super::super::multi_receive::Found;
 use super::kind;
 use crate::Address;
 use crate::buffer::Buffer;
-use crate::operations::{Envelope, Kept, Outgoing, Rejected, SendError, Unexpected};
+use crate::operations::{Envelope, Kept, Outgoing, SendError, Unexpected};
 use opx_bus::PciFunction;
 use opx_defs::wire::opx::INJECT_MAX_BYTES;
 use opx_shm::{Header, Message, PeerId, Taken};
@@ -73,27 +73,21 @@ impl<B: PciFunction> Endpoint<B> {
         }
     }
 
-    /// As [`Endpoint::send_message`].
-    pub(in super::super) fn send_locally(
-        &mut self,
-        peer: PeerId,
-        message: Outgoing,
-    ) -> Result<(), Rejected<SendError>> {
+    /// As [`Endpoint::send_message`]; takes the buffer of a message that it accepts.
+    pub(in super::super) fn send_locally(&mut self, peer: PeerId, message: &mut Outgoing) -> Result<(), SendError> {
         let node = self.local.as_ref().and_then(|local| local.node.as_ref());
         let longest = node.and_then(|node| node.longest(peer).ok()).unwrap_or(0);
         if message.buffer.len() > longest {
             return self.offer_locally(peer, message);
         }
-        let Outgoing { to, tag, data, ref buffer, .. } = message;
+        let Outgoing { to, tag, data, ref buffer, .. } = *message;
         let mut gathered = std::mem::take(&mut self.gathered);
         let bytes = buffer.gather(0, buffer.len(), &mut gathered);
         let sent = self.put_into_ring(peer, to, header(tag, data), bytes);
         self.gathered = gathered;
-        if let Err(error) = sent {
-            return Err(Rejected { error, buffer: message.buffer });
-        }
+        sent?;
         // The peer gets it whatever becomes of this process.
-        self.send_done(message.context, message.buffer, message.silent);
+        self.send_done(message.context, std::mem::take(&mut message.buffer), message.silent);
         Ok(())
     }
 

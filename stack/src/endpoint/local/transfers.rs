@@ -6,7 +6,7 @@ use super::{Local, Todo};
 use crate::Address;
 use crate::buffer::{Buffer, SharedRange};
 use crate::completion::{Completion, OperationError};
-use crate::operations::{Coming, Envelope, Incoming, Outgoing, Posted, Rejected, Send, SendError, SendKind, Target};
+use crate::operations::{Coming, Envelope, Incoming, Outgoing, Posted, Send, SendError, SendKind, Target};
 use crate::table::Handle;
 use opx_bus::{PciFunction, SharedMem};
 use opx_shm::{Header, NotTaken, OfferId, Offered, PeerId, PullError, PullId, Sink, Source, Taken};
@@ -49,12 +49,12 @@ fn sink(into: &mut Target, len: usize) -> (Sink, bool) {
 
 impl<B: PciFunction> Endpoint<B> {
     /// A message that is too long for the ring.
-    pub(super) fn offer_locally(&mut self, peer: PeerId, mut message: Outgoing) -> Result<(), Rejected<SendError>> {
-        let Outgoing { to, tag, data, .. } = message;
+    pub(super) fn offer_locally(&mut self, peer: PeerId, message: &mut Outgoing) -> Result<(), SendError> {
+        let Outgoing { to, tag, data, .. } = *message;
         let has_room = self.sends.has_room();
         let local = self.local.as_mut().filter(|local| has_room && !local.is_in_line(to));
         let Some(Local { node: Some(node), offers, .. }) = local.map(|local| &mut **local) else {
-            return Err(Rejected { error: SendError::Again(to), buffer: message.buffer });
+            return Err(SendError::Again(to));
         };
         let (memory, moved) = source(&mut message.buffer);
         match node.offer(peer, header(tag, data), memory) {
@@ -71,7 +71,7 @@ impl<B: PciFunction> Endpoint<B> {
                 if moved {
                     message.buffer = memory.into_vec().unwrap_or_default().into();
                 }
-                Err(Rejected { error: not_sent(error, to), buffer: message.buffer })
+                Err(not_sent(error, to))
             }
         }
     }

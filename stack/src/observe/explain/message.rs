@@ -15,7 +15,7 @@ pub enum Path {
     SharedMemory,
     /// In the header of one packet: up to 16 bytes, copied.
     Inject,
-    /// In one packet.
+    /// In one packet; up to 16 bytes in its header.
     Eager,
     /// In several packets, without asking first.
     MultiPacket,

@@ -398,6 +398,14 @@ impl Header {
         self.0.as_chunks_mut::<8>().0[N] = value.to_le_bytes();
     }
 
+    /// All header words, little-endian.
+    #[inline]
+    pub fn words(&self) -> [u64; OPX_HEADER_BYTES / 8] {
+        let mut words = [0; _];
+        words.iter_mut().zip(self.0.as_chunks::<8>().0).for_each(|(to, from)| *to = u64::from_le_bytes(*from));
+        words
+    }
+
     /// The bytes as they lie in memory.
     pub const fn as_bytes(&self) -> &[u8; OPX_HEADER_BYTES] {
         &self.0

@@ -52,6 +52,7 @@ impl Begin for Route {
 pub struct Models {
     route: Route,
     inject: Model,
+    eager: Model,
     /// By [`place`].
     headers: [Header; KINDS],
 }
@@ -90,13 +91,20 @@ impl Models {
             Opcode::RmaRts,
             Opcode::Ud,
         ];
-        Self { route, inject: Model::inject(&route, vl), headers: kinds.map(|kind| Header::new(&route, kind)) }
+        let (inject, eager) = (Model::inject(&route, vl), Model::eager(&route, vl));
+        Self { route, inject, eager, headers: kinds.map(|kind| Header::new(&route, kind)) }
     }
 
     /// The model of packets with messages in their header, which are made of whole words.
     #[inline(always)]
     pub fn inject(&self) -> &Model {
         &self.inject
+    }
+
+    /// The model of packets with a whole message in their payload, likewise.
+    #[inline(always)]
+    pub fn eager(&self) -> &Model {
+        &self.eager
     }
 
     /// Packets for a receiver.

@@ -98,16 +98,10 @@ fn copy_few(to: &mut [u8], word: u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Generation, Header, Inject, Route};
+    use super::super::{Generation, Inject, Route};
     use super::*;
     use crate::units::{JobKey, Pkey, Sc, Sl};
     use proptest::prelude::*;
-
-    fn words(header: &Header) -> [u64; 7] {
-        let mut words = [0; 7];
-        words.iter_mut().zip(header.0.as_chunks::<8>().0).for_each(|(to, from)| *to = u64::from_le_bytes(*from));
-        words
-    }
 
     #[test]
     fn it_says_what_the_long_way_says() {
@@ -129,7 +123,7 @@ mod tests {
             if let Some((word, bit)) = spoilt {
                 header.0[word * 8 + bit as usize / 8] ^= 1 << (bit % 8);
             }
-            let short = Short::read(&words(&header));
+            let short = Short::read(&header.words());
             prop_assert!(short.is_some() || generation != Generation::G4 || spoilt.is_some());
             if let Some(short) = short {
                 read.set(read.get() + 1);
