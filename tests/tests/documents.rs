@@ -118,7 +118,7 @@ fn every_row_of_the_parity_table_has_a_test_or_says_why_not() {
         for name in names.split_whitespace() {
             let is =
                 |first: &&str| first.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == name);
-            assert!(firsts.iter().any(|first| is(first)), "{what} {name} has no row");
+            assert!(firsts.iter().any(is), "{what} {name} has no row");
         }
     }
 }
