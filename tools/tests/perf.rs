@@ -38,7 +38,7 @@ fn lines(report: &Value) -> Vec<(String, String, u64, u64)> {
 fn an_adapter_looped_back_is_measured() {
     let folder = tempfile::tempdir().unwrap();
     let plot = folder.path().join("plot.svg");
-    let common = ["--sizes", "0,17,20k", "--count", "20", "--rounds", "2"];
+    let common = ["--sizes", "0,17,20k", "--count", "20", "--rounds", "2", "--posted", "50000"];
     let report = json(&perf(common).args(["--json", "--plot"]).arg(&plot).output().unwrap());
     assert_eq!((&report["version"], &report["adapter"]), (&Value::from(1), &Value::from("emulated")));
     let expected = ["latency", "bandwidth"].map(|pattern| [0, 17, 20 << 10].map(|size| (pattern, size)));
@@ -102,6 +102,9 @@ fn libfabric_is_measured_beside_it_where_it_is_installed() {
     let lines = lines(&json(&output));
     let of = |transport: &str| lines.iter().filter(|line| line.0 == transport).count();
     assert_eq!((of("opx"), of("libfabric shm")), (4, 4));
+    let deep =
+        ["--sizes", "8,20k", "--count", "20", "--rounds", "1", "--json", "--libfabric", "tcp", "--posted", "300"];
+    assert_eq!(self::lines(&json(&run(&deep))).len(), 8);
     for provider in ["shm", "tcp"] {
         let on_memory = [
             "--pattern",

@@ -43,6 +43,10 @@ pub struct Cli {
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub window: Vec<u32>,
 
+    /// Receives posted at each end for messages that nobody sends: the depth of the queue in which each message is looked for.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=100_000))]
+    pub posted: u64,
+
     /// Messages of a measurement; by default as many as make 32 MiB, from 20 to 10,000.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub count: Option<u64>,
@@ -67,7 +71,7 @@ pub struct Cli {
     /// opx, libfabric:PROVIDER, openmpi, mpich, ucx. Without --pattern, --sizes and --window it is a list of its own; the result is a
     /// table in Markdown.
     #[arg(long, value_name = "LIBRARIES", value_delimiter = ',',
-          conflicts_with_all = ["libfabric", "unchecked", "icode", "firmware", "histogram"])]
+          conflicts_with_all = ["libfabric", "unchecked", "icode", "firmware", "histogram", "posted"])]
     pub node: Vec<Library>,
 
     /// The processors of the two ends.
@@ -250,7 +254,7 @@ mod tests {
         assert!(check(&["x", "--role", "server", "--adapter", "vfio-user:/a", "--libfabric", "shm"]).is_err());
         assert!(check(&["x", "--role", "server", "--adapter", "vfio-user:/a"]).is_ok());
         assert!(check(&["x", "--node", "opx", "--adapter", "vfio-user:/a"]).is_err());
-        for other in [&["--libfabric", "shm"][..], &["--histogram"], &["--unchecked"]] {
+        for other in [&["--libfabric", "shm"][..], &["--histogram"], &["--unchecked"], &["--posted", "9"]] {
             assert!(Cli::try_parse_from([&["x", "--node", "opx"][..], other].concat()).is_err(), "{other:?}");
         }
     }

@@ -81,10 +81,12 @@ fn run(cli: &Cli) -> Result<()> {
     }
 }
 
-/// What the environment says, but that the adapter is what is measured: `--node` is for the machine's memory.
+/// What the environment says, but that the adapter is what is measured: `--node` is for the machine's memory; and that there is room
+/// for as many receives as may be asked for.
 fn config() -> Config {
     let mut config = Config::from_env();
     config.shared_memory.enabled = false;
+    config.operations = config.operations.max(1 << 17);
     config
 }
 
@@ -99,6 +101,8 @@ fn in_one_process(cli: &Cli, hfi: &Hfi<AnyBus>, bus: &AnyBus) -> Result<Report> 
         others.push(Both::new(asks, answers)?);
     }
     let mut report = Report::new(cli.adapter.to_string(), "both in one process");
+    opx.with(|asker| asker.deepen(cli.posted))?;
+    others.iter_mut().try_for_each(|other| other.with(|asker| asker.deepen(cli.posted)))?;
     for job in cli.jobs() {
         if !cli.unchecked {
             opx.check(&job)?;
@@ -172,6 +176,7 @@ fn client(cli: &Cli, hfi: &Hfi<AnyBus>, bus: &AnyBus) -> Result<Report> {
     let label = end.label();
     let mut meanwhile = || Ok(());
     let mut asker = Asker::new(&mut end, &mut meanwhile);
+    asker.deepen(cli.posted)?;
     for job in cli.jobs() {
         if !cli.unchecked {
             asker.check(job.pattern, job.size, CHECKED)?;

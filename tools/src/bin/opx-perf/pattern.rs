@@ -18,6 +18,8 @@ const READY: u64 = 2 << 60;
 const DATA: u64 = 3 << 60;
 const ECHO: u64 = 4 << 60;
 const DONE: u64 = 5 << 60;
+/// And of messages that nobody sends.
+const NEVER: u64 = 6 << 60;
 
 /// Longest time in which nothing comes.
 pub const STALL: Duration = Duration::from_secs(60);
@@ -172,6 +174,10 @@ enum Order {
     Rotate {
         rotation: usize,
     },
+    /// So many receives are posted for messages that nobody sends.
+    Deepen {
+        count: u64,
+    },
     /// Memory of the answering end's, with the content of message 0, may be used.
     Expose {
         size: usize,
@@ -190,6 +196,7 @@ impl Order {
             Self::Check { size, count } => [3, size as u64, 1, count],
             Self::Rotate { rotation } => [4, rotation as u64, 0, 0],
             Self::Expose { size } => [5, size as u64, 1, 0],
+            Self::Deepen { count } => [6, 0, 0, count],
         };
         let mut bytes = [0; ORDER_BYTES];
         for (to, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
@@ -209,6 +216,7 @@ impl Order {
             3 => Self::Check { size, count },
             4 => Self::Rotate { rotation: size },
             5 => Self::Expose { size },
+            6 => Self::Deepen { count },
             _ => bail!("the other end isn't opx-perf of this version"),
         })
     }
@@ -242,6 +250,19 @@ impl<'a, T: Transport> Asker<'a, T> {
     /// From now on only all messages of a latency are timed: to look at the clock takes as long as a short message does.
     pub fn time_all_only(&mut self) {
         self.times_each = false;
+    }
+
+    /// Posts `count` receives at each end for messages that nobody sends: each message that comes is looked for among them.
+    ///
+    /// # Errors
+    /// When there is no room for as many.
+    pub fn deepen(&mut self, count: u64) -> Result<()> {
+        if count > 0 {
+            self.order(Order::Deepen { count })?;
+            self.settle()?;
+            post_in_vain(self.end, count).context("there is no room for as many receives; give less (--posted)")?;
+        }
+        Ok(())
     }
 
     /// Looks at the content of some messages, or of memory.
@@ -534,6 +555,11 @@ impl<'a, T: Transport> Asker<'a, T> {
     }
 }
 
+/// Posts receives for messages that nobody sends, each of another tag.
+fn post_in_vain<T: Transport>(end: &mut T, count: u64) -> Result<()> {
+    (0..count).try_for_each(|number| end.post(NEVER | number, 8))
+}
+
 /// What a turn brought.
 enum Turn {
     Sent,
@@ -611,6 +637,10 @@ impl Answerer {
         self.wrong = 0;
         let (size, window, count) = match order {
             Order::End | Order::Expose { .. } => (0, 0, 0),
+            Order::Deepen { count } => {
+                post_in_vain(end, count)?;
+                (0, 0, 0)
+            }
             Order::Rotate { rotation } => {
                 end.rotate(rotation);
                 (0, 0, 0)
@@ -653,7 +683,7 @@ impl Answerer {
                 size
             }
             Order::Take { size, .. } | Order::Check { size, .. } => size,
-            Order::End | Order::Rotate { .. } | Order::Expose { .. } => {
+            Order::End | Order::Rotate { .. } | Order::Expose { .. } | Order::Deepen { .. } => {
                 bail!("a message came although nothing was announced")
             }
         };
@@ -811,6 +841,7 @@ mod tests {
             assert_eq!(asker.measure(&job)?.times.len(), 10);
             let job = Job { pattern: Pattern::Bandwidth, size: 100, window: 7, warmup: 5, count: 50, rotating: false };
             assert!(asker.measure(&job)?.times.is_empty());
+            asker.deepen(3)?;
             asker.check(Pattern::Bandwidth, 1000, 5)?;
             for (pattern, window) in [(Pattern::WriteLatency, 1), (Pattern::ReadLatency, 1), (Pattern::FetchLatency, 1)]
             {
@@ -843,6 +874,7 @@ mod tests {
             Order::Take { size: 1 << 20, window: 64, count: 1 << 40 },
             Order::Check { size: 0, count: 1 },
             Order::Expose { size: 77 },
+            Order::Deepen { count: 1000 },
         ] {
             assert_eq!(Order::read(&order.bytes()).unwrap(), order);
         }
