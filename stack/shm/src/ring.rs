@@ -231,7 +231,7 @@ impl Sender {
     }
 
     /// Writes a message whose payload is these parts one after the other.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn send(&mut self, head: Head, parts: &[&[u8]]) -> Result<Sent, Unsent> {
         let len = match parts {
             [part] => part.len(),

@@ -1,5 +1,5 @@
-//! The short way out, for what most messages are: bytes of the process' own that fit one packet which the processor writes, to a peer
-//! that is reached through the adapter. Everything else goes the long way (`send`), and nothing has been done to it here.
+//! The short way out, for what most messages are: bytes of the process' own that fit one packet which the processor writes, or the
+//! ring to a peer that is reached through memory. Everything else goes the long way (`send`), and nothing has been done to it here.
 
 use super::Endpoint;
 use crate::buffer::Buffer;
@@ -15,16 +15,18 @@ impl<B: PciFunction> Endpoint<B> {
     pub(super) fn send_plain(&mut self, message: &mut Outgoing) -> Option<Result<(), SendError>> {
         let Buffer::Bytes(bytes) = &message.buffer else { return None };
         let len = bytes.len();
-        let plain = len <= self.limits.eager
-            && !self.limits.by_engine(len)
-            && message.level != Level::Delivery
+        let plain = message.level != Level::Delivery
             && message.expect.is_none()
             && self.config.expect.is_none()
             && self.process.is_here()
-            && self.has_completion_room()
-            && self.sends.has_room();
-        if !plain || !matches!(self.local_peer(message.to), Ok(None)) {
+            && self.has_completion_room();
+        if !plain {
             return None;
+        }
+        match self.local_peer(message.to) {
+            Ok(Some(peer)) => return self.send_plain_locally(peer, message),
+            Ok(None) if len <= self.limits.eager && !self.limits.by_engine(len) && self.sends.has_room() => {}
+            _ => return None,
         }
         // No error is left to the long way: it would be counted once more.
         if len <= INJECT_MAX_BYTES { self.send_in_header(message) } else { self.send_in_payload(message) }

@@ -56,7 +56,8 @@ impl<B: PciFunction> Endpoint<B> {
         Ok(())
     }
 
-    #[inline]
+    // Inlined into the short ways, and into the long one as well.
+    #[inline(always)]
     fn put_into_ring(&mut self, peer: PeerId, to: Address, header: Header, message: &[u8]) -> Result<(), SendError> {
         let Some(local) = &mut self.local else { return Err(SendError::Again(to)) };
         if local.is_in_line(to) {
@@ -70,6 +71,25 @@ impl<B: PciFunction> Endpoint<B> {
                 Ok(())
             }
             Err(error) => Err(not_sent(error, to)),
+        }
+    }
+
+    /// As [`Endpoint::send_message`], of bytes; `None`, and nothing has been done, when the ring doesn't hold so many.
+    #[inline]
+    pub(in super::super) fn send_plain_locally(
+        &mut self,
+        peer: PeerId,
+        message: &mut Outgoing,
+    ) -> Option<Result<(), SendError>> {
+        let Outgoing { to, tag, data, buffer: Buffer::Bytes(bytes), .. } = message else { return None };
+        match self.put_into_ring(peer, *to, header(*tag, *data), bytes) {
+            Ok(()) => {
+                // The peer gets it whatever becomes of this process.
+                self.send_done(message.context, std::mem::take(&mut message.buffer), message.silent);
+                Some(Ok(()))
+            }
+            Err(SendError::TooLong(_)) => None,
+            Err(error) => Some(Err(error)),
         }
     }
 
