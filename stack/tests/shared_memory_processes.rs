@@ -125,12 +125,12 @@ fn connect_as(name: &str, to: &str) -> Vec<u8> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
     connect(&socket, &SocketAddrUnix::new_abstract_name(format!("opx-shm/{to}").as_bytes()).unwrap()).unwrap();
     let segment = memfd_create("forged", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
-    ftruncate(&segment, u64::from(4096 + 2 * RING)).unwrap();
+    ftruncate(&segment, u64::from(4096 + 2 * (RING + RING / 4))).unwrap();
     fcntl_add_seals(&segment, SealFlags::SHRINK | SealFlags::GROW).unwrap();
     // As `socket.rs` of opx-shm has it: kind, fences, size of a ring, magic, probe, name.
     let mut hello = vec![b'H', 0, 0, 0];
     hello.extend(RING.to_le_bytes());
-    hello.extend([0x6f70_7873_686d_0001, 0, 0].into_iter().flat_map(u64::to_le_bytes));
+    hello.extend([0x6f70_7873_686d_0002, 0, 0].into_iter().flat_map(u64::to_le_bytes));
     hello.extend(name.as_bytes());
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
