@@ -105,7 +105,7 @@ impl Pair {
 }
 
 fn main() -> anyhow::Result<()> {
-    let lengths = [8, 1024, 8192];
+    let lengths = [8, 64, 1024, 8192];
     let mut cases = Cases::default();
     for len in lengths {
         cases.add_with(&format!("posting a tagged receive, {len} B"), Pair::new(len)?, Pair::settle, Pair::post);
