@@ -6,11 +6,13 @@ use rustc_apfloat::ieee::X87DoubleExtended;
 /// Bytes of the largest element.
 pub const MAX_SIZE: usize = 32;
 
-/// An element's bytes; those beyond its size mean nothing and are kept as they are.
+/// An element's bytes; those beyond its size mean nothing.
 pub type Raw = [u8; MAX_SIZE];
 
 /// What every datatype has.
 pub trait Element: Copy + PartialEq {
+    /// Bytes, padding and all.
+    const SIZE: usize;
     /// The value at the beginning of `raw`.
     fn load(raw: &Raw) -> Self;
     /// Puts the value at the beginning of `raw`; padding inside it stays.
@@ -56,6 +58,7 @@ pub trait Float: Element + PartialOrd {
 macro_rules! integers {
     ($($int:ty),*) => {$(
         impl Element for $int {
+            const SIZE: usize = size_of::<Self>();
             fn load(raw: &Raw) -> Self {
                 let mut bytes = [0; size_of::<Self>()];
                 bytes.copy_from_slice(&raw[..size_of::<Self>()]);
@@ -103,6 +106,7 @@ integers!(i8, u8, i16, u16, i32, u32, i64, u64);
 /// What `Float::load_at` and the rest of `Element` look like for all floats.
 macro_rules! float_element {
     () => {
+        const SIZE: usize = Self::STRIDE;
         fn load(raw: &Raw) -> Self {
             Self::load_at(raw, 0)
         }
@@ -272,6 +276,7 @@ impl<T: Float> Complex<T> {
 }
 
 impl<T: Float> Element for Complex<T> {
+    const SIZE: usize = 2 * T::STRIDE;
     fn load(raw: &Raw) -> Self {
         Self { re: T::load_at(raw, 0), im: T::load_at(raw, T::STRIDE) }
     }

@@ -89,7 +89,7 @@ fn any<T: Element>(op: Op) -> Option<Kernel> {
 
 /// The target with `value` in it.
 fn stored<T: Element>(value: T, target: &Raw) -> Raw {
-    let mut raw = *target;
+    let mut raw = copied::<T>(target);
     value.store(&mut raw);
     raw
 }
@@ -97,8 +97,16 @@ fn stored<T: Element>(value: T, target: &Raw) -> Raw {
 /// The target with the operand in it, if `condition` holds.
 fn replace<T: Element>(condition: bool, operand: &Raw, target: &Raw) -> Option<Raw> {
     condition.then(|| {
-        let mut raw = *target;
+        let mut raw = copied::<T>(target);
         T::assign(operand, &mut raw);
         raw
     })
+}
+
+/// The element, padding and all. More of it was hardly written yet: the processor would wait for that.
+#[inline(always)]
+fn copied<T: Element>(from: &Raw) -> Raw {
+    let mut raw = Raw::default();
+    raw[..T::SIZE].copy_from_slice(&from[..T::SIZE]);
+    raw
 }

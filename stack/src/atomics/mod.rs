@@ -281,6 +281,8 @@ impl AtomicOp {
 }
 
 /// The element of `size` bytes at `at`, zeros if there is none.
+// Inlined where the size is known.
+#[inline(always)]
 pub(crate) fn raw(bytes: Option<&[u8]>, at: usize, size: usize) -> Raw {
     let mut raw = [0; MAX_SIZE];
     if let Some(bytes) = bytes.and_then(|bytes| bytes.get(at..at.checked_add(size)?)) {

@@ -8,6 +8,8 @@ use std::sync::atomic::Ordering;
 ///
 /// An element that lies in one aligned word of 8 bytes is changed by compare-exchange: atomically whoever else has atomic access to
 /// that word. Others (long doubles, two doubles, what lies across words) are read and written; the caller keeps others away.
+// Inlined where the size is known.
+#[inline(always)]
 pub fn update(memory: &SharedMem, start: usize, size: usize, change: impl Fn(&Raw) -> Option<Raw>) -> Raw {
     let mut old = Raw::default();
     let within = start % 8;

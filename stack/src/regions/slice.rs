@@ -1,7 +1,7 @@
 //! A part of a region that somebody may use: found by key and checked, kept in memory while it is used.
 
 use super::{Access, Region, RegionError, cells};
-use crate::atomics::{AtomicOp, Form, Op, raw};
+use crate::atomics::{AtomicOp, Form, MAX_SIZE, Op, raw};
 use opx_bus::SharedMem;
 use opx_defs::units::Iova;
 use std::fmt;
@@ -163,23 +163,39 @@ impl RegionSlice {
         op: &AtomicOp,
         operand: Option<&[u8]>,
         compare: Option<&[u8]>,
-        mut result: Option<&mut [u8]>,
+        result: Option<&mut [u8]>,
     ) -> Result<(), RegionError> {
         if !self.region.process.is_here() {
             return Err(RegionError::Forked);
         }
-        let size = op.datatype().size();
         let _alone = self.region.atomics.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut at = 0;
-        while at < self.len {
-            let (operand, compare) = (raw(operand, at, size), raw(compare, at, size));
-            let change = |old: &_| op.element(old, &operand, &compare);
-            let old = cells::update(self.memory(), self.start + at, size, change);
-            if let Some(result) = result.as_deref_mut().and_then(|result| result.get_mut(at..at + size)) {
-                result.copy_from_slice(&old[..size]);
-            }
-            at += size;
+        // A loop for each size that there is, in which copies of elements are loads and stores.
+        match op.datatype().size() {
+            1 => self.each_of::<1>(op, operand, compare, result),
+            2 => self.each_of::<2>(op, operand, compare, result),
+            4 => self.each_of::<4>(op, operand, compare, result),
+            8 => self.each_of::<8>(op, operand, compare, result),
+            16 => self.each_of::<16>(op, operand, compare, result),
+            _ => self.each_of::<MAX_SIZE>(op, operand, compare, result),
         }
         Ok(())
+    }
+
+    fn each_of<const SIZE: usize>(
+        &self,
+        op: &AtomicOp,
+        operand: Option<&[u8]>,
+        compare: Option<&[u8]>,
+        result: Option<&mut [u8]>,
+    ) {
+        let mut results = result.map(|result| result.as_chunks_mut::<SIZE>().0.iter_mut());
+        for at in (0..self.len).step_by(SIZE) {
+            let (operand, compare) = (raw(operand, at, SIZE), raw(compare, at, SIZE));
+            let change = |old: &_| op.element(old, &operand, &compare);
+            let old = cells::update(self.memory(), self.start + at, SIZE, change);
+            if let Some(result) = results.as_mut().and_then(Iterator::next) {
+                result.copy_from_slice(&old[..SIZE]);
+            }
+        }
     }
 }
