@@ -130,7 +130,7 @@ fn connect_as(name: &str, to: &str) -> Vec<u8> {
     // As `socket.rs` of opx-shm has it: kind, fences, size of a ring, magic, probe, name.
     let mut hello = vec![b'H', 0, 0, 0];
     hello.extend(RING.to_le_bytes());
-    hello.extend([0x6f70_7873_686d_0002, 0, 0].into_iter().flat_map(u64::to_le_bytes));
+    hello.extend([0x6f70_7873_686d_0003, 0, 0].into_iter().flat_map(u64::to_le_bytes));
     hello.extend(name.as_bytes());
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);

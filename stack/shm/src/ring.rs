@@ -1,12 +1,13 @@
 //! A ring from one process to another, written by one and read by the other: slots of 64 bytes, and bytes.
 //!
-//! A message is one slot, and so one cache line if its payload is short. A longer payload lies in the ring's bytes, aligned to a
-//! cache line, as a whole: what doesn't fit in front of their end begins at their beginning. Where that is follows from the lengths
-//! of the messages before; both ends keep count.
+//! A message is one slot, and so one cache line if its payload is short; a payload that is a little longer goes on in the next slot,
+//! which the processor fetches along with the one before. A longer one lies in the ring's bytes, aligned to a cache line, as a
+//! whole: what doesn't fit in front of their end begins at their beginning. Where that is follows from the lengths of the messages
+//! before; both ends keep count.
 //!
 //! A slot's first word says that a message is there: it is written last, and its highest bit tells this round of the ring
-//! from the one before. Nothing else of a slot is touched before, so that the line on which the receiver waits is fetched by
-//! the sender once, and by the receiver once.
+//! from the one before, in a slot that goes on with a payload as in any other. Nothing else of a slot is touched before, so that the
+//! line on which the receiver waits is fetched by the sender once, and by the receiver once.
 //!
 //! The receiver gives slots and bytes back a quarter of the ring at a time, in words that the sender reads after each message
 //! anyway, because one also says whether the receiver looks at this ring (*hot*) or has to be rung for (*cold*). No end trusts what
@@ -23,6 +24,8 @@ pub(crate) const SLOT: usize = 64;
 const BEHIND_WORDS: usize = 24;
 /// The longest payload that lies there.
 const LONGEST_INSIDE: usize = SLOT - BEHIND_WORDS;
+/// The longest payload that lies there and in the next slot, whose first word is that slot's own.
+const LONGEST_IN_SLOTS: usize = LONGEST_INSIDE + SLOT - 8;
 /// The longest payload of all, if a quarter of the ring isn't less. What is longer goes faster as offered memory.
 const LONGEST: usize = 16 << 10;
 
@@ -81,9 +84,15 @@ impl Run {
     }
 }
 
-/// Writes a payload that fits into the slot.
+/// Slots that a message with so many bytes takes.
 #[inline(always)]
-fn put(slot: &[AtomicU64; LONGEST_INSIDE / 8], bytes: &[u8]) {
+fn slots_of(len: usize) -> u32 {
+    if (LONGEST_INSIDE + 1..=LONGEST_IN_SLOTS).contains(&len) { 2 } else { 1 }
+}
+
+/// Writes what fits into these words of a slot.
+#[inline(always)]
+fn put<const N: usize>(slot: &[AtomicU64; N], bytes: &[u8]) {
     // As many messages are; a loop takes three times as long.
     if let Some(word) = bytes.first_chunk()
         && bytes.len() == 8
@@ -103,9 +112,9 @@ fn put(slot: &[AtomicU64; LONGEST_INSIDE / 8], bytes: &[u8]) {
     }
 }
 
-/// Reads the beginning of one.
+/// Reads the beginning of what is in them.
 #[inline(always)]
-fn get(slot: &[AtomicU64; LONGEST_INSIDE / 8], bytes: &mut [u8]) {
+fn get<const N: usize>(slot: &[AtomicU64; N], bytes: &mut [u8]) {
     if bytes.len() == 8
         && let Some(word) = bytes.first_chunk_mut()
     {
@@ -237,14 +246,11 @@ impl Sender {
             [part] => part.len(),
             parts => parts.iter().fold(0usize, |sum, part| sum.saturating_add(part.len())),
         };
-        if len <= LONGEST_INSIDE {
-            self.make_room()?;
+        if len <= LONGEST_IN_SLOTS {
+            self.make_room(slots_of(len))?;
             match parts {
-                [part] => {
-                    let [_, _, _, payload @ ..] = self.lines.view().slot(self.tail);
-                    put(payload, part);
-                }
-                parts => self.write(self.lines.in_slot(self.tail, BEHIND_WORDS), parts),
+                [part] => self.put(part),
+                parts => self.put_parts(parts),
             }
         } else {
             let run = self.make_room_for(len)?;
@@ -255,6 +261,35 @@ impl Sender {
             self.bytes_tail = run.end;
         }
         Ok(self.publish(head, len))
+    }
+
+    /// Writes a payload that lies in slots.
+    #[inline(always)]
+    fn put(&self, payload: &[u8]) {
+        let view = self.lines.view();
+        let [_, _, _, words @ ..] = view.slot(self.tail);
+        match payload.split_first_chunk::<LONGEST_INSIDE>() {
+            Some((first, rest)) if !rest.is_empty() => {
+                // The slot that is waited for comes last.
+                let next = self.tail.wrapping_add(1);
+                let [round, words_behind @ ..] = view.slot(next);
+                round.store(round_of(next, self.lines.mask()), Ordering::Relaxed);
+                put(words_behind, rest);
+                put(words, first);
+            }
+            _ => put(words, payload),
+        }
+    }
+
+    #[inline(never)]
+    fn put_parts(&self, parts: &[&[u8]]) {
+        let mut payload = [0; LONGEST_IN_SLOTS];
+        let mut len = 0;
+        for byte in parts.iter().copied().flatten() {
+            payload[len] = *byte;
+            len += 1;
+        }
+        self.put(&payload[..len]);
     }
 
     /// Writes a long payload, and says in between how much of it is there.
@@ -285,19 +320,18 @@ impl Sender {
             Piece::Bytes(bytes) => return self.send(head, &[bytes]),
             Piece::Mapped(memory, from, len) => (memory, from, len),
         };
-        let at = if len <= LONGEST_INSIDE {
-            self.make_room()?;
-            self.lines.in_slot(self.tail, BEHIND_WORDS)
-        } else {
-            let run = self.make_room_for(len)?;
-            self.bytes_tail = run.end;
-            self.lines.byte(run.begin)
-        };
-        self.lines.copy_in(at, memory, from, len);
+        let mut payload = [0; LONGEST_IN_SLOTS];
+        if let Some(payload) = payload.get_mut(..len) {
+            memory.read(from, payload);
+            return self.send(head, &[payload]);
+        }
+        let run = self.make_room_for(len)?;
+        self.bytes_tail = run.end;
+        self.lines.copy_in(self.lines.byte(run.begin), memory, from, len);
         Ok(self.publish(head, len))
     }
 
-    /// Says that the message in the next slot is there.
+    /// Says that the message in the next slot, or two, is there.
     #[inline(always)]
     fn publish(&mut self, head: Head, len: usize) -> Sent {
         let lines = self.lines.view();
@@ -306,7 +340,7 @@ impl Sender {
         two.store(head.words[1], Ordering::Relaxed);
         let word = header(head.class, head.kind, len as u32) | round_of(self.tail, self.lines.mask());
         first.store(word, Ordering::Release);
-        self.tail = self.tail.wrapping_add(1);
+        self.tail = self.tail.wrapping_add(slots_of(len));
         light_fence(self.full_fences);
         let given = Given::load(lines.receiver());
         self.back = given.back;
@@ -317,10 +351,10 @@ impl Sender {
         Sent::Ring
     }
 
-    /// Sees to it that there is a slot.
+    /// Sees to it that there are so many slots.
     #[inline(always)]
-    fn make_room(&mut self) -> Result<(), Unsent> {
-        let has_room = |this: &Self| has_room(this.tail, this.back, this.lines.mask(), 1);
+    fn make_room(&mut self, slots: u32) -> Result<(), Unsent> {
+        let has_room = |this: &Self| has_room(this.tail, this.back, this.lines.mask(), slots);
         if has_room(self)? {
             return Ok(());
         }
@@ -334,7 +368,7 @@ impl Sender {
         if len > self.longest {
             return Err(Unsent::TooLong);
         }
-        self.make_room()?;
+        self.make_room(1)?;
         let mask = self.lines.bytes_mask();
         let run = Run::new(self.bytes_tail, len, mask);
         let more = run.end.wrapping_sub(self.bytes_tail);
@@ -390,7 +424,7 @@ pub(crate) struct Record {
     pub(crate) head: Head,
     /// Bytes of payload.
     pub(crate) len: usize,
-    /// Where in the ring's bytes they are, unless they are in the slot.
+    /// Where in the ring's bytes they are, unless they are in slots.
     run: Run,
 }
 
@@ -446,7 +480,7 @@ impl Receiver {
         let head = Head { class: (word >> 48) as u8 & 0x7f, kind: (word >> 32) as u16, words };
         let len = word as u32 as usize;
         let mut run = Run { begin: self.bytes_head, end: self.bytes_head };
-        if len > LONGEST_INSIDE {
+        if len > LONGEST_IN_SLOTS {
             if len > self.longest {
                 return Err(Broken("a message longer than any"));
             }
@@ -457,6 +491,8 @@ impl Receiver {
             run = Run::new(self.bytes_head, len, self.lines.bytes_mask());
             // It comes while somebody looks for who wants it.
             self.lines.prefetch(self.lines.byte(run.begin));
+        } else if len > LONGEST_INSIDE {
+            self.lines.prefetch_slot(self.head.wrapping_add(1));
         }
         Ok(Some(Record { head, len, run }))
     }
@@ -472,12 +508,18 @@ impl Receiver {
         self.fetched = self.fetched.max(there);
     }
 
-    /// Where in the segment the payload of the next message is.
-    fn payload(&self, record: &Record) -> usize {
-        if record.len <= LONGEST_INSIDE {
-            self.lines.in_slot(self.head, BEHIND_WORDS)
-        } else {
-            self.lines.byte(record.run.begin)
+    /// Reads the beginning of a payload that lies in slots.
+    #[inline(always)]
+    fn get(&self, bytes: &mut [u8]) {
+        let view = self.lines.view();
+        let [_, _, _, words @ ..] = view.slot(self.head);
+        match bytes.split_first_chunk_mut::<LONGEST_INSIDE>() {
+            Some((first, rest)) if !rest.is_empty() => {
+                let [_, words_behind @ ..] = view.slot(self.head.wrapping_add(1));
+                get(words, first);
+                get(words_behind, rest);
+            }
+            _ => get(words, bytes),
         }
     }
 
@@ -487,24 +529,33 @@ impl Receiver {
     pub(crate) fn read(&self, record: &Record, offset: usize, bytes: &mut [u8]) -> usize {
         let count = record.len.saturating_sub(offset).min(bytes.len());
         let Some(bytes) = bytes.get_mut(..count) else { return 0 };
-        if offset == 0 && record.len <= LONGEST_INSIDE {
-            let [_, _, _, payload @ ..] = self.lines.view().slot(self.head);
-            get(payload, bytes);
-        } else {
-            self.lines.read(self.payload(record).wrapping_add(offset.min(record.len)), bytes);
+        if record.len > LONGEST_IN_SLOTS {
+            self.lines.read(self.lines.byte(record.run.begin).wrapping_add(offset.min(record.len)), bytes);
+        } else if offset == 0 {
+            self.get(bytes);
+        } else if !bytes.is_empty() {
+            let mut payload = [0; LONGEST_IN_SLOTS];
+            self.get(&mut payload);
+            bytes.copy_from_slice(&payload[offset..offset + count]);
         }
         count
     }
 
     /// Copies all of the payload to shared memory, where there is room for it at `to`.
     pub(crate) fn read_mapped(&self, record: &Record, memory: &SharedMem, to: usize) {
-        self.lines.copy_out(self.payload(record), memory, to, record.len);
+        let mut payload = [0; LONGEST_IN_SLOTS];
+        if let Some(payload) = payload.get_mut(..record.len) {
+            self.get(payload);
+            memory.write(to, payload);
+        } else {
+            self.lines.copy_out(self.lines.byte(record.run.begin), memory, to, record.len);
+        }
     }
 
     /// Is done with the next message. `Sent::Ring` when the sender waits for the room that was given back.
     #[inline(always)]
     pub(crate) fn consume(&mut self, record: &Record) -> Sent {
-        self.head = self.head.wrapping_add(1);
+        self.head = self.head.wrapping_add(slots_of(record.len));
         (self.bytes_head, self.fetched) = (record.run.end, 0);
         let (slots, bytes) = (self.head.wrapping_sub(self.given), self.bytes_head.wrapping_sub(self.bytes_given));
         if slots < quarter(self.lines.mask()) && bytes < quarter(self.lines.bytes_mask()) {
@@ -606,6 +657,11 @@ mod tests {
         let record = receiver.next().unwrap()?;
         let mut payload = vec![0xee; record.len];
         assert_eq!(receiver.read(&record, 0, &mut payload), record.len);
+        // In pieces it is the same.
+        let middle = record.len / 3;
+        let mut piece = vec![0xee; record.len];
+        assert_eq!(receiver.read(&record, middle, &mut piece), record.len - middle);
+        assert_eq!(piece[..record.len - middle], payload[middle..]);
         let _ = receiver.consume(&record);
         Some((record.head, payload))
     }
@@ -744,6 +800,31 @@ mod tests {
         lines.view().receiver().store(4, Ordering::Relaxed);
         lines.view().bytes_back().store(4096 + 64, Ordering::Relaxed);
         assert!(matches!(sender.send(head(1), &[&[0; 1024]]), Err(Unsent::Broken(_))));
+    }
+
+    /// Whatever is where a payload goes on, the slot behind it holds no message, in any round.
+    #[test]
+    fn a_payload_goes_on_in_the_next_slot() {
+        let (mut sender, mut receiver, _) = ring(4096);
+        for number in 0..200u16 {
+            let len = usize::from(number) % 100;
+            let payload: Vec<u8> = (0..len).map(|at| number as u8 ^ !(at as u8)).collect();
+            let before = (sender.tail, sender.bytes_tail);
+            assert!(sender.send(head(number), &[&payload]).is_ok());
+            let after = (sender.tail.wrapping_sub(before.0), sender.bytes_tail.wrapping_sub(before.1));
+            assert_eq!(
+                after,
+                if len <= 40 {
+                    (1, 0)
+                } else if len <= 96 {
+                    (2, 0)
+                } else {
+                    (1, 128)
+                }
+            );
+            assert_eq!(take(&mut receiver), Some((head(number), payload)));
+            assert!(receiver.next() == Ok(None) && receiver.is_empty());
+        }
     }
 
     #[test]

@@ -158,10 +158,16 @@ impl Lines {
         View { lines, control: self.control, first: self.first, mask: self.mask }
     }
 
-    /// Where in the segment a place of a slot is; positions go round.
+    /// Where in the segment a slot is; positions go round.
     #[inline(always)]
-    pub(crate) fn in_slot(&self, position: u32, offset: usize) -> usize {
-        self.first.wrapping_add((position & self.mask) as usize).wrapping_mul(SLOT).wrapping_add(offset)
+    fn slot_at(&self, position: u32) -> usize {
+        self.first.wrapping_add((position & self.mask) as usize).wrapping_mul(SLOT)
+    }
+
+    /// Has the processor fetch a slot; positions go round.
+    #[inline(always)]
+    pub(crate) fn prefetch_slot(&self, position: u32) {
+        self.prefetch(self.slot_at(position));
     }
 
     /// Where in the segment a byte is; positions go round.
@@ -258,10 +264,10 @@ mod tests {
             let (a, b) = (Lines::new(memory.clone(), direction), Lines::new(other.clone(), direction));
             assert_eq!((a.mask(), b.mask(), a.bytes_mask(), b.bytes_mask()), (15, 15, 4095, 4095));
             let mark = direction as u8 + 1;
-            a.write(a.in_slot(15, 0), &[mark; SLOT]);
+            a.write(a.slot_at(15), &[mark; SLOT]);
             a.write(a.byte(0), &[mark + 2; 4096]);
             let (mut slot, mut bytes) = ([0; SLOT], [0; 4096]);
-            b.read(b.in_slot(15 + 16, 0), &mut slot);
+            b.read(b.slot_at(15 + 16), &mut slot);
             b.read(b.byte(4096), &mut bytes);
             assert_eq!((slot, bytes), ([mark; SLOT], [mark + 2; 4096]));
         }

@@ -19,7 +19,7 @@ pub(crate) const LONGEST_NAME: usize = 80;
 const PREFIX: &str = "opx-shm/";
 const BACKLOG: i32 = 4096;
 /// "opxshm" and the version of all that the processes share: segment, rings, records.
-const MAGIC: u64 = 0x6f70_7873_686d_0002;
+const MAGIC: u64 = 0x6f70_7873_686d_0003;
 /// The longest record.
 const RECORD: usize = 40 + LONGEST_NAME;
 

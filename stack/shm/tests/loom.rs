@@ -92,10 +92,6 @@ mod segment {
             BYTES - 1
         }
 
-        pub fn in_slot(&self, _position: u32, _offset: usize) -> usize {
-            0
-        }
-
         pub fn byte(&self, _position: u32) -> usize {
             0
         }
@@ -104,6 +100,8 @@ mod segment {
         pub fn write(&self, _at: usize, _bytes: &[u8]) {}
 
         pub fn prefetch(&self, _at: usize) {}
+
+        pub fn prefetch_slot(&self, _position: u32) {}
 
         pub fn read(&self, _at: usize, _bytes: &mut [u8]) {}
 
@@ -214,6 +212,52 @@ fn a_message_that_isnt_whole_is_none() {
             })
         };
         receive(&mut receiver, &bell, None, 1);
+        producer.join().expect("the producer ends");
+    });
+}
+
+/// A payload of two slots is there once the first of them is. What the slots held before isn't taken for it.
+#[test]
+fn a_message_of_two_slots_is_whole() {
+    fn send(sender: &mut Sender, number: u8) -> Sent {
+        let head = Head { class: 1, kind: 0, words: [u64::from(number); 2] };
+        sender.send(head, &[&[number; 64]]).expect("there is room")
+    }
+    fn take(receiver: &mut Receiver) -> Option<u64> {
+        let record = receiver.next().expect("an honest sender")?;
+        let mut payload = [0; 64];
+        assert_eq!(receiver.read(&record, 0, &mut payload), 64);
+        assert_eq!(payload, [record.head.words[0] as u8; 64], "a message that wasn't there as a whole");
+        let _ = receiver.consume(&record);
+        Some(record.head.words[0])
+    }
+    loom::model(|| {
+        let lines = Lines::model();
+        let bell = Bell::new();
+        let (mut sender, mut receiver) = (Sender::new(lines.clone(), true), Receiver::new(lines, true));
+        // All slots have been used.
+        for number in 1..=SLOTS as u8 / 2 {
+            let _ = send(&mut sender, number);
+            assert_eq!(take(&mut receiver), Some(number.into()));
+        }
+        let producer = {
+            let bell = Arc::clone(&bell);
+            loom::thread::spawn(move || (3..=4).for_each(|number| bell.ring_if(send(&mut sender, number))))
+        };
+        let mut next = 3;
+        while next <= 4 {
+            if let Some(number) = take(&mut receiver) {
+                assert_eq!(number, next, "in order, once");
+                next += 1;
+                continue;
+            }
+            receiver.go_cold();
+            fence(Ordering::SeqCst);
+            if receiver.is_empty() {
+                bell.sleep();
+            }
+            receiver.go_hot();
+        }
         producer.join().expect("the producer ends");
     });
 }
