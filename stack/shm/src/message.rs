@@ -132,13 +132,14 @@ impl Waiting<'_> {
         self.link.receiver.read(&self.record, offset, bytes)
     }
 
-    /// Has seen to it.
+    /// Has seen to it. Tells whether its sender has written more, or is about to.
     #[inline(always)]
-    pub fn take(self) {
+    pub fn take(self) -> bool {
         self.link.silent = 0;
         if self.link.receiver.consume(&self.record) == Sent::Ring {
             *self.rings += self.link.ring_if(Sent::Ring);
         }
+        self.link.receiver.has_more()
     }
 }
 

@@ -497,6 +497,12 @@ impl Receiver {
         Ok(Some(Record { head, len, run }))
     }
 
+    /// Whether [`Receiver::next`] would find something, if not the whole of it.
+    #[inline(always)]
+    pub(crate) fn has_more(&self) -> bool {
+        is_there(self.lines.view().slot(self.head)[0].load(Ordering::Relaxed), self.head, self.lines.mask())
+    }
+
     /// Fetches what is there of the next message, which has `len` bytes.
     #[inline(never)]
     fn fetch(&mut self, len: usize, there: u16) {
@@ -663,6 +669,7 @@ mod tests {
         assert_eq!(receiver.read(&record, middle, &mut piece), record.len - middle);
         assert_eq!(piece[..record.len - middle], payload[middle..]);
         let _ = receiver.consume(&record);
+        assert_eq!(receiver.has_more(), !receiver.is_empty());
         Some((record.head, payload))
     }
 

@@ -70,7 +70,7 @@ impl<B: PciFunction> Endpoint<B> {
             });
             let Some((context, mut bytes)) = taken else { return (heard, true) };
             message.read(0, &mut bytes);
-            message.take();
+            let more = message.take();
             let data = (bits & kind::WITH_DATA != 0).then_some(data as u32);
             if let Some(place) = self.completions.next_place() {
                 place.put(Completion::Received { context, tag, data, source, len, buffer: Buffer::Bytes(bytes) });
@@ -78,7 +78,11 @@ impl<B: PciFunction> Endpoint<B> {
             // Counts of 64 bits don't wrap; saying so takes the check for it out of the short way.
             self.counters.received_locally = self.counters.received_locally.wrapping_add(1);
             self.counters.received_messages = self.counters.received_messages.wrapping_add(1);
-            (heard, silent) = (true, 0);
+            // A ring with nothing more has been looked at.
+            (heard, silent) = (true, usize::from(!more));
+            if silent >= node.watched() {
+                break;
+            }
         }
         (heard, false)
     }
