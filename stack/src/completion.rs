@@ -2,7 +2,6 @@
 
 use crate::Address;
 use crate::buffer::Buffer;
-use crate::memory_kind;
 
 /// An operation has ended. Each operation that was accepted ends in exactly one completion, but for injected messages and
 /// those that were asked to end silently, which have none unless they fail. A multi-receive has one for each message as well.
@@ -107,13 +106,7 @@ pub enum Completion {
 
 impl Completion {
     /// The same, or a failure when a device didn't copy the memory of its buffers.
-    #[inline]
     pub(crate) fn checked(self) -> Self {
-        if memory_kind::has_faults() { self.check_devices() } else { self }
-    }
-
-    #[cold]
-    fn check_devices(self) -> Self {
         let error = OperationError::Device;
         match self {
             Self::Sent { context, buffer }

@@ -180,7 +180,7 @@ impl Request {
 
     /// Its completion, if it is to have one.
     pub(crate) fn completion(self) -> Option<Completion> {
-        // A device that didn't copy is told of when the completion is taken.
+        // A device that didn't copy is told of by a completion.
         if self.silent && !self.is_faulty() {
             return None;
         }

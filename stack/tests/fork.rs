@@ -305,6 +305,7 @@ fn in_child(mut bench: common::Bench, posted: ReceiveId) -> bool {
         bench.a.inject_write(window, &[1]) == Err(forked),
         bench.a.atomic(Atomic::update(window, sum, vec![1; 8], 1)).is_err_and(|it| it.error == forked),
         bench.a.inject_atomic(window, sum, &[1; 8]) == Err(forked),
+        bench.b.poll_completion().is_none() && bench.b.poll_refusal().is_none(),
     ];
     bench.a.cancel_all();
     let ended = bench.a.poll_completion().is_some();
@@ -323,12 +324,17 @@ fn in_child(mut bench: common::Bench, posted: ReceiveId) -> bool {
     drop((a, b, hfi));
     let after: Vec<u64> = registers();
     println!("in the child: {refused:?}, registers {before:x?} then {after:x?}");
-    refused == [true; 19] && !ended && before == after && !before.contains(&0)
+    refused == [true; 20] && !ended && before == after && !before.contains(&0)
 }
 
 fn main() {
     let mut bench = bench(Config::default());
     let to = bench.b.address();
+    // What has ended and what was refused, and nobody has asked yet.
+    bench.b.tag_receive(Pattern::exact(7), vec![0; 8], 7).unwrap();
+    bench.a.tag_inject(to, 7, &[7; 8]).unwrap();
+    bench.a.inject_write(Remote { peer: to, key: 99, place: 0 }, &[1]).unwrap();
+    bench.run(|bench| bench.b.counters().refused_keys == 1 && bench.b.counters().received_messages == 1);
     // Something is under way in each direction and by each protocol, and something waits.
     bench.b.tag_receive(Pattern::exact(1), vec![0; 50_000], 1).unwrap();
     bench.a.tag_send(to, 1, data(1, 50_000), 2).unwrap();
@@ -340,6 +346,9 @@ fn main() {
         ForkResult::Child => std::process::exit(i32::from(!in_child(bench, posted))),
         ForkResult::Parent { child } => assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 0)),
     }
+    assert!(bench.b.poll_refusal().is_some());
+    let Completion::Received { context: 7, buffer, .. } = bench.next_at_b() else { panic!() };
+    assert_eq!(buffer, [7; 8].to_vec());
     let Completion::Received { context: 1, len, buffer, .. } = bench.next_at_b() else { panic!() };
     assert_eq!(&buffer.bytes()[..len], data(1, 50_000));
     bench.b.tag_receive(Pattern::exact(9), vec![0; 3000], 4).unwrap();

@@ -54,7 +54,13 @@ impl ProcessMark {
     /// Whether it is still that process that asks, and none forked from it.
     #[inline(always)]
     pub fn is_here(&self) -> bool {
-        self.cell.load(Ordering::Relaxed) == self.mark || self.has_same_id()
+        self.is_surely_here() || self.has_same_id()
+    }
+
+    /// The same without a call: `true` is certain, and after `false` [`ProcessMark::is_here`] is to be asked.
+    #[inline(always)]
+    pub fn is_surely_here(&self) -> bool {
+        self.cell.load(Ordering::Relaxed) == self.mark
     }
 
     #[cold]
@@ -72,6 +78,7 @@ mod tests {
     fn a_process_knows_itself_and_a_wiped_page_is_another_process() {
         let (first, second) = (ProcessMark::here(), ProcessMark::here());
         assert!(first.is_here() && second.is_here());
+        assert_eq!(first.is_surely_here(), first.id.is_none());
         assert_eq!(first.mark, second.mark);
         // What a child sees, and what it is when it has opened something itself.
         static WIPED: AtomicU64 = AtomicU64::new(0);

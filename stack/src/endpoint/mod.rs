@@ -39,7 +39,6 @@ use crate::error::{EndpointError, OpenError};
 use crate::fabric::Reporter;
 use crate::hfi_service::KernelService;
 use crate::mappings::{MappingCounts, Mappings};
-use crate::memory_kind;
 use crate::observe::Watch;
 use crate::observe::counters::Tally;
 use crate::one_sided::Refusal;
@@ -438,19 +437,23 @@ impl<B: PciFunction> Endpoint<B> {
         &self.regions
     }
 
-    /// Takes the next completion.
+    /// Takes the next completion. In a forked child there is none.
     pub fn poll_completion(&mut self) -> Option<Completion> {
-        if memory_kind::has_faults() {
-            return self.poll_checked();
+        if self.completions.is_empty() {
+            return None;
+        }
+        if !self.process.is_surely_here() {
+            return self.poll_carefully();
         }
         self.completions.pop()
     }
 
-    /// The same, where a device has failed to copy.
+    /// The same, where it isn't certain that the completions aren't a parent's.
+    // A function of its own that is the last thing called: so the short way saves no registers.
     #[cold]
     #[inline(never)]
-    fn poll_checked(&mut self) -> Option<Completion> {
-        self.completions.pop().map(Completion::checked)
+    fn poll_carefully(&mut self) -> Option<Completion> {
+        if self.process.is_here() { self.completions.pop() } else { None }
     }
 
     /// Moves everything on that can be moved without waiting. `true` when something was done.

@@ -70,7 +70,7 @@ impl<B: PciFunction> Endpoint<B> {
     #[inline(always)]
     fn sent_plain(&mut self, slot: SlotId, message: &mut Outgoing) {
         if message.level == Level::Inject {
-            self.send_done(message.context, std::mem::take(&mut message.buffer), message.silent);
+            self.send_of_bytes_done(message.context, std::mem::take(&mut message.buffer), message.silent);
         } else {
             self.follow(slot, message, SendKind::Eager);
         }

@@ -28,8 +28,11 @@ const MOST_SPARE: usize = 16;
 
 impl<B: PciFunction> Endpoint<B> {
     /// The oldest of the peers' packets that weren't obeyed and that this hasn't told of. Few are kept; all are counted
-    /// ([`crate::Counters::refused_keys`] and the like).
+    /// ([`crate::Counters::refused_keys`] and the like). In a forked child there is none.
     pub fn poll_refusal(&mut self) -> Option<Refusal> {
+        if self.refusals.is_empty() || !self.process.is_here() {
+            return None;
+        }
         self.refusals.pop_front()
     }
 

@@ -102,12 +102,7 @@ impl<B: PciFunction> SharedEndpoint<B> {
         driven.engine.cancel_all();
         driven.publish();
         let endpoint = self.id;
-        driven
-            .engine
-            .completions()
-            .drain(usize::MAX)
-            .map(|done| Completed { endpoint, completion: done.checked() })
-            .collect()
+        driven.engine.completions().drain(usize::MAX).map(|completion| Completed { endpoint, completion }).collect()
     }
 }
 

@@ -161,7 +161,7 @@ impl<B: PciFunction> PollSet<B> {
             .engine
             .completions()
             .drain(usize::MAX)
-            .map(|done| Completed { endpoint: id, completion: done.checked() })
+            .map(|completion| Completed { endpoint: id, completion })
             .collect())
     }
 

@@ -85,7 +85,7 @@ impl<B: PciFunction> Endpoint<B> {
         match self.put_into_ring(peer, *to, header(*tag, *data), bytes) {
             Ok(()) => {
                 // The peer gets it whatever becomes of this process.
-                self.send_done(message.context, std::mem::take(&mut message.buffer), message.silent);
+                self.send_of_bytes_done(message.context, std::mem::take(&mut message.buffer), message.silent);
                 Some(Ok(()))
             }
             Err(SendError::TooLong(_)) => None,
