@@ -92,6 +92,8 @@ pub struct Counters {
     pub copied_pieces: u64,
     /// Receives that failed.
     pub receives_failed: u64,
+    /// Messages of peers on this machine that weren't in their memory any more when they were fetched.
+    pub unmapped: u64,
     /// Messages that came before they were asked for.
     pub unexpected_messages: u64,
     /// Of the messages that were sent, those offered for a rendezvous.

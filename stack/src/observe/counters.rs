@@ -529,6 +529,7 @@ const OWN: &[Group] = &[
             ("copied_early", |c| c.endpoint.copied_early),
             ("copied_pieces", |c| c.endpoint.copied_pieces),
             ("receives_failed", |c| c.endpoint.receives_failed),
+            ("unmapped", |c| c.endpoint.unmapped),
             ("unexpected_messages", |c| c.endpoint.unexpected_messages),
             ("offers_sent", |c| c.endpoint.offers_sent),
             ("offers", |c| c.endpoint.offers),

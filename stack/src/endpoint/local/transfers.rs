@@ -165,6 +165,7 @@ impl<B: PciFunction> Endpoint<B> {
         if let Some(incoming) = self.take_incoming(handle) {
             let source = incoming.envelope.source;
             let error = not_fetched(result, source, self.why_ended(source));
+            self.counters.unmapped += u64::from(matches!(error, OperationError::Unmapped(_)));
             self.fail_incoming(incoming, error);
         }
     }
@@ -181,7 +182,10 @@ fn not_fetched(result: Result<usize, PullError>, source: Address, ended: Operati
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Config, SharedMemory};
     use opx_defs::units::Lid;
+    use opx_emu::{Config as Chip, Icode, Lab, Pacing};
+    use opx_hw::{Hfi, LinkMode, Options};
     use opx_shm::PeerGone;
 
     #[test]
@@ -190,5 +194,30 @@ mod tests {
         let error = |why| not_fetched(Err(why), source, OperationError::Unreachable(source));
         assert_eq!(error(PullError::Unmapped), OperationError::Unmapped(source));
         assert_eq!(error(PeerGone::Died.into()), OperationError::Unreachable(source));
+    }
+
+    #[test]
+    fn a_message_that_its_sender_has_unmapped_is_counted() {
+        let adapter = Lab::new(Pacing::Virtual).add(Chip { icode: Icode::FunctionalSimulator, ..Chip::default() });
+        let hfi = Hfi::open(adapter.bus(), Options::default()).unwrap();
+        hfi.link_up(LinkMode::Loopback).unwrap();
+        let job = format!("unmapped-{}", std::process::id());
+        let config = Config { shared_memory: SharedMemory::of_job(job), ..Config::default() };
+        let mut sender = Endpoint::open(&hfi, config.clone()).unwrap();
+        let mut receiver = Endpoint::open(&hfi, config).unwrap();
+        receiver.receive(None, vec![0; 100_000], 1).unwrap();
+        sender.send(receiver.address(), vec![1; 100_000], 2).unwrap();
+        // The first message comes through the ring, for which its sender has to do something.
+        let mut begun = || {
+            receiver.progress().unwrap();
+            receiver.local.as_ref().and_then(|local| local.pulls.keys().next().copied())
+        };
+        let pull = std::iter::repeat_with(&mut begun).take(10_000).flatten().next().unwrap();
+        assert_eq!(receiver.counters().unmapped, 0);
+        receiver.pull_ended(pull, Sink::from(vec![0; 100_000]), Err(PullError::Unmapped));
+        let Some(Completion::Failed { context: 1, error, buffer }) = receiver.poll_completion() else { panic!() };
+        assert_eq!((error, buffer.len()), (OperationError::Unmapped(sender.address()), 100_000));
+        assert_eq!((receiver.counters().unmapped, receiver.counters().receives_failed), (1, 1));
+        assert!(receiver.named_counters().any(|counter| counter == ("endpoint", "unmapped", 1)));
     }
 }
