@@ -219,15 +219,39 @@ fn a_copy_that_fails_is_told_of_its_own_operation() {
     assert!(matches!(bench.next_at_a(), Completion::Failed { context: 1, error: OperationError::Device, .. }));
 }
 
-/// A message of one packet that finds no room is looked at only when there is.
+/// A message that finds no room is looked at only when there is, whichever way it goes.
 #[test]
-fn what_is_refused_in_one_packet_is_not_copied_before() {
-    let mut bench = bench(Config { slots: 1, ..Config::default() });
-    let (from, peer) = (Fake::new(GPU, false), bench.b.address());
-    bench.a.tag_send(peer, 1, vec![1], 1).unwrap();
-    for len in [10, 3000] {
-        let refused = bench.a.tag_send(peer, 2, from.range(7, len), 2).unwrap_err();
-        assert_eq!((refused.error, from.copied()), (SendError::Again(peer), 0), "{len} bytes");
+fn what_is_refused_is_not_copied_before() {
+    let config = || Config { slots: 1, ..Config::default() };
+    for kind in [GPU, MemoryKind::Managed] {
+        let mut full = bench(config());
+        let (from, peer) = (Fake::new(kind, false), full.b.address());
+        full.a.tag_send(peer, 1, vec![1], 1).unwrap();
+        // In a header, in a payload, in several packets, and offered, also with what goes along.
+        for len in [10, 3000, 12_000, 20_013, 100_013] {
+            let refused = full.a.tag_send(peer, 2, from.range(7, len), 2).unwrap_err();
+            assert_eq!((refused.error, from.copied()), (SendError::Again(peer), 0), "{len} bytes of {kind:?}");
+        }
+        // Of several packets the second one has to wait.
+        let (mut several, from) = (bench(config()), Fake::new(kind, false));
+        let peer = several.b.address();
+        several.b.tag_receive(Pattern::exact(2), vec![0; 12_000], 2).unwrap();
+        several.a.tag_send(peer, 2, from.range(7, 12_000), 2).unwrap();
+        let first = from.copied();
+        several.a.progress().unwrap();
+        assert_eq!((from.copied(), first > 0 && first < 12_000), (first, true), "{first}");
+        assert!(matches!(several.next_at_a(), Completion::Sent { context: 2, .. }));
+        assert_eq!(from.copied(), 12_000, "each byte once");
+    }
+    // A ring that nobody reads.
+    let shared_memory = SharedMemory::of_job(format!("device-full-{}", std::process::id()));
+    let mut full = bench(Config { shared_memory, ..Config::default() });
+    let (from, peer) = (Fake::new(GPU, false), full.b.address());
+    let refused = (0..1 << 20).find_map(|_| full.a.tag_inject(peer, 1, &[1; 16]).err());
+    assert_eq!(refused, Some(SendError::Again(peer)));
+    for len in [10, 3000, 100_000] {
+        let refused = full.a.tag_send(peer, 2, from.range(7, len), 2).unwrap_err();
+        assert_eq!((refused.error, from.copied()), (SendError::Again(peer), 0), "{len} bytes through memory");
     }
 }
 

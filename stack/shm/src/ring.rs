@@ -381,6 +381,11 @@ impl Sender {
         Ok(run)
     }
 
+    /// Whether there is room for a message of so many bytes.
+    pub(crate) fn check_room(&mut self, len: usize) -> Result<(), Unsent> {
+        if len <= LONGEST_IN_SLOTS { self.make_room(slots_of(len)) } else { self.make_room_for(len).map(drop) }
+    }
+
     #[inline(never)]
     fn look_for_room(&mut self) {
         let view = self.lines.view();

@@ -20,24 +20,24 @@ impl<B: PciFunction> Endpoint<B> {
         let Some(send) = self.sends.get_mut(handle) else { return Progress::Done };
         let SendKind::MultiPacket { uid, sent } = send.kind else { return Progress::Done };
         let len = chunk.min(send.buffer.len() - sent);
-        let was_faulty = send.buffer.is_faulty();
-        let data = send.buffer.gather(sent, len, &mut self.gathered);
-        let nth = MpNth::of_in(self.config.generation, uid, sent as u32, data);
-        let Ok((header, payload)) = nth.encode(&way, &mut self.scratch[..]) else { return Progress::Done };
+        let begun = MpNth::begin(&way, uid, sent as u32, len);
+        let Ok((mut header, payload)) = begun else { return Progress::Done };
         let slot = match self.reserve_work(now, to, Some(handle), payload) {
             Ok(slot) => slot,
             Err(progress) => {
                 self.tally.nth_refused += 1;
-                if let Some(send) = self.sends.get_mut(handle) {
-                    send.buffer.forget_fault_unless(was_faulty);
-                }
                 return progress;
             }
         };
         self.tally.nth_sent += 1;
-        self.slots.write_payload(slot.0, 0, &self.scratch[..payload]);
         let mut more = false;
+        // The table entry was there a moment ago and nothing in between removes any.
         if let Some(send) = self.sends.get_mut(handle) {
+            let generation = self.config.generation;
+            let data = send.buffer.gather(sent, len, &mut self.gathered);
+            let nth = MpNth::of_in(generation, uid, sent as u32, data);
+            nth.fill(generation, &mut header);
+            self.slots.write_payload(slot.0, 0, nth.body);
             send.unacknowledged += 1;
             send.kind = SendKind::MultiPacket { uid, sent: sent + len };
             more = sent + len < send.buffer.len();

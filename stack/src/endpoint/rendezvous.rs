@@ -10,9 +10,7 @@ use crate::table::Handle;
 use crate::thresholds::Thresholds;
 use opx_bus::PciFunction;
 use opx_defs::time::Instant;
-use opx_defs::wire::opx::{
-    Answer, Atomic, Dput, DputOp, Immediate, Iov, Padding, RzvCts, RzvOp, RzvRts, RzvTidCts, Way,
-};
+use opx_defs::wire::opx::{Answer, Atomic, Dput, DputOp, Immediate, Iov, Padding, RzvCts, RzvOp, RzvRts, RzvTidCts};
 
 /// Pieces that a receiver may have asked for and not got yet.
 const MOST_GRANTS: usize = 128;
@@ -46,41 +44,55 @@ impl Answering {
     }
 }
 
-/// The offer of a message in `scratch`; gives its header and its payload's length.
-pub(super) fn offer(
-    way: &Way<'_>,
-    envelope: (Option<u64>, Option<u32>),
-    buffer: &Buffer,
+/// What of a message goes with its offer, and room for it: an offer is sized before anything is read.
+pub(super) struct Start {
     along: Along,
-    handle: Handle,
-    scratch: &mut [u8],
-) -> Option<(opx_defs::wire::opx::Header, usize)> {
-    let (mut start, mut tail) = ([0; MOST_IMMEDIATE], [0; 7]);
-    let len = buffer.len();
-    let start = start.get_mut(..along.bytes)?;
-    buffer.read(0, start);
-    let (small, block) = match along.tail.then(|| start.split_last_chunk()).flatten() {
-        Some((small, block)) => (small, Some(block)),
-        None => (&*start, None),
-    };
-    if along.tail {
-        buffer.read(len - tail.len(), &mut tail);
+    bytes: [u8; MOST_IMMEDIATE],
+    tail: [u8; 7],
+}
+
+impl Start {
+    pub(super) fn of(along: Along) -> Self {
+        Self { along, bytes: [0; MOST_IMMEDIATE], tail: [0; 7] }
     }
-    let (bytes, qwords) = small.split_at(small.len() % 8);
-    let immediate = Immediate { bytes, qwords, block, tail: along.tail.then_some(tail) };
-    let (tag, cq_data) = envelope;
-    let (src_device, src_iface) = buffer.kind().on_wire();
-    let rts = RzvRts {
-        tag,
-        cq_data,
-        len: len as u64,
-        src_vaddr: along.bytes as u64,
-        src_device,
-        src_iface,
-        origin_counter: handle.0,
-        immediate,
-    };
-    rts.encode(way, scratch).ok()
+
+    /// Reads it from the message.
+    pub(super) fn read(&mut self, buffer: &Buffer) {
+        let Self { along, bytes, tail } = self;
+        if let Some(bytes) = bytes.get_mut(..along.bytes) {
+            buffer.read(0, bytes);
+        }
+        if along.tail {
+            buffer.read(buffer.len().saturating_sub(tail.len()), tail);
+        }
+    }
+
+    /// The offer of a message.
+    pub(super) fn offer(
+        &self,
+        (tag, cq_data): (Option<u64>, Option<u32>),
+        buffer: &Buffer,
+        handle: Handle,
+    ) -> Option<RzvRts<'_>> {
+        let start = self.bytes.get(..self.along.bytes)?;
+        let (small, block) = match self.along.tail.then(|| start.split_last_chunk()).flatten() {
+            Some((small, block)) => (small, Some(block)),
+            None => (start, None),
+        };
+        let (bytes, qwords) = small.split_at(small.len() % 8);
+        let immediate = Immediate { bytes, qwords, block, tail: self.along.tail.then_some(self.tail) };
+        let (src_device, src_iface) = buffer.kind().on_wire();
+        Some(RzvRts {
+            tag,
+            cq_data,
+            len: buffer.len() as u64,
+            src_vaddr: self.along.bytes as u64,
+            src_device,
+            src_iface,
+            origin_counter: handle.0,
+            immediate,
+        })
+    }
 }
 
 /// What of a message goes with its offer: so much that whole lines are left, and a line more where the receiver

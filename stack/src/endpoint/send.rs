@@ -1,13 +1,15 @@
 //! What the owner sends: which protocol a message goes by, and its first packet.
 
 use super::Endpoint;
+use super::output::reserve;
 use super::queues::Work;
 use super::rendezvous::{self, Role};
 use crate::Address;
 use crate::buffer::Buffer;
 use crate::completion::Level;
-use crate::operations::{Outgoing, Rejected, Send, SendError, SendKind, Source};
+use crate::operations::{Along, Outgoing, Rejected, Send, SendError, SendKind, Source};
 use crate::slots::SlotId;
+use crate::table::Handle;
 use crate::thresholds::Protocol;
 use opx_bus::PciFunction;
 use opx_defs::wire::opx::{INJECT_MAX_BYTES, MpFirst};
@@ -123,8 +125,7 @@ impl<B: PciFunction> Endpoint<B> {
         {
             return Err(SendError::Slower(slower));
         }
-        let was_faulty = message.buffer.is_faulty();
-        let sent = match local {
+        match local {
             Some(peer) => self.send_locally(peer, message),
             None => {
                 let sent = match self.limits.protocol(message.tag.is_some(), message.buffer.len()) {
@@ -135,8 +136,7 @@ impl<B: PciFunction> Endpoint<B> {
                 self.counters.sent_messages = self.counters.sent_messages.wrapping_add(u64::from(sent.is_ok()));
                 sent
             }
-        };
-        sent.inspect_err(|_| message.buffer.forget_fault_unless(was_faulty))
+        }
     }
 
     /// A message in one packet.
@@ -179,22 +179,20 @@ impl<B: PciFunction> Endpoint<B> {
         }
         let (way, generation, chunk) = (self.models.to(to.into()), self.config.generation, self.limits.chunk);
         let len = message.buffer.len();
-        let bytes = message.buffer.gather(0, len, &mut self.gathered);
-        let first = MpFirst::of(generation, message.tag, message.data, bytes, chunk);
-        let sent = first.as_ref().map_or(0, |first| first.head.len() + first.data.len());
-        let Ok((header, payload)) = first.and_then(|first| first.encode(&way, &mut self.scratch[..])) else {
-            return Err(SendError::TooLong(len));
-        };
-        let slot = self.reserve(to, payload).inspect_err(|_| self.tally.first_refused += 1)?;
+        let header = MpFirst::begin(&way, message.tag, message.data, len, chunk);
+        let mut header = header.map_err(|_| SendError::TooLong(len))?;
+        let slot = self.reserve(to, chunk).inspect_err(|_| self.tally.first_refused += 1)?;
+        let sent = MpFirst::in_header(generation) + chunk;
+        let bytes = message.buffer.gather(0, sent, &mut self.gathered);
+        self.slots.write_payload(slot.0, 0, MpFirst::fill(generation, &mut header, bytes));
         self.tally.first_sent += 1;
-        self.slots.write_payload(slot.0, 0, &self.scratch[..payload]);
         self.follow(slot.0, message, SendKind::MultiPacket { uid: slot.1, sent });
         if let Some(handle) = self.slots.operation(slot.0) {
             self.queues.push(to, Work::Transfer(handle));
             // What has left of it may be acknowledged while the rest waits, so it doesn't always fail with a packet.
             self.by_peer.insert((to, Role::Sender, handle.0));
         }
-        self.commit(slot, header, payload);
+        self.commit(slot, header, chunk);
         Ok(())
     }
 
@@ -212,23 +210,37 @@ impl<B: PciFunction> Endpoint<B> {
                 return Err(SendError::Again(to));
             }
         };
-        let way = self.models.to(to.into());
-        let buffer = self.sends.get_mut(handle).map(|send| &send.buffer);
-        let offer =
-            buffer.and_then(|it| rendezvous::offer(&way, (tag, data), it, along, handle, &mut self.scratch[..]));
-        let posted = match offer {
-            Some((header, payload)) => self.reserve(to, payload).map(|slot| {
-                self.slots.write_payload(slot.0, 0, &self.scratch[..payload]);
-                self.slots.set_operation(slot.0, handle);
-                self.by_peer.insert((to, Role::Sender, handle.0));
-                self.counters.offers_sent += 1;
-                self.commit(slot, header, payload);
-            }),
-            None => Err(SendError::TooLong(ungranted as usize)),
-        };
+        let posted = self.post_offer(to, (tag, data), along, handle);
         posted.inspect_err(|_| {
             message.buffer = self.sends.remove(handle).map(|send| send.buffer).unwrap_or_default();
         })
+    }
+
+    /// Sends the packet of such an offer.
+    fn post_offer(
+        &mut self,
+        to: Address,
+        envelope: (Option<u64>, Option<u32>),
+        along: Along,
+        handle: Handle,
+    ) -> Result<(), SendError> {
+        let Some(send) = self.sends.get_mut(handle) else { return Err(SendError::Again(to)) };
+        let mut start = rendezvous::Start::of(along);
+        let rts = start.offer(envelope, &send.buffer, handle);
+        let made = rts.and_then(|rts| rts.header(&self.models.to(to.into())).ok());
+        let Some((header, payload)) = made else { return Err(SendError::TooLong(send.buffer.len())) };
+        let now = self.hfi.bus().now();
+        let slot = reserve(&mut self.local, &mut self.slots, &mut self.reliability, now, to, payload)?;
+        start.read(&send.buffer);
+        if let (Some(rts), Some(out)) = (start.offer(envelope, &send.buffer, handle), self.scratch.get_mut(..payload)) {
+            rts.fill(out);
+            self.slots.write_payload(slot.0, 0, out);
+        }
+        self.slots.set_operation(slot.0, handle);
+        self.by_peer.insert((to, Role::Sender, handle.0));
+        self.counters.offers_sent += 1;
+        self.commit(slot, header, payload);
+        Ok(())
     }
 
     /// Makes the packet in `slot` part of a send operation; there is room for one more.

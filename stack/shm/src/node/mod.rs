@@ -234,6 +234,24 @@ impl Node {
         self.send(peer.0, head, parts, true)
     }
 
+    /// Whether [`Node::try_send_if_wanted`] would take a message of `len` bytes now, for who has to fetch them first. An offer takes as
+    /// much room as a message of none.
+    ///
+    /// # Errors
+    /// As [`Node::try_send`].
+    pub fn check_room(&mut self, peer: PeerId, len: usize) -> Result<(), SendError> {
+        self.check_fork()?;
+        let link = self.links.get_mut(peer.0).ok_or(PeerGone::Unknown)?;
+        if let Some((why, _)) = link.going {
+            return Err(why.into());
+        }
+        let room = if link.sender.is_wanted() { link.sender.check_room(len) } else { Err(Unsent::Full) };
+        match room {
+            Err(Unsent::TooLong) => Err(SendError::TooLong { len, longest: link.sender.longest() }),
+            room => room.map_err(|why| self.unsent(peer.0, why, &[])),
+        }
+    }
+
     #[inline(always)]
     fn send(&mut self, key: Key, head: Head, parts: &[&[u8]], if_wanted: bool) -> Result<(), SendError> {
         self.check_fork()?;

@@ -101,6 +101,10 @@ impl<B: PciFunction> Endpoint<B> {
             return self.offer_locally(peer, message);
         }
         let Outgoing { to, tag, data, ref buffer, .. } = *message;
+        // What lies elsewhere is copied only if there is room for it.
+        if !matches!(buffer, Buffer::Bytes(_) | Buffer::Raw(_)) {
+            self.check_ring(peer, to, buffer.len())?;
+        }
         let mut gathered = std::mem::take(&mut self.gathered);
         let bytes = buffer.gather(0, buffer.len(), &mut gathered);
         let sent = self.put_into_ring(peer, to, header(tag, data), bytes);
@@ -109,6 +113,13 @@ impl<B: PciFunction> Endpoint<B> {
         // The peer gets it whatever becomes of this process.
         self.send_done(message.context, std::mem::take(&mut message.buffer), message.silent);
         Ok(())
+    }
+
+    /// Whether a ring has room for a message of so many bytes.
+    fn check_ring(&mut self, peer: PeerId, to: Address, len: usize) -> Result<(), SendError> {
+        let local = self.local.as_mut().filter(|local| !local.is_in_line(to));
+        let node = local.and_then(|local| local.node.as_mut()).ok_or(SendError::Again(to))?;
+        node.check_room(peer, len).map_err(|error| not_sent(error, to))
     }
 
     /// A message came.

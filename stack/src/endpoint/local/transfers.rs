@@ -56,6 +56,8 @@ impl<B: PciFunction> Endpoint<B> {
         let Some(Local { node: Some(node), offers, .. }) = local.map(|local| &mut **local) else {
             return Err(SendError::Again(to));
         };
+        // What lies elsewhere is copied only if there is room for its offer.
+        node.check_room(peer, 0).map_err(|error| not_sent(error, to))?;
         let (memory, moved) = source(&mut message.buffer);
         match node.offer(peer, header(tag, data), memory) {
             Ok(offer) => {

@@ -37,11 +37,54 @@ impl<'a> MpFirst<'a> {
             have: message.len(),
             limit: u16::MAX.into(),
         })?;
-        let head = if generation == Generation::G1 { G1_HEAD } else { 0 };
+        let head = Self::in_header(generation);
         let need = head + chunk;
         let (head, rest) = message.split_at(head.min(message.len()));
         let data = rest.get(..chunk).ok_or(Unencodable::Buffer { have: message.len(), need })?;
         Ok(Self { tag, cq_data, message_len, head, data })
+    }
+
+    /// The header of the first packet of a message, for which its bytes needn't be there yet: [`MpFirst::fill`] takes them. The payload
+    /// is `chunk` bytes.
+    ///
+    /// # Errors
+    /// When the chunk isn't whole dwords, is more than the message, or too long, as the message may be.
+    pub fn begin(
+        way: &impl Begin,
+        tag: Option<u64>,
+        cq_data: Option<u32>,
+        message_len: usize,
+        chunk: usize,
+    ) -> Result<Header, Unencodable> {
+        at_most("multi-packet message", message_len, u16::MAX.into())?;
+        at_most("first chunk", chunk, MAX_PAYLOAD_BYTES.min(message_len))?;
+        at_most("first chunk", chunk + Self::in_header(way.generation()), message_len)?;
+        if !chunk.is_multiple_of(4) {
+            return Err(Unencodable::Field { name: "first chunk length", value: chunk as u64 });
+        }
+        let mut header = Header::message(way, Opcode::MpFirst, tag, cq_data);
+        if way.generation() == Generation::G1 {
+            header.set_small(Generation::G1, G1_HEAD as u8);
+            header.set_word::<2>(header.word::<2>() | (message_len as u64) << 32);
+        } else {
+            header.set_word::<4>(message_len as u64);
+        }
+        header.set_payload_len(chunk);
+        Ok(header)
+    }
+
+    /// Bytes of a message that are in the header of its first packet, before those in the payload.
+    pub fn in_header(generation: Generation) -> usize {
+        if generation == Generation::G1 { G1_HEAD } else { 0 }
+    }
+
+    /// Puts the message's first bytes where they belong in a header that was begun; gives those that are the payload.
+    pub fn fill<'b>(generation: Generation, header: &mut Header, start: &'b [u8]) -> &'b [u8] {
+        let (head, payload) = start.split_at(Self::in_header(generation).min(start.len()));
+        if generation == Generation::G1 {
+            set_head(header, head);
+        }
+        payload
     }
 
     /// The header, and the payload in `out`; gives the payload's length.
@@ -49,25 +92,13 @@ impl<'a> MpFirst<'a> {
     /// # Errors
     /// When the data isn't whole dwords, is more than the message, or doesn't fit.
     pub fn encode(&self, way: &impl Begin, out: &mut [u8]) -> Result<(Header, usize), Unencodable> {
-        let (len, g1) = (self.data.len(), way.generation() == Generation::G1);
-        at_most("first chunk", len, MAX_PAYLOAD_BYTES.min(usize::from(self.message_len)))?;
-        if self.head.len() != if g1 { G1_HEAD } else { 0 } {
+        let len = self.data.len();
+        if self.head.len() != Self::in_header(way.generation()) {
             return Err(Unencodable::Field { name: "first chunk in the header", value: self.head.len() as u64 });
         }
-        at_most("first chunk", len + self.head.len(), usize::from(self.message_len))?;
-        if !len.is_multiple_of(4) {
-            return Err(Unencodable::Field { name: "first chunk length", value: len as u64 });
-        }
+        let mut header = Self::begin(way, self.tag, self.cq_data, self.message_len.into(), len)?;
         room(out, len)?.copy_from_slice(self.data);
-        let mut header = Header::message(way, Opcode::MpFirst, self.tag, self.cq_data);
-        if g1 {
-            header.set_small(Generation::G1, G1_HEAD as u8);
-            header.set_word::<2>(header.word::<2>() | u64::from(self.message_len) << 32);
-            set_head(&mut header, self.head);
-        } else {
-            header.set_word::<4>(u64::from(self.message_len));
-        }
-        header.set_payload_len(len);
+        Self::fill(way.generation(), &mut header, self.head);
         Ok((header, len))
     }
 
@@ -113,6 +144,18 @@ fn set_head(header: &mut Header, head: &[u8]) {
     header.set_word::<5>(packed(high));
 }
 
+/// The header of a later packet with so many bytes of payload.
+fn begin_nth(way: &impl Begin, uid: Psn, offset: u32, body: usize) -> Result<Header, Unencodable> {
+    at_most("chunk", body, MAX_PAYLOAD_BYTES)?;
+    if !body.is_multiple_of(8) {
+        return Err(Unencodable::Field { name: "chunk length", value: body as u64 });
+    }
+    let mut header = way.begin(Opcode::MpNth);
+    header.set_word::<6>(u64::from(offset) | u64::from(uid.get()) << 32);
+    header.set_payload_len(body);
+    Ok(header)
+}
+
 /// A later packet: the last `n % 8` bytes of its data are in the header, or in G1 up to 16 of its first.
 ///
 /// Source: `fi_opx_hfi1_transport.h:fi_opx_hfi1_tx_send_mp_egr_nth`.
@@ -138,16 +181,48 @@ impl<'a> MpNth<'a> {
 
     /// A packet for `data`, which lies at `offset` of the message.
     pub fn of_in(generation: Generation, uid: Psn, offset: u32, data: &'a [u8]) -> Self {
+        let (head, body) = Self::split(generation, data.len());
+        let (head, rest) = data.split_at(head);
+        let (body, tail) = rest.split_at(body);
+        Self { uid, offset, head, body, tail }
+    }
+
+    /// Of so many bytes of data, those before the payload and those in it.
+    fn split(generation: Generation, len: usize) -> (usize, usize) {
         // G1: fi_opx_hfi1_transport.h:fi_opx_hfi1_tx_send_mp_egr_last of 2.1.
-        let head = match data.len() {
+        let head = match len {
             _ if generation != Generation::G1 => 0,
             short @ 0..=G1_HEAD => short,
             whole if whole.is_multiple_of(8) => G1_HEAD,
             odd => 8 + odd % 8,
         };
-        let (head, rest) = data.split_at(head);
-        let (body, tail) = rest.split_at(rest.len() / 8 * 8);
-        Self { uid, offset, head, body, tail }
+        (head, (len - head) / 8 * 8)
+    }
+
+    /// The header of a packet for `len` bytes at `offset`, and its payload's length. The bytes needn't be there yet:
+    /// [`MpNth::fill`] puts those of them into the header that belong there.
+    ///
+    /// # Errors
+    /// When they are too many for a packet.
+    pub fn begin(way: &impl Begin, uid: Psn, offset: u32, len: usize) -> Result<(Header, usize), Unencodable> {
+        let (_, body) = Self::split(way.generation(), len);
+        Ok((begin_nth(way, uid, offset, body)?, body))
+    }
+
+    /// Puts what isn't payload into a header that was begun.
+    pub fn fill(&self, generation: Generation, header: &mut Header) {
+        if generation == Generation::G1 {
+            header.set_small(Generation::G1, self.head.len() as u8);
+            // 16 bytes of the data, whatever of them counts.
+            let mut start = [0; G1_HEAD];
+            for (to, from) in start.iter_mut().zip(self.head.iter().chain(self.body)) {
+                *to = *from;
+            }
+            set_head(header, &start);
+        } else {
+            header.set_small(generation, self.tail.len() as u8);
+            header.set_word::<4>(packed(self.tail));
+        }
     }
 
     /// The header, and the payload in `out`; gives the payload's length.
@@ -158,26 +233,9 @@ impl<'a> MpNth<'a> {
         let g1 = way.generation() == Generation::G1;
         at_most("chunk head", self.head.len(), if g1 { G1_HEAD } else { 0 })?;
         at_most("chunk tail", self.tail.len(), if g1 { 0 } else { 7 })?;
-        at_most("chunk", self.body.len(), MAX_PAYLOAD_BYTES)?;
-        if !self.body.len().is_multiple_of(8) {
-            return Err(Unencodable::Field { name: "chunk length", value: self.body.len() as u64 });
-        }
+        let mut header = begin_nth(way, self.uid, self.offset, self.body.len())?;
         room(out, self.body.len())?.copy_from_slice(self.body);
-        let mut header = way.begin(Opcode::MpNth);
-        if g1 {
-            header.set_small(Generation::G1, self.head.len() as u8);
-            // 16 bytes of the data, whatever of them counts.
-            let mut start = [0; G1_HEAD];
-            for (to, from) in start.iter_mut().zip(self.head.iter().chain(self.body)) {
-                *to = *from;
-            }
-            set_head(&mut header, &start);
-        } else {
-            header.set_small(way.generation(), self.tail.len() as u8);
-            header.set_word::<4>(packed(self.tail));
-        }
-        header.set_word::<6>(u64::from(self.offset) | u64::from(self.uid.get()) << 32);
-        header.set_payload_len(self.body.len());
+        self.fill(way.generation(), &mut header);
         Ok((header, self.body.len()))
     }
 

@@ -75,6 +75,16 @@ impl<'a> RzvRts<'a> {
     /// # Errors
     /// When the immediate parts aren't of the lengths they must have, or `out` is too small.
     pub fn encode(&self, way: &impl Begin, out: &mut [u8]) -> Result<(Header, usize), Unencodable> {
+        let (header, len) = self.header(way)?;
+        self.fill(room(out, len)?);
+        Ok((header, len))
+    }
+
+    /// The header and the payload's length, which say nothing of what the immediate bytes are: those needn't be there yet.
+    ///
+    /// # Errors
+    /// When the immediate parts aren't of the lengths they must have.
+    pub fn header(&self, way: &impl Begin) -> Result<(Header, usize), Unencodable> {
         let immediate = &self.immediate;
         at_most("immediate bytes", immediate.bytes.len(), 7)?;
         at_most("immediate qwords", immediate.qwords.len(), 56)?;
@@ -84,6 +94,17 @@ impl<'a> RzvRts<'a> {
         if immediate.message_bytes() as u64 > self.len {
             return Err(Unencodable::Field { name: "rendezvous length", value: self.len });
         }
+        let blocks = 1 + usize::from(immediate.has_fragments()) + usize::from(immediate.block.is_some());
+        let mut header = Header::message(way, Opcode::RzvRts, self.tag, self.cq_data);
+        header.set_word::<4>(1 << 48);
+        header.set_word::<5>(self.len);
+        header.set_payload_len(blocks * BLOCK);
+        Ok((header, blocks * BLOCK))
+    }
+
+    /// Writes the payload to `out`, which is as long as it.
+    pub fn fill(&self, out: &mut [u8]) {
+        let immediate = &self.immediate;
         let counts = u64::from(immediate.tail.is_some())
             | u64::from(immediate.block.is_some()) << 1
             | (immediate.qwords.len() as u64 / 8) << 2
@@ -91,9 +112,6 @@ impl<'a> RzvRts<'a> {
         let info = packed(&immediate.tail.unwrap_or_default()) | counts << 56;
         let first_block: [u64; 8] =
             [0, self.src_vaddr, self.src_len(), self.src_device, self.src_iface, info, self.origin_counter, 0];
-
-        let blocks = 1 + usize::from(immediate.has_fragments()) + usize::from(immediate.block.is_some());
-        let out = room(out, blocks * BLOCK)?;
         out.fill(0);
         let fragments = immediate.has_fragments().then_some([packed(immediate.bytes)]);
         let parts = first_block.iter().chain(fragments.iter().flatten());
@@ -106,12 +124,6 @@ impl<'a> RzvRts<'a> {
         if let (Some(block), Some(to)) = (immediate.block, out.last_chunk_mut::<BLOCK>()) {
             *to = *block;
         }
-
-        let mut header = Header::message(way, Opcode::RzvRts, self.tag, self.cq_data);
-        header.set_word::<4>(1 << 48);
-        header.set_word::<5>(self.len);
-        header.set_payload_len(blocks * BLOCK);
-        Ok((header, blocks * BLOCK))
     }
 
     /// Reads a packet of G4.
