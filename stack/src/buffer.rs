@@ -153,6 +153,12 @@ impl Buffer {
         }
     }
 
+    /// Whether it is a device's memory, and not also the host's.
+    #[inline]
+    pub(crate) fn is_devices(&self) -> bool {
+        matches!(self, Self::Device(_) | Self::Vector(_)) && matches!(self.kind(), MemoryKind::Device { .. })
+    }
+
     /// Whether a copy of a device's memory in it has failed, and nobody has been told.
     #[inline]
     pub(crate) fn is_faulty(&self) -> bool {

@@ -4,6 +4,7 @@ use crate::buffer::{Buffer, SharedRange};
 use crate::completion::{Level, OperationError};
 use crate::observe::Path;
 use crate::observe::explain::Slower;
+use crate::observe::hmem::Medium;
 use crate::table::Handle;
 use crate::{Address, Pattern};
 use opx_bus::SharedMem;
@@ -343,8 +344,8 @@ pub(crate) struct Unexpected {
 /// How much of it came.
 #[derive(Debug)]
 pub(crate) enum Kept {
-    /// All of it.
-    Eager(Vec<u8>),
+    /// All of it, and how it came.
+    Eager(Medium, Vec<u8>),
     /// The first of several packets; more of it comes into the table of incoming messages.
     MultiPacket {
         /// Its place there.
@@ -366,6 +367,14 @@ pub(crate) enum Offered {
 }
 
 impl Offered {
+    /// How it came.
+    pub(crate) fn medium(&self) -> Medium {
+        match self {
+            Self::OnWire(_) => Medium::Adapter,
+            Self::InMemory(_) => Medium::Memory,
+        }
+    }
+
     /// Bytes of the message.
     pub(crate) fn len(&self) -> u64 {
         match self {
@@ -379,7 +388,7 @@ impl Unexpected {
     /// Bytes of the message, with those that haven't come.
     pub(crate) fn len(&self) -> u64 {
         match &self.what {
-            Kept::Eager(message) => message.len() as u64,
+            Kept::Eager(_, message) => message.len() as u64,
             Kept::MultiPacket { len, .. } => *len as u64,
             Kept::Offer(offer) => offer.len(),
         }
@@ -390,7 +399,7 @@ impl Unexpected {
         const BOOKKEEPING: usize = 128;
         BOOKKEEPING
             + match &self.what {
-                Kept::Eager(message) => message.len(),
+                Kept::Eager(_, message) => message.len(),
                 Kept::MultiPacket { len, .. } => *len,
                 Kept::Offer(Offered::OnWire(offer)) => offer.immediate.len(),
                 Kept::Offer(Offered::InMemory(_)) => 0,

@@ -200,6 +200,12 @@ impl Request {
         [Some(&self.buffer), compare, self.result.as_ref()].into_iter().flatten()
     }
 
+    /// Whether one of its buffers is a device's memory.
+    #[inline]
+    pub(crate) fn is_devices(&self) -> bool {
+        self.buffers().any(Buffer::is_devices)
+    }
+
     /// See [`Buffer::is_faulty`].
     pub(crate) fn is_faulty(&self) -> bool {
         memory_kind::has_faults() && self.buffers().any(Buffer::is_faulty)

@@ -2,89 +2,16 @@
 
 mod common;
 
+use common::device::{Fake, GPU};
 use common::{Bench, bench, data};
 use opx_bus::SharedMem;
 use opx_stack::atomics::{AtomicOp, Datatype, Op};
 use opx_stack::regions::{Access, Registration};
 use opx_stack::{
-    Atomic, Buffer, Completion, Config, CopyError, DeviceMemory, DeviceRange, Level, MemoryKind, OperationError,
-    Outgoing, Pattern, Remote, SendError, SharedMemory, Thresholds,
+    Atomic, Buffer, Completion, Config, DeviceRange, Level, MemoryKind, OperationError, Outgoing, Pattern, Remote,
+    SendError, SharedMemory, Thresholds,
 };
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
-const GPU: MemoryKind = MemoryKind::Device { interface: 1, device: 3 };
-
-/// Memory that counts each byte that the processor has copied.
-#[derive(Debug)]
-struct Fake {
-    memory: SharedMem,
-    kind: MemoryKind,
-    reachable: bool,
-    copied: AtomicU64,
-    broken: AtomicBool,
-}
-
-impl Fake {
-    fn new(kind: MemoryKind, reachable: bool) -> Arc<Self> {
-        let memory = SharedMem::new(1 << 20).unwrap();
-        Arc::new(Self { memory, kind, reachable, copied: AtomicU64::new(0), broken: AtomicBool::new(false) })
-    }
-
-    fn range(self: &Arc<Self>, start: usize, len: usize) -> Buffer {
-        DeviceRange::new(Arc::clone(self) as Arc<dyn DeviceMemory>, start, len).unwrap().into()
-    }
-
-    fn set_broken(&self, is: bool) {
-        self.broken.store(is, Ordering::Relaxed);
-    }
-
-    fn copied(&self) -> u64 {
-        self.copied.load(Ordering::Relaxed)
-    }
-
-    fn works(&self, at: usize, len: usize) -> Result<(), CopyError> {
-        if !self.broken.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        Err(CopyError { device: "fake".to_owned(), at: at as u64, len, why: "it was unplugged".to_owned() })
-    }
-
-    /// As the device sees it.
-    fn bytes(&self, start: usize, len: usize) -> Vec<u8> {
-        let mut bytes = vec![0; len];
-        self.memory.read(start, &mut bytes);
-        bytes
-    }
-}
-
-impl DeviceMemory for Fake {
-    fn kind(&self) -> MemoryKind {
-        self.kind
-    }
-
-    fn len(&self) -> usize {
-        self.memory.len()
-    }
-
-    fn copy_out(&self, at: usize, to: &mut [u8]) -> Result<(), CopyError> {
-        self.works(at, to.len())?;
-        self.copied.fetch_add(to.len() as u64, Ordering::Relaxed);
-        self.memory.read(at, to);
-        Ok(())
-    }
-
-    fn copy_in(&self, at: usize, from: &[u8]) -> Result<(), CopyError> {
-        self.works(at, from.len())?;
-        self.copied.fetch_add(from.len() as u64, Ordering::Relaxed);
-        self.memory.write(at, from);
-        Ok(())
-    }
-
-    fn reachable(&self) -> Option<&SharedMem> {
-        self.reachable.then_some(&self.memory)
-    }
-}
 
 /// A message from one to the other, `len` bytes at `from` to `to`; gives what the processor copied on each side.
 fn pass(bench: &mut Bench, ends: [&Arc<Fake>; 2], from: usize, to: usize, len: usize) -> [u64; 2] {

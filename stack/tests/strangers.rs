@@ -1,5 +1,8 @@
 //! Packets written by hand that meddle with what is another peer's, or that say more of a message than it has.
 
+mod common;
+
+use common::device::{Fake, GPU};
 use opx_bus::{PciFunction, SharedMem};
 use opx_defs::units::{Blocks, Lid, Psn, Vl};
 use opx_defs::wire::opx::{
@@ -141,7 +144,11 @@ impl Bench {
 
     /// The first 512 bytes of a message of several packets; gives the message's name.
     fn first(&mut self, from: u8, tag: u64, len: u16) -> Psn {
-        let first = MpFirst { tag: Some(tag), cq_data: None, message_len: len, head: &[], data: &[0xaa; 512] };
+        self.first_of(from, Some(tag), len)
+    }
+
+    fn first_of(&mut self, from: u8, tag: Option<u64>, len: u16) -> Psn {
+        let first = MpFirst { tag, cq_data: None, message_len: len, head: &[], data: &[0xaa; 512] };
         let mut payload = [0; 512];
         let (header, len) = first.encode(&self.route(from), &mut payload).unwrap();
         self.next(from, header, &payload[..len])
@@ -479,4 +486,18 @@ fn messages_in_pieces_that_are_discarded_leave_their_places() {
         }
     }
     assert_eq!((bench.endpoint.counters().no_room, bench.refused()), (0, (0, 0)));
+}
+
+/// OPX sends only tagged messages in several packets, but takes others, and counts them.
+#[test]
+fn an_untagged_message_of_several_packets_into_memory_of_a_device_is_counted() {
+    let mut bench = Bench::new(Config::default());
+    let fake = Fake::new(GPU, false);
+    bench.endpoint.receive(None, fake.range(3, 1024), 1).unwrap();
+    let uid = bench.first_of(PEER, None, 1024);
+    bench.nth(PEER, uid, 512, 512);
+    assert!(bench.has_received(1, 1024));
+    let counted = bench.endpoint.named_counters().filter(|(group, _, count)| *group == "hmem" && *count > 0);
+    let counted: Vec<_> = counted.map(|(_, name, count)| (name, count)).collect();
+    assert_eq!(counted, [("hfi.kind[msg].recv.mp_eager", 1), ("posted_recv_msg", 1)]);
 }

@@ -6,8 +6,10 @@ use crate::Address;
 use crate::buffer::Buffer;
 use crate::completion::{Completion, OperationError};
 use crate::observe::Event;
+use crate::observe::hmem::Medium;
 use crate::operations::{Coming, Envelope, Incoming, Kept, Matcher, Posted, Receive, Target, Unexpected};
 use crate::table::Handle;
+use crate::thresholds::Protocol;
 use opx_bus::PciFunction;
 use opx_defs::time::Instant;
 use opx_defs::wire::opx::{DputOp, Header, Inject, Opcode, Packet, Ud};
@@ -238,7 +240,7 @@ impl<B: PciFunction> Endpoint<B> {
     #[inline(always)]
     fn message(&mut self, envelope: Envelope, head: &[u8], body: &[u8]) {
         match self.find_receive(&envelope, (head.len() + body.len()) as u64) {
-            Found::Receive(posted) => self.complete_receive(posted, envelope, head, body),
+            Found::Receive(posted) => self.complete_receive(posted, envelope, Medium::Adapter, head, body),
             found => self.other_message(found, envelope, head, body),
         }
     }
@@ -250,7 +252,7 @@ impl<B: PciFunction> Endpoint<B> {
             Found::Part(part) => self.fill_part(part, envelope, head, body),
             Found::Receive(_) | Found::TooLong => {}
             Found::Nobody => {
-                let what = Kept::Eager([head, body].concat());
+                let what = Kept::Eager(Medium::Adapter, [head, body].concat());
                 self.keep(&envelope, Unexpected { data: envelope.data, what });
             }
         }
@@ -288,9 +290,16 @@ impl<B: PciFunction> Endpoint<B> {
 
     /// Copies a whole message into its buffer.
     #[inline(always)]
-    pub(super) fn complete_receive(&mut self, mut posted: Posted, envelope: Envelope, head: &[u8], body: &[u8]) {
+    pub(super) fn complete_receive(
+        &mut self,
+        mut posted: Posted,
+        envelope: Envelope,
+        medium: Medium,
+        head: &[u8],
+        body: &[u8],
+    ) {
         let Buffer::Bytes(bytes) = &mut posted.buffer else {
-            return self.complete_elsewhere(posted, envelope, head, body);
+            return self.complete_elsewhere(posted, envelope, medium, head, body);
         };
         let (len, room) = (head.len() + body.len(), bytes.len());
         if len > room {
@@ -306,12 +315,13 @@ impl<B: PciFunction> Endpoint<B> {
 
     /// The same for buffers that aren't bytes of the process' own.
     #[inline(never)]
-    fn complete_elsewhere(&mut self, mut posted: Posted, envelope: Envelope, head: &[u8], body: &[u8]) {
+    fn complete_elsewhere(&mut self, mut posted: Posted, envelope: Envelope, medium: Medium, head: &[u8], body: &[u8]) {
         let (len, room) = (head.len() + body.len(), posted.buffer.room());
         if len > room {
             let error = OperationError::Truncated { message: len as u64, buffer: room as u64 };
             return self.fail(posted.context, error, posted.buffer);
         }
+        self.tally.hmem.received(medium, envelope.tag.is_some(), Protocol::Eager, &posted.buffer, len);
         posted.buffer.write(0, head);
         posted.buffer.write(head.len(), body);
         if let Buffer::View(view) = &mut posted.buffer {

@@ -233,10 +233,12 @@ impl<B: PciFunction> Endpoint<B> {
         }
         self.counters.expected.rts_tid_eligible += 1;
         let memory = self.mappings.get(&self.hfi, reachable);
+        let of_device = matches!(into, Target::Receive(posted) if posted.buffer.is_devices());
         let (mut parts, mut at) = (Vec::new(), from);
         if let Some(memory) = memory {
             while at < to {
                 let wanted = at..to.min(at + MOST_PER_ANSWER);
+                self.tally.hmem.tid_updates += u64::from(of_device);
                 let Ok(buffer) = self.recv.expect_transfer(&memory, wanted.clone()) else { break };
                 at += buffer.len();
                 parts.push(Part { buffer, at: wanted.start - base });

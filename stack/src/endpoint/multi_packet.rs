@@ -6,12 +6,24 @@ use super::queues::Progress;
 use super::rendezvous::Role;
 use crate::Address;
 use crate::completion::OperationError;
-use crate::operations::{Coming, Envelope, Incoming, Kept, SendKind, Target, Unexpected};
+use crate::observe::counters::Tally;
+use crate::observe::hmem::Medium;
+use crate::operations::{Coming, Envelope, Incoming, Kept, Posted, SendKind, Target, Unexpected};
 use crate::table::Handle;
+use crate::thresholds::Protocol;
 use opx_bus::PciFunction;
 use opx_defs::time::Instant;
 use opx_defs::units::Psn;
 use opx_defs::wire::opx::{MpFirst, MpNth};
+
+/// Such a message has found its place.
+fn count(tally: &mut Tally, envelope: &Envelope, into: &Target, len: usize) {
+    if let Target::Receive(Posted { buffer, .. }) = into
+        && len <= buffer.room()
+    {
+        tally.hmem.received(Medium::Adapter, envelope.tag.is_some(), Protocol::MultiPacket, buffer, len);
+    }
+}
 
 impl<B: PciFunction> Endpoint<B> {
     /// Sends the next packet of such a message.
@@ -57,6 +69,7 @@ impl<B: PciFunction> Endpoint<B> {
             Found::TooLong => Target::Nowhere,
             Found::Nobody => Target::Early(vec![0; len]),
         };
+        count(&mut self.tally, &envelope, &into, len);
         let unasked = matches!(into, Target::Early(_));
         let mut incoming = Incoming { into, envelope, len, missing: len as u64, coming: Coming::Assembled(uid) };
         // The decoder has checked that these are no more than the message.
@@ -119,6 +132,7 @@ impl<B: PciFunction> Endpoint<B> {
         if let Target::Early(early) = &incoming.into {
             into.write(0, early);
         }
+        count(&mut self.tally, &incoming.envelope, &into, incoming.len);
         incoming.into = into;
         if incoming.missing == 0 {
             self.tally.whole_when_asked += 1;

@@ -162,7 +162,7 @@ impl<B: PciFunction> Endpoint<B> {
     fn take_waiting(&mut self, id: MultiReceiveId, pattern: &Pattern) -> bool {
         loop {
             let Some((_, source, message)) = self.untagged.peek(pattern) else { return true };
-            let (len, pieces) = (message.len(), !matches!(message.what, Kept::Eager(_)));
+            let (len, pieces) = (message.len(), !matches!(message.what, Kept::Eager(..)));
             // There is no room for one more that comes in pieces, and none may be left out.
             if pieces && self.parts >= self.config.operations {
                 return false;
@@ -196,7 +196,7 @@ impl<B: PciFunction> Endpoint<B> {
         self.tally.multi_claimed += 1;
         let envelope = Envelope { tag: None, data: message.data, source };
         match message.what {
-            Kept::Eager(bytes) => self.fill_part(part, envelope, &bytes, &[]),
+            Kept::Eager(_, bytes) => self.fill_part(part, envelope, &bytes, &[]),
             Kept::MultiPacket { incoming, len } => {
                 let place = self.place(part, len);
                 self.claim_incoming(incoming, place, source);

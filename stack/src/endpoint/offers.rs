@@ -5,6 +5,7 @@ use super::multi_receive::Found;
 use crate::Address;
 use crate::completion::OperationError;
 use crate::operations::{Envelope, Kept, Offered, Part, Posted, Target, Unexpected};
+use crate::thresholds::Protocol;
 use opx_bus::PciFunction;
 
 impl<B: PciFunction> Endpoint<B> {
@@ -29,6 +30,8 @@ impl<B: PciFunction> Endpoint<B> {
             let error = OperationError::Truncated { message: len, buffer: room };
             return self.fail(posted.context, error, posted.buffer);
         }
+        let (medium, tagged) = (offer.medium(), envelope.tag.is_some());
+        self.tally.hmem.received(medium, tagged, Protocol::Rendezvous, &posted.buffer, len as usize);
         self.take_offer(Target::Receive(posted), envelope, offer);
     }
 

@@ -36,8 +36,9 @@ impl<B: PciFunction> Endpoint<B> {
         context: u64,
     ) -> Result<ReceiveId, Rejected<ReceiveError>> {
         let buffer = buffer.into();
+        let counted = matches!(buffer, Buffer::Device(_) | Buffer::Vector(_));
         // As nearly always: there is plenty of room, and nothing waits that it might be for.
-        if self.tagged.kept() == 0 && self.may_surely_post() {
+        if !counted && self.tagged.kept() == 0 && self.may_surely_post() {
             let (id, place) = self.tagged.place(&pattern);
             place.put(Receive::One(Posted { context, buffer }));
             return Ok(ReceiveId::posted(true, id));
@@ -64,6 +65,7 @@ impl<B: PciFunction> Endpoint<B> {
         if let Err(error) = self.may_post(pattern) {
             return Err(Rejected { error, buffer });
         }
+        self.tally.hmem.posted(tagged, &buffer);
         let posted = Posted { context, buffer };
         let matcher = if tagged { &mut self.tagged } else { &mut self.untagged };
         match matcher.claim(&pattern) {

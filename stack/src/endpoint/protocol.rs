@@ -145,7 +145,8 @@ impl<B: PciFunction> Endpoint<B> {
     }
 
     /// The same, of bytes of the process' own: no device has a part in them.
-    #[inline(always)]
+    // Not inlined: the short ways that aren't done at once would save registers for it.
+    #[inline(never)]
     pub(super) fn send_of_bytes_done(&mut self, context: u64, buffer: Buffer, silent: bool) {
         self.counters.sends_done = self.counters.sends_done.wrapping_add(1);
         if !silent && let Some(place) = self.completions.next_place() {

@@ -5,6 +5,7 @@ use super::queues::{Progress, Work};
 use crate::Address;
 use crate::buffer::Buffer;
 use crate::completion::OperationError;
+use crate::observe::hmem::Data;
 use crate::operations::{Along, Coming, Envelope, Grant, Incoming, Offer, Offered, SendKind, Target, Tids};
 use crate::table::Handle;
 use crate::thresholds::Thresholds;
@@ -184,8 +185,13 @@ impl<B: PciFunction> Endpoint<B> {
                 }
             }
             Answer::Send { target_cookie, iov, second, .. } => {
+                let (handle, mut granted) = (Handle(cts.origin_counter), false);
                 for piece in [Some(iov), second].into_iter().flatten() {
-                    self.grant(source, Handle(cts.origin_counter), target_cookie, &piece, None);
+                    granted |= self.grant(source, handle, target_cookie, &piece, None).is_some();
+                }
+                if let Some(send) = self.sends.get_mut(handle).filter(|_| granted) {
+                    let by_sdma = self.config.thresholds.by_sdma(send.buffer.len());
+                    self.tally.hmem.data(if by_sdma { Data::Sdma } else { Data::Pio }, &send.buffer);
                 }
             }
         }
@@ -197,7 +203,11 @@ impl<B: PciFunction> Endpoint<B> {
             self.counters.malformed += 1;
             return;
         };
-        self.grant(source, Handle(cts.origin_counter), cts.target_cookie, &cts.iov, Some((tids, cts.adjust)));
+        let (handle, expected) = (Handle(cts.origin_counter), (tids, cts.adjust));
+        let granted = self.grant(source, handle, cts.target_cookie, &cts.iov, Some(expected));
+        if let Some(send) = self.sends.get_mut(handle).filter(|_| granted.is_some()) {
+            self.tally.hmem.data(Data::Tid, &send.buffer);
+        }
     }
 
     fn offered_by_us(&mut self, source: Address, handle: Handle) -> Option<&mut SendKind> {
@@ -212,13 +222,21 @@ impl<B: PciFunction> Endpoint<B> {
     }
 
     /// A piece that is asked for; with `expected`, where it goes, and how many bytes more are asked for than weren't sent along.
-    fn grant(&mut self, source: Address, handle: Handle, cookie: u64, piece: &Iov, expected: Option<(Tids, i32)>) {
+    /// `None` when it isn't one.
+    fn grant(
+        &mut self,
+        source: Address,
+        handle: Handle,
+        cookie: u64,
+        piece: &Iov,
+        expected: Option<(Tids, i32)>,
+    ) -> Option<()> {
         let Some(buffer) = self.sends.get_mut(handle).map(|send| send.buffer.len() as u64) else {
             self.counters.stale += 1;
-            return;
+            return None;
         };
         let Some(SendKind::Rendezvous { grants, ungranted, along, .. }) = self.offered_by_us(source, handle) else {
-            return;
+            return None;
         };
         // What came along may be asked for again. A receiver that wanted expected buffers and got none says so of plain pieces
         // only by where they begin.
@@ -231,7 +249,7 @@ impl<B: PciFunction> Endpoint<B> {
         let inside = piece.sbuf.checked_add(piece.bytes).is_some_and(|end| end <= buffer);
         let Some(left) = left.filter(|_| inside && piece.bytes > 0 && grants.len() < MOST_GRANTS) else {
             self.counters.malformed += 1;
-            return;
+            return None;
         };
         *ungranted = left;
         let was_idle = grants.is_empty();
@@ -245,6 +263,7 @@ impl<B: PciFunction> Endpoint<B> {
         if was_idle {
             self.queues.push(source, Work::Transfer(handle));
         }
+        Some(())
     }
 
     /// Sends the next packet of a rendezvous.

@@ -5,6 +5,7 @@
 //! it. A read is one packet, whatever its length, answered with DATA packets. Requests to one peer go out in their order.
 
 use super::Endpoint;
+use super::local;
 use super::output::reserve;
 use super::queues::{Progress, Work};
 use super::rendezvous::Role;
@@ -163,7 +164,7 @@ impl<B: PciFunction> Endpoint<B> {
             self.completions.extend(request.completion());
             return Ok(());
         }
-        let in_line = self.queues.has_requests(to);
+        let (in_line, of_device) = (self.queues.has_requests(to), request.is_devices());
         let handle = match self.requests.insert(request) {
             Ok(handle) => handle,
             Err(request) => {
@@ -180,6 +181,9 @@ impl<B: PciFunction> Endpoint<B> {
             }
         }
         self.counters.requests += 1;
+        if of_device && let Some(request) = self.requests.get_mut(handle) {
+            self.tally.hmem.asked(local::medium(self.local.as_deref(), to), &request.what);
+        }
         self.stir();
         // Its packets may be acknowledged while it waits, so they don't always fail with the peer.
         self.by_peer.insert((to, Role::Requester, handle.0));

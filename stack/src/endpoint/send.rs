@@ -7,6 +7,7 @@ use super::rendezvous::{self, Role};
 use crate::Address;
 use crate::buffer::Buffer;
 use crate::completion::Level;
+use crate::observe::hmem::Medium;
 use crate::operations::{Along, Outgoing, Rejected, Send, SendError, SendKind, Source};
 use crate::slots::SlotId;
 use crate::table::Handle;
@@ -156,6 +157,7 @@ impl<B: PciFunction> Endpoint<B> {
         let payload = if in_header { 0 } else { len & !7 };
         let (slot, psn) = self.reserve(to, payload)?;
         block.set_psn(psn);
+        self.tally.hmem.sent(Medium::Adapter, tag.is_some(), Protocol::Eager, &message.buffer);
         let bytes = message.buffer.gather(0, len, &mut self.gathered);
         if in_header {
             block.put_message(bytes);
@@ -186,6 +188,7 @@ impl<B: PciFunction> Endpoint<B> {
         let bytes = message.buffer.gather(0, sent, &mut self.gathered);
         self.slots.write_payload(slot.0, 0, MpFirst::fill(generation, &mut header, bytes));
         self.tally.first_sent += 1;
+        self.tally.hmem.sent(Medium::Adapter, message.tag.is_some(), Protocol::MultiPacket, &message.buffer);
         self.follow(slot.0, message, SendKind::MultiPacket { uid: slot.1, sent });
         if let Some(handle) = self.slots.operation(slot.0) {
             self.queues.push(to, Work::Transfer(handle));
@@ -236,6 +239,7 @@ impl<B: PciFunction> Endpoint<B> {
             rts.fill(out);
             self.slots.write_payload(slot.0, 0, out);
         }
+        self.tally.hmem.sent(Medium::Adapter, envelope.0.is_some(), Protocol::Rendezvous, &send.buffer);
         self.slots.set_operation(slot.0, handle);
         self.by_peer.insert((to, Role::Sender, handle.0));
         self.counters.offers_sent += 1;

@@ -116,6 +116,7 @@ impl<B: PciFunction> Endpoint<B> {
         match claimed.at(&self.dropped_claims).and_then(|handle| self.claims.remove(handle)) {
             Some(Claim { envelope, message }) => {
                 claimed.use_up();
+                self.tally.hmem.posted(envelope.tag.is_some(), &buffer);
                 self.take_unexpected(Posted { context, buffer }, envelope.tag, envelope.source, message);
                 Ok(())
             }
@@ -179,7 +180,7 @@ impl<B: PciFunction> Endpoint<B> {
     /// Discards a message that isn't counted any more.
     pub(super) fn discard_message(&mut self, source: Address, message: Unexpected) {
         match message.what {
-            Kept::Eager(_) => {}
+            Kept::Eager(..) => {}
             Kept::MultiPacket { incoming, .. } => self.drop_incoming(incoming),
             Kept::Offer(offer) => self.refuse(source, offer),
         }
@@ -191,7 +192,7 @@ impl<B: PciFunction> Endpoint<B> {
         self.tally.claimed[usize::from(tag.is_some())] += 1;
         let envelope = Envelope { tag, data: message.data, source };
         match message.what {
-            Kept::Eager(bytes) => self.complete_receive(posted, envelope, &bytes, &[]),
+            Kept::Eager(medium, bytes) => self.complete_receive(posted, envelope, medium, &bytes, &[]),
             Kept::MultiPacket { incoming, .. } => self.claim_incoming(incoming, Target::Receive(posted), source),
             Kept::Offer(offer) => self.accept(posted, envelope, offer),
         }

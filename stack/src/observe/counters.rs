@@ -1,6 +1,7 @@
 //! What an endpoint has counted, under the names of OPX's debug counters (`fi_opx_debug_counters.h`), so that a run can be
 //! compared with one of libfabric; and which of those names mean nothing here, and why.
 
+use super::hmem;
 use crate::Counters;
 use opx_hw::RecvCounts;
 use opx_pio::PioCounters;
@@ -44,6 +45,8 @@ pub(crate) struct Tally {
     pub(crate) multi_claimed: u64,
     pub(crate) multi_eager: u64,
     pub(crate) multi_offers: u64,
+    /// Operations on memory of devices.
+    pub(crate) hmem: hmem::Counts,
 }
 
 impl Tally {
@@ -121,13 +124,13 @@ pub fn absent() -> impl Iterator<Item = Absent> {
 }
 
 /// A counter that is kept: its name and how it is taken from the rest.
-type Kept = (&'static str, fn(&Counted) -> u64);
+pub(super) type Kept = (&'static str, fn(&Counted) -> u64);
 
-struct Group {
-    name: &'static str,
-    here: &'static [Kept],
+pub(super) struct Group {
+    pub(super) name: &'static str,
+    pub(super) here: &'static [Kept],
     /// By reason.
-    absent: &'static [(&'static str, &'static [&'static str])],
+    pub(super) absent: &'static [(&'static str, &'static [&'static str])],
 }
 
 const NO_TIMES: &str = "times aren't taken: the clock would be read once more for each message";
@@ -396,71 +399,7 @@ const OPX: &[Group] = &[
         ],
         absent: &[("not on this adapter: an error bit of CN5000", &["tidbypasserr", "crkerr", "crkuncerr"])],
     },
-    Group {
-        name: "hmem",
-        here: &[],
-        absent: &[(
-            "messages in memory of devices are counted with all others",
-            &[
-                "hfi.kind[tag].send.inject",
-                "hfi.kind[tag].send.eager",
-                "hfi.kind[tag].send.eager_noncontig",
-                "hfi.kind[tag].send.mp_eager",
-                "hfi.kind[tag].send.rzv",
-                "hfi.kind[tag].send.rzv_noncontig",
-                "hfi.kind[tag].recv.inject",
-                "hfi.kind[tag].recv.eager",
-                "hfi.kind[tag].recv.mp_eager",
-                "hfi.kind[tag].recv.rzv",
-                "hfi.kind[msg].send.inject",
-                "hfi.kind[msg].send.eager",
-                "hfi.kind[msg].send.eager_noncontig",
-                "hfi.kind[msg].send.mp_eager",
-                "hfi.kind[msg].send.rzv",
-                "hfi.kind[msg].send.rzv_noncontig",
-                "hfi.kind[msg].recv.inject",
-                "hfi.kind[msg].recv.eager",
-                "hfi.kind[msg].recv.mp_eager",
-                "hfi.kind[msg].recv.rzv",
-                "intranode.kind[tag].send.inject",
-                "intranode.kind[tag].send.eager",
-                "intranode.kind[tag].send.eager_noncontig",
-                "intranode.kind[tag].send.mp_eager",
-                "intranode.kind[tag].send.rzv",
-                "intranode.kind[tag].send.rzv_noncontig",
-                "intranode.kind[tag].recv.inject",
-                "intranode.kind[tag].recv.eager",
-                "intranode.kind[tag].recv.mp_eager",
-                "intranode.kind[tag].recv.rzv",
-                "intranode.kind[msg].send.inject",
-                "intranode.kind[msg].send.eager",
-                "intranode.kind[msg].send.eager_noncontig",
-                "intranode.kind[msg].send.mp_eager",
-                "intranode.kind[msg].send.rzv",
-                "intranode.kind[msg].send.rzv_noncontig",
-                "intranode.kind[msg].recv.inject",
-                "intranode.kind[msg].recv.eager",
-                "intranode.kind[msg].recv.mp_eager",
-                "intranode.kind[msg].recv.rzv",
-                "dput_rzv_intranode",
-                "dput_rzv_pio",
-                "dput_rzv_sdma",
-                "dput_rzv_tid",
-                "posted_recv_msg",
-                "posted_recv_tag",
-                "rma_read_intranode",
-                "rma_read_hfi",
-                "rma_write_intranode",
-                "rma_write_hfi",
-                "rma_atomic_fetch_hfi",
-                "rma_atomic_fetch_intranode",
-                "rma_atomic_cmp_fetch_hfi",
-                "rma_atomic_cmp_fetch_intranode",
-                "tid_update",
-                "tid_recv",
-            ],
-        )],
-    },
+    hmem::GROUP,
     Group {
         name: "hfisvc",
         here: &[],

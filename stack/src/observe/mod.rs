@@ -4,6 +4,7 @@
 pub mod counters;
 pub mod dump;
 pub mod explain;
+pub(crate) mod hmem;
 pub mod recorder;
 pub mod tap;
 

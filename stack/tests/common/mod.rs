@@ -1,6 +1,7 @@
 //! Two endpoints on one emulated adapter in simulated time.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod device;
 pub mod memory;
 
 use opx_bus::{Chance, PciFunction};

@@ -5,7 +5,9 @@ use super::super::multi_receive::Found;
 use super::kind;
 use crate::Address;
 use crate::buffer::Buffer;
+use crate::observe::hmem::Medium;
 use crate::operations::{Envelope, Kept, Outgoing, SendError, Unexpected};
+use crate::thresholds::Protocol;
 use opx_bus::PciFunction;
 use opx_defs::wire::opx::INJECT_MAX_BYTES;
 use opx_shm::{Header, Message, PeerId, Taken};
@@ -110,6 +112,7 @@ impl<B: PciFunction> Endpoint<B> {
         let sent = self.put_into_ring(peer, to, header(tag, data), bytes);
         self.gathered = gathered;
         sent?;
+        self.tally.hmem.sent(Medium::Memory, tag.is_some(), Protocol::Eager, &message.buffer);
         // The peer gets it whatever becomes of this process.
         self.send_done(message.context, std::mem::take(&mut message.buffer), message.silent);
         Ok(())
@@ -143,7 +146,7 @@ impl<B: PciFunction> Endpoint<B> {
                     self.received(posted, envelope, len);
                 } else {
                     self.with_bytes(message, |endpoint, bytes| {
-                        endpoint.complete_receive(posted, envelope, bytes, &[]);
+                        endpoint.complete_receive(posted, envelope, Medium::Memory, bytes, &[]);
                     });
                 }
             }
@@ -152,7 +155,7 @@ impl<B: PciFunction> Endpoint<B> {
             }
             Found::TooLong => {}
             Found::Nobody => {
-                let what = Kept::Eager(message.to_vec());
+                let what = Kept::Eager(Medium::Memory, message.to_vec());
                 self.keep(&envelope, Unexpected { data: envelope.data, what });
             }
         }

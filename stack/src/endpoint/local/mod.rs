@@ -17,6 +17,7 @@ use crate::Address;
 use crate::completion::OperationError;
 use crate::error::OpenError;
 use crate::observe::explain::Reason;
+use crate::observe::hmem::Medium;
 use crate::operations::SendError;
 use crate::shared_memory::{MOST_PORTS, Names, SharedMemory};
 use crate::slots::SlotId;
@@ -300,6 +301,14 @@ impl Local {
     /// What the node has counted.
     pub(super) fn counters(&self) -> opx_shm::Counters {
         self.node.as_ref().map(|node| node.counters()).unwrap_or_default()
+    }
+}
+
+/// What is between here and an address; of one that hasn't been reached yet, what there will be.
+pub(super) fn medium(local: Option<&Local>, to: Address) -> Medium {
+    match local {
+        Some(local) if local.obstacle(to).is_none() => Medium::Memory,
+        _ => Medium::Adapter,
     }
 }
 

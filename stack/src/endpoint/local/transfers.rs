@@ -6,8 +6,10 @@ use super::{Local, Todo};
 use crate::Address;
 use crate::buffer::{Buffer, SharedRange};
 use crate::completion::{Completion, OperationError};
+use crate::observe::hmem::Medium;
 use crate::operations::{Coming, Envelope, Incoming, Outgoing, Posted, Send, SendError, SendKind, Target};
 use crate::table::Handle;
+use crate::thresholds::Protocol;
 use opx_bus::{PciFunction, SharedMem};
 use opx_shm::{Header, NotTaken, OfferId, Offered, PeerId, PullError, PullId, Sink, Source, Taken};
 
@@ -61,6 +63,7 @@ impl<B: PciFunction> Endpoint<B> {
         let (memory, moved) = source(&mut message.buffer);
         match node.offer(peer, header(tag, data), memory) {
             Ok(offer) => {
+                self.tally.hmem.sent(Medium::Memory, tag.is_some(), Protocol::Rendezvous, &message.buffer);
                 if let Ok(handle) = self.sends.insert(Send::new(message, SendKind::Offered)) {
                     offers.insert(offer, (handle, moved));
                 }
