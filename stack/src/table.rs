@@ -141,6 +141,7 @@ mod tests {
         assert_eq!(table.remove(a), None);
         let c = table.insert('c').unwrap();
         assert_eq!(table.get_mut(a), None);
+        assert_eq!(table.remove(a), None, "its place is another's");
         assert_eq!(table.get_mut(c), Some(&mut 'c'));
         assert_eq!(table.get_mut(Handle(b.0 + 7)), None);
         assert_eq!(table.handles().len(), 2);

@@ -9,7 +9,9 @@ use opx_defs::units::Sl;
 use opx_defs::wire::opx::{Generation, Header};
 use opx_emu::{Config as Chip, Icode, Lab, Pacing};
 use opx_hw::{Hfi, LinkMode, Options};
-use opx_stack::{AddressVector, Completion, Config, Endpoint, OpenError, OperationError, Pattern, SendError};
+use opx_stack::{
+    AddressVector, Completion, Config, Endpoint, OpenError, OperationError, Pattern, ReceiveError, SendError,
+};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -123,6 +125,19 @@ fn more_sends_than_there_may_be_come_back() {
         bench.b.tag_receive(Pattern::exact(1), vec![0; len], 2).unwrap();
         assert_eq!(bench.next_at_a(), sent(2), "{len} bytes");
     }
+}
+
+#[test]
+fn more_receives_than_there_may_be_come_back() {
+    let mut bench = bench(Config { operations: 2, ..Config::default() });
+    let first = bench.b.tag_receive(Pattern::exact(1), vec![0; 8], 1).unwrap();
+    bench.b.receive(None, vec![0; 8], 2).unwrap();
+    let tagged = bench.b.tag_receive(Pattern::exact(3), vec![3; 8], 3).unwrap_err();
+    assert_eq!((tagged.error, tagged.buffer), (ReceiveError::Again(Pattern::exact(3)), vec![3; 8].into()));
+    let untagged = bench.b.receive(None, vec![4; 8], 4).unwrap_err();
+    assert!(matches!(untagged.error, ReceiveError::Again(_)) && untagged.buffer == vec![4; 8]);
+    assert!(bench.b.cancel(first));
+    bench.b.tag_receive(Pattern::exact(3), vec![3; 8], 3).unwrap();
 }
 
 #[test]

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Bench, bench, data};
 use opx_bus::{PacketFaults, SharedMem};
-use opx_stack::{Buffer, Completion, Config, OperationError, Outgoing, SharedRange, Thresholds};
+use opx_stack::{Buffer, Completion, Config, OperationError, Outgoing, Pattern, ReceiveError, SharedRange, Thresholds};
 use proptest::prelude::*;
 
 fn config(min: usize, faults: bool) -> Config {
@@ -274,4 +274,44 @@ fn more_transfers_than_there_may_be_wait_at_their_sender() {
         got == 20
     });
     assert!(bench.b.counters().no_room > 0);
+}
+
+#[test]
+fn offers_beyond_those_that_may_be_under_way_are_left_to_a_later_buffer() {
+    let mut bench = bench(Config { operations: 2, ..config(100, false) });
+    let mut many = opx_stack::Endpoint::open(&bench.hfi, Config::default()).unwrap();
+    let to = bench.b.address();
+    for n in 0..3 {
+        many.send(to, data(n, 20_000 + n as usize), n).unwrap();
+    }
+    bench.run(|bench| {
+        many.progress().unwrap();
+        bench.b.counters().unexpected_messages == 3
+    });
+    // Two are under way; the third waits, though there is room for it in the buffer.
+    bench.b.multi_receive(None, buffer(1 << 20), 1).unwrap();
+    assert_eq!(bench.b.peek(None).map(|left| left.len), Some(20_002));
+    // There is room for other receives once the two have been asked for, which shows when one is taken.
+    bench.run(|bench| bench.b.tag_receive(Pattern::exact(1), vec![0; 8], 9).is_ok());
+    // Another buffer could take nothing now, and would come back as if it were used up.
+    let refused = bench.b.multi_receive(None, buffer(1 << 20), 2).unwrap_err();
+    assert!(matches!(refused.error, ReceiveError::Again(_)), "{:?}", refused.error);
+    let mut next = |bench: &mut Bench| {
+        let mut next = None;
+        bench.run(|bench| {
+            many.progress().unwrap();
+            next = bench.b.poll_completion();
+            next.is_some()
+        });
+        next.unwrap()
+    };
+    let mut came = [next(&mut bench), next(&mut bench)].map(|completion| match completion {
+        Completion::MultiReceived { context: 1, len, .. } => len,
+        other => panic!("{other:?}"),
+    });
+    came.sort_unstable();
+    assert_eq!(came, [20_000, 20_001]);
+    assert!(matches!(next(&mut bench), Completion::MultiReceiveDone { context: 1, .. }));
+    bench.b.multi_receive(None, buffer(1 << 20), 2).unwrap();
+    assert!(matches!(next(&mut bench), Completion::MultiReceived { context: 2, offset: 0, len: 20_002, .. }));
 }

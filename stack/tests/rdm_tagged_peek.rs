@@ -177,14 +177,22 @@ fn a_forgotten_claim_costs_its_memory_and_no_more() {
 #[test]
 fn a_claim_is_good_at_its_own_endpoint_only() {
     let mut bench = bench(Config::default());
-    bench.a.tag_send(bench.b.address(), 1, vec![7; 20], 1).unwrap();
-    bench.run(|bench| bench.b.tag_peek(Pattern::exact(1)).is_some());
     let mut other = Endpoint::open(&bench.hfi, Config::default()).unwrap();
+    bench.a.tag_send(bench.b.address(), 1, vec![7; 20], 1).unwrap();
+    bench.a.tag_send(other.address(), 1, vec![8; 20], 2).unwrap();
+    bench.run(|bench| {
+        other.progress().unwrap();
+        bench.b.tag_peek(Pattern::exact(1)).is_some() && other.tag_peek(Pattern::exact(1)).is_some()
+    });
+    // The first claim of each.
+    let others = other.tag_claim(Pattern::exact(1)).unwrap();
     let claimed = bench.b.tag_claim(Pattern::exact(1)).unwrap();
     let rejected = other.receive_claimed(claimed, vec![0; 20], 9).unwrap_err();
     assert_eq!(rejected.error, ReceiveError::OfAnother);
     bench.b.receive_claimed(rejected.claimed, rejected.buffer, 10).unwrap();
     assert_eq!(bytes_of(bench.next_at_b()), (10, vec![7; 20]));
+    other.receive_claimed(others, vec![0; 20], 11).unwrap();
+    assert_eq!(bytes_of(other.poll_completion().unwrap()), (11, vec![8; 20]));
 }
 
 #[test]

@@ -501,3 +501,23 @@ fn an_untagged_message_of_several_packets_into_memory_of_a_device_is_counted() {
     let counted: Vec<_> = counted.map(|(_, name, count)| (name, count)).collect();
     assert_eq!(counted, [("hfi.kind[msg].recv.mp_eager", 1), ("posted_recv_msg", 1)]);
 }
+
+#[test]
+fn claims_that_are_dropped_wait_while_a_peer_lets_no_answers_out() {
+    let impatient = impatient();
+    let reliability = opx_reliability::Config { window: 1, ..impatient.reliability };
+    let mut bench = Bench::new(Config { operations: 4, unexpected_bytes: 4096, reliability, ..impatient });
+    let mut taken = 0;
+    while bench.endpoint.counters().no_room == 0 {
+        assert!(taken < 100, "nothing bounds the answers that wait");
+        bench.offer_message(PEER, taken, 1024);
+        // Its sender is to be told, one at a time.
+        drop(bench.endpoint.tag_claim(Pattern::exact(taken)));
+        taken += 1;
+    }
+    // They go with their peer.
+    bench.run(|endpoint| endpoint.reliability_counters().peers_given_up == 1);
+    bench.endpoint.progress().unwrap();
+    bench.offer_message(PEER, taken, 1024);
+    assert_eq!(bench.endpoint.counters().no_room, 1);
+}
