@@ -10,7 +10,7 @@ use opx_emu::{Config as Chip, EmuBus, Icode, Lab, Pacing};
 use opx_hw::{Hfi, LinkMode, Options};
 use opx_pio::{Head, PioSender};
 use opx_stack::regions::{Access, MemoryRegion, Registration};
-use opx_stack::{Address, Completion, Config, Endpoint, Remote, Write};
+use opx_stack::{Address, Asked, Completion, Config, Endpoint, Remote, Write};
 use std::time::Duration;
 
 /// The context that the forged packets say they are from; it belongs to nobody.
@@ -26,11 +26,15 @@ struct Bench {
 }
 
 fn bench() -> Bench {
+    bench_with(Config::default())
+}
+
+fn bench_with(config: Config) -> Bench {
     let lab = Lab::new(Pacing::Virtual);
     let adapter = lab.add(Chip { icode: Icode::FunctionalSimulator, ..Chip::default() });
     let hfi = Hfi::open(adapter.bus(), Options::default()).unwrap();
     hfi.link_up(LinkMode::Loopback).unwrap();
-    let endpoint = Endpoint::open(&hfi, Config::default()).unwrap();
+    let endpoint = Endpoint::open(&hfi, config).unwrap();
     let forger = PioSender::new(hfi.send_context(Blocks(64)).unwrap());
     Bench { hfi, endpoint, forger, psn: Psn::new(0) }
 }
@@ -242,6 +246,41 @@ fn atomic_operations_that_do_not_exist_do_nothing() {
     assert_eq!(bench.endpoint.counters().malformed, 6);
     assert!(is_untouched(&memory));
     assert_eq!(bench.endpoint.counters().replies, 0);
+}
+
+#[test]
+fn a_long_atomic_read_that_ends_amid_an_element_is_not_begun() {
+    let mut bench = bench();
+    // Too much for one packet, so that it is read as it is sent.
+    let memory = SharedMem::new(1 << 16).unwrap();
+    let region = bench.endpoint.regions().register(Registration::of(memory, Access::ATOMIC)).unwrap();
+    bench.get(UINT64_READ, region.key(), 0, 20_004);
+    assert_eq!((bench.refused(), bench.endpoint.counters().replies), ((0, 0, 0, 1), 0));
+    assert_eq!(bench.endpoint.poll_refusal().map(|refusal| refusal.asked), Some(Asked::Atomic));
+    bench.get(UINT64_READ, region.key(), 0, 20_000);
+    assert_eq!((bench.refused(), bench.endpoint.counters().replies), ((0, 0, 0, 1), 1));
+}
+
+#[test]
+fn a_long_atomic_read_is_not_kept_for_its_peer() {
+    let mut bench = bench_with(Config { slots: 1, ..Config::default() });
+    let memory = SharedMem::new(1 << 16).unwrap();
+    let region = bench.endpoint.regions().register(Registration::of(memory, Access::ATOMIC)).unwrap();
+    // Its first packet takes the only slot until that is acknowledged.
+    bench.get(UINT64_READ, region.key(), 0, 20_000);
+    assert_eq!((bench.refused(), bench.endpoint.counters().replies), ((0, 0, 0, 0), 1));
+    drop(region);
+    let me = bench.endpoint.address();
+    let key = FlowKey { slid: me.lid, dlid: me.lid, src_rx: me.rx, dst_rx: NOBODY };
+    let ack = Ud { op: UdOp::Ack, key, start: Psn::new(0), count: 1 };
+    bench.forge(&ack.encode(&bench.route()), &[]);
+    let limit = bench.hfi.bus().now() + Duration::from_secs(1);
+    while bench.refused() != (1, 0, 0, 0) {
+        assert!(bench.hfi.bus().now() < limit, "the rest went out of memory of its own");
+        if !bench.endpoint.progress().unwrap() {
+            bench.hfi.bus().relax();
+        }
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::output::reserve;
 use super::queues::{Progress, Work};
 use super::rendezvous::Role;
 use crate::Address;
-use crate::atomics::{AtomicError, AtomicOp, Form, Op};
+use crate::atomics::{AtomicOp, Form, Op};
 use crate::completion::Completion;
 use crate::config::MAX_PAYLOAD;
 use crate::one_sided::{Asked, Refusal};
@@ -93,10 +93,7 @@ impl<B: PciFunction> Endpoint<B> {
             return Ok(Source::Region { key, place, left, read: None });
         }
         let op = AtomicOp::from_wire(atomic)?;
-        // Without a result a READ is nothing, and an update of what is only read is none either.
-        if op.op() != Op::Read {
-            return Err(AtomicError::Form { op: op.op(), form: Form::Fetch }.into());
-        }
+        // There is no operand, which only a READ does without.
         op.check(Form::Fetch, found.len(), 0, None, Some(found.len()))?;
         if found.len() > MAX_PAYLOAD {
             // Too much to be kept for a peer. It gets what is there when there is room to send it, as OPX's targets do it.
