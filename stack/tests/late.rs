@@ -6,7 +6,9 @@ use common::memory::Guarded;
 use opx_bus::PciFunction;
 use opx_defs::tid::Tid;
 use opx_defs::units::{Blocks, Lid, Psn, Vl};
-use opx_defs::wire::opx::{Atomic, Dput, DputOp, Header, Immediate, Iov, Padding, Route, RzvRts, RzvTidCts};
+use opx_defs::wire::opx::{
+    Atomic, Dput, DputOp, FlowKey, Header, Immediate, Iov, Padding, Route, RzvRts, RzvTidCts, Ud, UdOp,
+};
 use opx_emu::{Config as Chip, EmuBus, Icode, Lab, Pacing};
 use opx_hw::{Hfi, LinkMode, Options};
 use opx_pio::{Head, PioSender};
@@ -56,15 +58,33 @@ impl Bench {
         self.endpoint.progress().unwrap();
     }
 
+    /// Puts a packet into the endpoint's header queue, which nobody looks into.
+    fn leave(&mut self, header: &Header, payload: &[u8]) {
+        self.forger.send(&Head::new(header.pbc(Vl(0)), header), payload).unwrap();
+        self.hfi.bus().pause(Duration::from_micros(100));
+    }
+
     /// Offers a message of [`LEN`] bytes to a new receive into `target`; gives the receive's name.
     fn offer(&mut self, target: &Guarded) -> u64 {
+        self.offer_of(target, LEN)
+    }
+
+    /// The same, of a message of another length.
+    fn offer_of(&mut self, target: &Guarded, len: usize) -> u64 {
         self.endpoint.tag_receive(Pattern::exact(1), target.buffer(), 9).unwrap();
-        let message = [0x11; LEN];
+        self.offer_to_anybody(len);
+        self.receives += 1;
+        self.receives << 32
+    }
+
+    /// Offers a message of `len` bytes.
+    fn offer_to_anybody(&mut self, len: usize) {
+        let message = vec![0x11; len];
         let immediate = Immediate::of(&message, true);
         let rts = RzvRts {
             tag: Some(1),
             cq_data: None,
-            len: LEN as u64,
+            len: len as u64,
             src_vaddr: 0x1_0000 + immediate.message_bytes() as u64,
             src_device: 0,
             src_iface: 0,
@@ -76,8 +96,6 @@ impl Bench {
         header.set_psn(self.psn);
         self.psn = self.psn.next();
         self.forge(&header, &payload[..len]);
-        self.receives += 1;
-        self.receives << 32
     }
 
     fn packet(&self, name: u64, place: usize, len: usize) -> Header {
@@ -107,6 +125,38 @@ impl Bench {
     fn completion(&mut self) -> Option<Completion> {
         self.endpoint.poll_completion()
     }
+
+    /// Runs the endpoint until it has given up the sender, of which it receives a message.
+    fn lose_sender(&mut self) {
+        let limit = self.hfi.bus().now() + Duration::from_secs(5);
+        let failed = loop {
+            assert!(self.hfi.bus().now() < limit);
+            if !self.endpoint.progress().unwrap() {
+                self.hfi.bus().relax();
+            }
+            if let Some(completion) = self.completion() {
+                break completion;
+            }
+        };
+        assert!(matches!(failed, Completion::Failed { error: OperationError::Unreachable(_), .. }), "{failed:?}");
+    }
+
+    /// All of a message in the memory behind the first pair, and then as many packets about nothing as one look into the header
+    /// queue takes; nobody has looked.
+    fn leave_whole(&mut self, name: u64) {
+        for page in 0..5 {
+            let mut header = self.packet(name, page * 4096, 4096);
+            header.expect(tids(0), page as u32 * 4096).unwrap();
+            self.psn = self.psn.next();
+            self.leave(&header, &[0x11; 4096]);
+        }
+        let me = self.endpoint.address();
+        let key = FlowKey { slid: me.lid, dlid: me.lid, src_rx: me.rx, dst_rx: NOBODY };
+        let header = Ud { op: UdOp::Ack, key, start: Psn::new(0), count: 1 }.encode(&self.route());
+        for _ in 0..64 {
+            self.leave(&header, &[]);
+        }
+    }
 }
 
 /// The first two entries of a context: four pages and one, for five.
@@ -123,6 +173,17 @@ fn fill(bench: &mut Bench, name: u64, pair: u16) {
 
 fn is_whole(completion: Option<Completion>) -> bool {
     matches!(completion, Some(Completion::Received { context: 9, len: LEN, .. }))
+}
+
+fn is_overwritten(completion: Option<Completion>) -> bool {
+    matches!(completion, Some(Completion::Failed { context: 9, error: OperationError::Overwritten, .. }))
+}
+
+/// Settings by which a sender that says nothing is soon given up.
+fn impatient() -> Config {
+    let give_up_after = Duration::from_millis(500);
+    let reliability = opx_reliability::Config { give_up_after, ..opx_reliability::Config::default() };
+    Config { reliability, ..Config::default() }
 }
 
 #[test]
@@ -148,8 +209,9 @@ fn a_late_packet_finds_no_way_to_memory_that_was_given_back() {
 }
 
 #[test]
-fn a_packet_that_is_there_twice_changes_nothing() {
-    let mut bench = Bench::new(Config::default());
+fn a_packet_that_is_there_twice_changes_nothing_but_that_entries_rest() {
+    // Four pairs.
+    let mut bench = Bench::new(Config { tid_entries: 8, ..Config::default() });
     let target = Guarded::new(4096, LEN);
     let name = bench.offer(&target);
     let header = bench.put(name, 0, tids(0), 0, 0x11);
@@ -159,6 +221,12 @@ fn a_packet_that_is_there_twice_changes_nothing() {
     }
     assert!(is_whole(bench.completion()));
     assert_eq!(bench.endpoint.counters().expected.tid_misplaced, 0);
+    // Who knows how often it is there.
+    for pair in [1, 2, 3, 1] {
+        let name = bench.offer(&target);
+        fill(&mut bench, name, pair);
+        assert!(is_whole(bench.completion()), "pair {pair}, not 0");
+    }
 }
 
 #[test]
@@ -306,26 +374,110 @@ fn an_answer_with_impossible_buffers_gets_nothing() {
 
 #[test]
 fn a_sender_that_ends_in_the_middle_leaves_nothing_that_can_be_written_to() {
-    let give_up_after = Duration::from_millis(500);
-    let reliability = opx_reliability::Config { give_up_after, ..opx_reliability::Config::default() };
-    let mut bench = Bench::new(Config { reliability, ..Config::default() });
+    let mut bench = Bench::new(impatient());
     let target = Guarded::new(4096, LEN);
     let name = bench.offer(&target);
     bench.put(name, 0, tids(0), 0, 0x11);
-    let limit = bench.hfi.bus().now() + Duration::from_secs(5);
-    let failed = loop {
-        assert!(bench.hfi.bus().now() < limit);
-        if !bench.endpoint.progress().unwrap() {
-            bench.hfi.bus().relax();
-        }
-        if let Some(completion) = bench.completion() {
-            break completion;
-        }
-    };
-    assert!(matches!(failed, Completion::Failed { error: OperationError::Unreachable(_), .. }), "{failed:?}");
+    bench.lose_sender();
     target.fill(0x3c);
     let errors = bench.endpoint.counters().packets_in_error;
     bench.late(name, 4096, tids(0), 4096);
     assert_eq!(bench.endpoint.counters().packets_in_error, errors + 1);
     assert!(target.bytes(LEN) == [0x3c; LEN]);
+}
+
+#[test]
+fn entries_of_a_transfer_that_ended_early_rest() {
+    // Four pairs.
+    let mut bench = Bench::new(Config { tid_entries: 8, ..impatient() });
+    let target = Guarded::new(4096, LEN);
+    let name = bench.offer(&target);
+    bench.put(name, 0, tids(0), 0, 0x11);
+    bench.lose_sender();
+    // The rest of it may be on its way to the first pair still.
+    for pair in [1, 2, 3, 1] {
+        let name = bench.offer(&target);
+        fill(&mut bench, name, pair);
+        assert!(is_whole(bench.completion()), "pair {pair}, not 0");
+    }
+    bench.hfi.bus().pause(REST);
+    for pair in [2, 3, 1, 0] {
+        let name = bench.offer(&target);
+        fill(&mut bench, name, pair);
+        assert!(is_whole(bench.completion()), "pair {pair}, with 0 again");
+    }
+}
+
+#[test]
+fn what_another_peer_puts_into_a_message_is_none_of_its_data() {
+    let mut bench = Bench::new(Config::default());
+    let target = Guarded::new(4096, LEN);
+    let name = bench.offer(&target);
+    // All that it says is right, but it isn't its sender who says it.
+    let to = bench.endpoint.address();
+    let (op, atomic) = (DputOp::RzvTid, Atomic::RENDEZVOUS);
+    let dput = Dput { op, atomic, name, place: 0, len: 4096, ack_req: false };
+    let mut header = dput.encode(&bench.hfi.route(NOBODY + 1, to.lid, to.rx), Padding::Qword).unwrap();
+    header.expect(tids(0), 0).unwrap();
+    bench.forge(&header, &[0x22; 4096]);
+    for page in 1..5 {
+        bench.put(name, page * 4096, tids(0), page as u32 * 4096, 0x11);
+    }
+    assert_eq!(bench.completion(), None, "its first page hasn't come");
+    bench.put(name, 0, tids(0), 0, 0x11);
+    assert!(is_overwritten(bench.completion()));
+    assert_eq!(bench.endpoint.counters().expected.tid_misplaced, 1);
+}
+
+#[test]
+fn a_packet_that_goes_on_behind_the_message_fails_it() {
+    let mut bench = Bench::new(Config::default());
+    let target = Guarded::new(4096, LEN);
+    // It ends amid the last page, all of which is the buffer's.
+    let name = bench.offer_of(&target, LEN - 2048);
+    bench.put(name, 4 * 4096, tids(0), 4 * 4096, 0x22);
+    for page in 0..4 {
+        bench.put(name, page * 4096, tids(0), page as u32 * 4096, 0x11);
+    }
+    assert_eq!(bench.completion(), None, "its last bytes haven't come");
+    let mut header = bench.packet(name, 4 * 4096, 2048);
+    header.expect(tids(0), 4 * 4096).unwrap();
+    bench.forge(&header, &[0x11; 2048]);
+    assert!(is_overwritten(bench.completion()));
+    assert!(target.is_unharmed());
+    assert_eq!(bench.endpoint.counters().malformed, 0);
+}
+
+#[test]
+fn a_message_is_not_told_of_before_all_is_known_of_what_was_put_there() {
+    let mut bench = Bench::new(Config::default());
+    let target = Guarded::new(4096, LEN);
+    let name = bench.offer(&target);
+    bench.leave_whole(name);
+    // Behind all of them, before the entries were taken away: it was put there.
+    let mut header = bench.packet(0xdead << 32, 0, 4096);
+    header.expect(tids(0), 0).unwrap();
+    bench.leave(&header, &[0x22; 4096]);
+    bench.endpoint.progress().unwrap();
+    assert_eq!(bench.completion(), None, "there are more headers to be looked at");
+    bench.endpoint.progress().unwrap();
+    assert!(is_overwritten(bench.completion()));
+}
+
+#[test]
+fn what_comes_before_a_message_is_told_of_finds_no_way_to_its_memory() {
+    let mut bench = Bench::new(Config::default());
+    let target = Guarded::new(4096, LEN);
+    let name = bench.offer(&target);
+    bench.leave_whole(name);
+    bench.endpoint.progress().unwrap();
+    assert_eq!(bench.completion(), None, "there are more headers to be looked at");
+    let errors = bench.endpoint.counters().packets_in_error;
+    let mut header = bench.packet(name, 0, 4096);
+    header.expect(tids(0), 0).unwrap();
+    bench.leave(&header, &[0x22; 4096]);
+    bench.endpoint.progress().unwrap();
+    assert!(is_whole(bench.completion()));
+    assert!(target.bytes(LEN) == [0x11; LEN], "nothing was written to it");
+    assert_eq!(bench.endpoint.counters().packets_in_error, errors + 1);
 }

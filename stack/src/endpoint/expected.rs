@@ -289,15 +289,10 @@ impl<B: PciFunction> Endpoint<B> {
     pub(super) fn placed(&mut self, source: Address, header: &Header, fresh: bool) {
         let counters = &mut self.counters.expected;
         counters.tid_rcv_pkts += u64::from(fresh);
-        let dput = Dput::decode_expected(self.config.generation, header).ok();
-        let transfer = dput.as_ref().and_then(|dput| self.expected.by_handle.get_mut(&dput.name));
-        let (Some(dput), Some(transfer)) = (dput, transfer.filter(|transfer| transfer.source == source)) else {
-            return self.misplaced(header);
-        };
-        if !transfer.has_at(header, &dput) {
-            transfer.spoilt = true;
-            return self.misplaced(header);
-        }
+        let Ok(dput) = Dput::decode_expected(self.config.generation, header) else { return self.misplaced(header) };
+        let transfer = self.expected.by_handle.get_mut(&dput.name);
+        let belongs = |transfer: &&mut Transfer<B>| transfer.source == source && transfer.has_at(header, &dput);
+        let Some(transfer) = transfer.filter(belongs) else { return self.misplaced(header) };
         if !fresh {
             // It is there twice: the same bytes at the same place, but who knows how many more of it are under way.
             transfer.disturbed = true;
