@@ -442,6 +442,29 @@ fn a_transfers_entries_are_gone_when_it_ends() {
 }
 
 #[test]
+fn entries_that_are_revoked_are_nobodys_until_the_transfer_ends() {
+    let mut ends = for_transfers(8);
+    let memory = ends.hfi.memory(1 << 20).unwrap();
+    let mut buffers: Vec<_> = (0..4).map(|_| ends.recv.expect_transfer(&memory, 0..4096).unwrap()).collect();
+    let packet = Packet::new(&ends.recv, buffers[0].tids()[0], 0);
+    buffers[0].revoke();
+    buffers[0].revoke();
+    ends.send(packet, &data(4096, 1));
+    assert!(ends.take().is_some_and(|(_, errors)| errors != 0));
+    assert_eq!(read(&memory, 0, 4096), [0; 4096]);
+    assert!(matches!(ends.recv.expect_transfer(&memory, 0..4096), Err(ContextError::NoEntries { .. })));
+    buffers[0].end(Duration::ZERO);
+    let next = ends.recv.expect_transfer(&memory, 0..4096).unwrap();
+    assert_eq!(next.tids()[0].pair(), 0);
+    // What has ended has no say in them any more.
+    buffers[0].revoke();
+    drop(buffers);
+    ends.send(packet, &data(4096, 2));
+    assert_eq!(ends.take(), Some((PacketKind::Expected, 0)));
+    assert_eq!(read(&memory, 0, 4096), data(4096, 2));
+}
+
+#[test]
 fn entries_rest_and_a_transfer_gets_as_much_as_there_are() {
     let ends = for_transfers(8);
     let memory = ends.hfi.memory(1 << 20).unwrap();

@@ -7,7 +7,7 @@ use opx_bus::PciFunction;
 use opx_defs::tid::Tid;
 use opx_defs::units::{Blocks, Lid, Psn, Vl};
 use opx_defs::wire::opx::{
-    Atomic, Dput, DputOp, FlowKey, Header, Immediate, Iov, Padding, Route, RzvRts, RzvTidCts, Ud, UdOp,
+    Atomic, Dput, DputOp, Eager, FlowKey, Header, Immediate, Iov, Padding, Route, RzvRts, RzvTidCts, Ud, UdOp,
 };
 use opx_emu::{Config as Chip, EmuBus, Icode, Lab, Pacing};
 use opx_hw::{Hfi, LinkMode, Options};
@@ -430,6 +430,21 @@ fn what_another_peer_puts_into_a_message_is_none_of_its_data() {
 }
 
 #[test]
+fn a_packet_of_another_kind_in_the_memory_of_a_message_fails_it() {
+    let mut bench = Bench::new(Config::default());
+    let target = Guarded::new(4096, LEN);
+    let name = bench.offer(&target);
+    // The chip looks at its TID alone.
+    let eager = Eager { tag: Some(2), cq_data: None, tail: &[], body: &[0x22; 4096] };
+    let mut header = eager.header(&bench.route()).unwrap();
+    header.expect(tids(0), 0).unwrap();
+    bench.forge(&header, &[0x22; 4096]);
+    assert_eq!(bench.endpoint.counters().expected.tid_misplaced, 1);
+    fill(&mut bench, name, 0);
+    assert!(is_overwritten(bench.completion()));
+}
+
+#[test]
 fn a_packet_that_goes_on_behind_the_message_fails_it() {
     let mut bench = Bench::new(Config::default());
     let target = Guarded::new(4096, LEN);
@@ -480,4 +495,34 @@ fn what_comes_before_a_message_is_told_of_finds_no_way_to_its_memory() {
     assert!(is_whole(bench.completion()));
     assert!(target.bytes(LEN) == [0x11; LEN], "nothing was written to it");
     assert_eq!(bench.endpoint.counters().packets_in_error, errors + 1);
+}
+
+#[test]
+fn entries_are_given_to_others_only_when_all_is_known_of_what_was_put_there() {
+    // Four pairs: the others are of messages of which nothing comes.
+    let mut bench = Bench::new(Config { tid_entries: 8, ..Config::default() });
+    let target = Guarded::new(4096, LEN);
+    let name = bench.offer(&target);
+    let idle = [0; 3].map(|_| Guarded::new(4096, LEN));
+    for target in &idle {
+        bench.offer(target);
+    }
+    bench.offer_to_anybody(LEN);
+    bench.leave_whole(name);
+    bench.endpoint.progress().unwrap();
+    assert_eq!(bench.completion(), None, "there are more headers to be looked at");
+    let next = Guarded::new(4096, LEN);
+    bench.endpoint.tag_receive(Pattern::exact(1), next.buffer(), 10).unwrap();
+    // Once more, by a sender that misbehaves: nobody would notice that it isn't in the first message's memory.
+    let mut header = bench.packet(name, 0, 4096);
+    header.expect(tids(0), 0).unwrap();
+    bench.leave(&header, &[0x22; 4096]);
+    bench.endpoint.progress().unwrap();
+    assert!(is_whole(bench.completion()));
+    assert!(!next.bytes(LEN).contains(&0x22));
+    assert_eq!(bench.endpoint.counters().expected.rts_fallback_eager_reg_rzv, 1, "it comes to software");
+    // From now on there are entries.
+    bench.endpoint.tag_receive(Pattern::exact(1), target.buffer(), 9).unwrap();
+    bench.offer_to_anybody(LEN);
+    assert_eq!(bench.endpoint.counters().expected.rts_fallback_eager_reg_rzv, 1);
 }

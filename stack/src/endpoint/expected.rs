@@ -10,7 +10,7 @@
 //!   more ([`crate::Config::tid_rest`]). The others go to the end of a line.
 //! * Each packet that was put somewhere shows its header. If that isn't where it belongs, whoever receives there fails, as his
 //!   data may be spoilt ([`OperationError::Overwritten`]). A transfer is complete only when all headers have been looked at
-//!   that came before its TIDs were taken away.
+//!   that came before its TIDs were taken away, and no other one gets these before that.
 
 use super::Endpoint;
 use super::queues::Work;
@@ -88,6 +88,13 @@ struct Transfer<B: PciFunction> {
 }
 
 impl<B: PciFunction> Transfer<B> {
+    /// Its TIDs are taken from the chip. Other transfers get them when all is known of what was put there.
+    fn revoke(&mut self) {
+        for part in &mut self.parts {
+            part.buffer.revoke();
+        }
+    }
+
     fn end(&mut self, rest: Duration) {
         let rest = if self.disturbed { rest } else { Duration::ZERO };
         for part in &mut self.parts {
@@ -331,7 +338,7 @@ impl<B: PciFunction> Endpoint<B> {
     pub(super) fn finish_rendezvous(&mut self, handle: Handle) {
         let Some(transfer) = self.expected.by_handle.get_mut(&handle.0) else { return self.finish_receive(handle) };
         if transfer.ended_at.is_none() {
-            transfer.end(self.config.tid_rest);
+            transfer.revoke();
             transfer.ended_at = Some(self.counters.packets_in);
             self.expected.ending.push(handle);
         }

@@ -88,6 +88,7 @@ pub struct TransferBuffer<B: PciFunction> {
     tids: Vec<Tid>,
     offset: u32,
     len: usize,
+    revoked: bool,
     ended: bool,
     /// Stays mapped until no entry names it.
     _memory: Memory,
@@ -137,24 +138,38 @@ impl<B: PciFunction> TransferBuffer<B> {
         self.entries.iter().any(|entry| entry / 2 == pair)
     }
 
-    /// Packets get there no longer: on return the chip has let go of the memory. Its entries rest for so long; packets for
-    /// them come with an error meanwhile. A second call does nothing.
-    pub fn end(&mut self, rest: Duration) {
+    /// Packets get there no longer: on return the chip has let go of the memory. No other transfer gets its entries before
+    /// [`TransferBuffer::end`]; packets for them come with an error meanwhile. A second call does nothing.
+    pub fn revoke(&mut self) {
         let transfers = &self.transfers;
         // A child that was forked leaves alone what is its parent's.
         if !transfers.inner.regs.is_ours() {
             return;
         }
-        let mut state = lock(&transfers.state);
-        if std::mem::replace(&mut self.ended, true) || state.closed {
+        let state = lock(&transfers.state);
+        if std::mem::replace(&mut self.revoked, true) || state.closed {
             return;
         }
         for entry in &self.entries {
             transfers.write(*entry, RcvArrayEntry::INVALID);
         }
         // The answer comes behind all that the chip had still to write. An adapter that is gone writes nothing.
+        let _ = transfers.inner.regs.read_at(&csr::RCV_CTXT_CTRL, transfers.context.0.into());
+    }
+
+    /// The transfer is over: what [`TransferBuffer::revoke`] does, and then its entries rest for so long before another one gets
+    /// them. A second call does nothing.
+    pub fn end(&mut self, rest: Duration) {
+        self.revoke();
+        let transfers = &self.transfers;
         let regs = &transfers.inner.regs;
-        let _ = regs.read_at(&csr::RCV_CTXT_CTRL, transfers.context.0.into());
+        if !regs.is_ours() {
+            return;
+        }
+        let mut state = lock(&transfers.state);
+        if std::mem::replace(&mut self.ended, true) || state.closed {
+            return;
+        }
         let until = regs.bus().now() + rest;
         let mut last = None;
         for pair in self.entries.iter().map(|entry| entry / 2) {
@@ -224,6 +239,7 @@ impl<B: PciFunction> RecvContext<B> {
             tids: Vec::new(),
             offset: (range.start as u64 - pages.start) as u32,
             len: 0,
+            revoked: false,
             ended: false,
             _memory: memory.clone(),
         };
