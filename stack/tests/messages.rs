@@ -141,6 +141,20 @@ fn more_receives_than_there_may_be_come_back() {
 }
 
 #[test]
+fn no_receive_is_taken_while_as_many_completions_wait_as_may() {
+    let mut bench = bench(Config { completions: 2, ..Config::default() });
+    for n in 0..2 {
+        let receive = bench.b.tag_receive(Pattern::exact(n), vec![0; 8], n).unwrap();
+        assert!(bench.b.cancel(receive));
+    }
+    let refused = bench.b.tag_receive(Pattern::exact(3), vec![3; 8], 3).unwrap_err();
+    assert_eq!((refused.error, refused.buffer), (ReceiveError::Again(Pattern::exact(3)), vec![3; 8].into()));
+    assert!(bench.b.receive(None, vec![0; 8], 4).is_err());
+    assert!(bench.b.poll_completion().is_some());
+    bench.b.tag_receive(Pattern::exact(3), vec![3; 8], 3).unwrap();
+}
+
+#[test]
 fn a_spoilt_wire_changes_nothing_but_the_counts() {
     let mut bench = bench(Config::default());
     bench.adapter.set_wire_faults(PacketFaults { loss: 5.0, duplicate: 3.0, reorder: 5.0, corrupt: 2.0 }, 42);

@@ -13,7 +13,9 @@ use opx_emu::{Config as Chip, EmuBus, Icode, Lab, Pacing};
 use opx_hw::{Hfi, LinkMode, Options};
 use opx_pio::{Head, PioSender};
 use opx_stack::regions::{Access, Registration};
-use opx_stack::{Address, Completion, Config, Endpoint, OperationError, Pattern, Remote, View, Write};
+use opx_stack::{
+    Address, Completion, Config, Endpoint, OperationError, Pattern, ReceiveError, Remote, SharedRange, View, Write,
+};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -119,7 +121,11 @@ impl Bench {
 
     /// The offer of a message of `len` bytes, of which none go along.
     fn offer_message(&mut self, from: u8, tag: u64, len: u64) {
-        let immediate = Immediate { bytes: &[], qwords: &[], block: None, tail: None };
+        self.offer_with(from, tag, len, Immediate { bytes: &[], qwords: &[], block: None, tail: None });
+    }
+
+    /// The same, with what goes along.
+    fn offer_with(&mut self, from: u8, tag: u64, len: u64, immediate: Immediate<'_>) {
         let rts = RzvRts {
             tag: Some(tag),
             cq_data: None,
@@ -147,6 +153,7 @@ impl Bench {
         self.first_of(from, Some(tag), len)
     }
 
+    /// The same, with a tag or without.
     fn first_of(&mut self, from: u8, tag: Option<u64>, len: u16) -> Psn {
         let first = MpFirst { tag, cq_data: None, message_len: len, head: &[], data: &[0xaa; 512] };
         let mut payload = [0; 512];
@@ -520,4 +527,60 @@ fn claims_that_are_dropped_wait_while_a_peer_lets_no_answers_out() {
     bench.endpoint.progress().unwrap();
     bench.offer_message(PEER, taken, 1024);
     assert_eq!(bench.endpoint.counters().no_room, 1);
+}
+
+#[test]
+fn messages_in_pieces_that_a_multi_receive_takes_are_few() {
+    let mut bench = Bench::new(Config { operations: 2, ..Config::default() });
+    let uids = [0; 2].map(|_| bench.first_of(PEER, None, 1000));
+    bench.endpoint.multi_receive(None, SharedMem::new(1 << 16).unwrap(), 1).unwrap();
+    // Another one could take none now.
+    let refused = bench.endpoint.multi_receive(None, SharedMem::new(1 << 16).unwrap(), 2).unwrap_err();
+    assert!(matches!(refused.error, ReceiveError::Again(_)), "{:?}", refused.error);
+    for (uid, at) in uids.into_iter().zip([0, 1000]) {
+        bench.nth(PEER, uid, 512, 488);
+        let told = bench.completion();
+        assert!(
+            matches!(told, Some(Completion::MultiReceived { context: 1, offset, len: 1000, .. }) if offset == at),
+            "{told:?}"
+        );
+    }
+    bench.endpoint.multi_receive(None, SharedMem::new(1 << 16).unwrap(), 2).unwrap();
+}
+
+#[test]
+fn a_message_in_pieces_that_is_longer_than_a_multi_receive_goes_nowhere() {
+    let mut bench = Bench::new(Config::default());
+    let memory = SharedMem::new(4096).unwrap();
+    let buffer = SharedRange::new(memory.clone(), 0, 900).unwrap();
+    bench.endpoint.multi_receive(None, buffer, 1).unwrap();
+    let uid = bench.first_of(PEER, None, 1000);
+    let Some(Completion::MultiReceiveFailed { context: 1, error, .. }) = bench.completion() else { panic!() };
+    assert_eq!(error, OperationError::Truncated { message: 1000, buffer: 900 });
+    assert!(matches!(bench.completion(), Some(Completion::MultiReceiveDone { context: 1, .. })));
+    bench.nth(PEER, uid, 512, 488);
+    assert_eq!((bench.refused(), bench.completion()), ((0, 0), None), "the rest was to be expected");
+    assert!(is_untouched(&memory));
+}
+
+#[test]
+fn what_waits_unasked_counts_with_all_of_its_bytes() {
+    // Of a message in pieces also those that haven't come: room for one, not for two.
+    let mut bench = Bench::new(Config { unexpected_bytes: 4500, ..Config::default() });
+    bench.first(PEER, 1, 4000);
+    bench.first(PEER, 2, 4000);
+    assert_eq!(bench.endpoint.counters().no_room, 1);
+    // Of offers what goes along, which is as much again as one takes without.
+    let message = [0xaa; 1024 + 127];
+    let offers = |goes_along: bool| {
+        let mut bench = Bench::new(Config { unexpected_bytes: 1 << 16, ..Config::default() });
+        let along = if goes_along { Immediate::of(&message, true) } else { Immediate::of(&[], false) };
+        let mut taken = 0;
+        while bench.endpoint.counters().no_room == 0 {
+            bench.offer_with(PEER, taken, message.len() as u64, along);
+            taken += 1;
+        }
+        taken
+    };
+    assert!(offers(true) * 3 < offers(false) * 2);
 }
