@@ -343,14 +343,15 @@ fn an_answer_with_impossible_buffers_gets_nothing() {
     let nobody = Address { rx: NOBODY, ..bench.endpoint.address() };
     bench.endpoint.tag_send(nobody, 1, source.buffer(), 5).unwrap();
     let sent = bench.endpoint.counters().expected.tid_sent_pkts;
-    let one = Tid::of_entry(0, 4).unwrap().encode();
-    let bad: [(u64, u64, u32, i32, &[u32]); 12] = [
+    let [one, other] = [0, 2].map(|entry| Tid::of_entry(entry, 4).unwrap().encode());
+    let bad: [(u64, u64, u32, i32, &[u32]); 13] = [
         (0, 16384, 0, 0, &[]),
         (0, 16384, 0, 0, &[0]),
         (0, 16384, 0, 0, &[one, one]),
         (0, 16448, 0, 0, &[one]),
         (0, 16380, 0, 0, &[one]),
         (0, 8192, 16384, 0, &[one]),
+        (0, 8192, 16448, 0, &[one, other]),
         (0, 8192, 100, 0, &[one]),
         (0, 16384, 64, 0, &[one]),
         (u64::MAX - 63, 16384, 0, 0, &[one]),

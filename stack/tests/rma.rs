@@ -159,6 +159,20 @@ fn a_write_with_data_tells_its_target() {
 }
 
 #[test]
+fn no_request_is_taken_while_as_many_completions_wait_as_may() {
+    let mut bench = bench(Config { completions: 2, ..Config::default() });
+    let window = Window::of(&bench, 4096, Access::ATOMIC);
+    for n in 0..2 {
+        bench.a.write_with(Write { level: Level::Inject, ..Write::new(window.at(0), vec![5; 8], n) }).unwrap();
+    }
+    let refused = bench.a.read(window.at(0), vec![3; 8], 2).unwrap_err();
+    assert_eq!(refused.buffer, vec![3; 8]);
+    assert!(bench.a.write(window.at(0), vec![5; 8], 2).is_err());
+    assert!(bench.a.poll_completion().is_some());
+    bench.a.read(window.at(0), vec![3; 8], 2).unwrap();
+}
+
+#[test]
 fn a_write_completes_as_far_along_as_it_was_asked_to() {
     let mut bench = bench(Config::default());
     let window = Window::of(&bench, 1 << 20, Access::ATOMIC);

@@ -126,6 +126,11 @@ impl Bench {
 
     /// The same, with what goes along.
     fn offer_with(&mut self, from: u8, tag: u64, len: u64, immediate: Immediate<'_>) {
+        self.offer_of(from, tag, len, immediate, 7);
+    }
+
+    /// The same, of a sender that calls it so.
+    fn offer_of(&mut self, from: u8, tag: u64, len: u64, immediate: Immediate<'_>, origin_counter: u64) {
         let rts = RzvRts {
             tag: Some(tag),
             cq_data: None,
@@ -133,7 +138,7 @@ impl Bench {
             src_vaddr: 0x1_0000,
             src_device: 0,
             src_iface: 0,
-            origin_counter: 7,
+            origin_counter,
             immediate,
         };
         let mut payload = [0; 256];
@@ -248,6 +253,55 @@ fn a_message_is_asked_for_by_its_receiver_alone() {
     assert_eq!(bench.refused(), (2, 0));
     bench.answer(PEER, MESSAGE, ask);
     assert_eq!((bench.refused(), bench.completion()), ((2, 0), None));
+}
+
+#[test]
+fn nothing_more_is_sent_of_a_message_that_does_not_fit() {
+    let reliability = opx_reliability::Config { window: 2, ..opx_reliability::Config::default() };
+    let mut bench = Bench::new(Config { reliability, ..Config::default() });
+    bench.endpoint.tag_send(bench.address(PEER), 1, vec![7; 100_000], 5).unwrap();
+    let iov = Iov { sbuf: 1024, bytes: 64_000, ..Iov::default() };
+    bench.answer(PEER, MESSAGE, Answer::Send { op: RzvOp::Rzv, target_cookie: 1, iov, second: None });
+    // A piece of it is under way behind the offer, and the peer takes no more before it has acknowledged something.
+    let sent = |bench: &Bench| bench.endpoint.sdma_counters().packets;
+    bench.run(|endpoint| endpoint.sdma_counters().packets > 0);
+    let before = sent(&bench);
+    bench.answer(PEER, MESSAGE, Answer::Truncated);
+    acknowledge(&mut bench, PEER, 1);
+    bench.endpoint.progress().unwrap();
+    assert_eq!((sent(&bench), bench.completion()), (before, None));
+    acknowledge(&mut bench, PEER, 2);
+    bench.run(|endpoint| endpoint.is_quiet());
+    assert!(matches!(bench.completion(), Some(Completion::Sent { context: 5, .. })));
+    assert_eq!((sent(&bench), bench.refused()), (before, (0, 0)));
+}
+
+#[test]
+fn a_sender_that_names_no_counter_is_not_told_that_its_message_does_not_fit() {
+    // An OPX sender would follow a null pointer.
+    let mut bench = Bench::new(Config::default());
+    for (origin_counter, answers) in [(0, 0), (7, 1)] {
+        bench.endpoint.tag_receive(Pattern::exact(1), vec![0; 10], 1).unwrap();
+        let before = bench.endpoint.pio_counters().packets;
+        bench.offer_of(PEER, 1, 1024, Immediate::of(&[], false), origin_counter);
+        assert!(matches!(bench.completion(), Some(Completion::Failed { context: 1, .. })));
+        bench.endpoint.progress().unwrap();
+        assert_eq!(bench.endpoint.pio_counters().packets - before, answers, "counter {origin_counter}");
+    }
+}
+
+#[test]
+fn receives_whose_messages_are_under_way_count() {
+    let mut bench = Bench::new(Config { operations: 2, ..Config::default() });
+    for n in 0..2 {
+        bench.endpoint.tag_receive(Pattern::exact(n), vec![0; 1024], n).unwrap();
+        bench.offer_message(PEER, n, 1024);
+    }
+    let refused = bench.endpoint.tag_receive(Pattern::exact(2), vec![0; 1024], 2).unwrap_err();
+    assert_eq!(refused.error, ReceiveError::Again(Pattern::exact(2)));
+    bench.data(PEER, DputOp::Rzv, MESSAGE, 0, 1024);
+    assert!(bench.has_received(0, 1024));
+    bench.endpoint.tag_receive(Pattern::exact(2), vec![0; 1024], 2).unwrap();
 }
 
 #[test]

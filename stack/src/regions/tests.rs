@@ -78,6 +78,24 @@ fn there_are_no_more_than_the_limit() {
 }
 
 #[test]
+fn no_limit_is_higher_than_the_highest() {
+    let regions = Regions::new(RegionsConfig { limit: usize::MAX, chosen_keys: false });
+    regions.register(Registration::of(SharedMem::new(4096).unwrap(), Access::all())).unwrap();
+}
+
+#[test]
+fn a_place_before_a_region_is_told_as_that() {
+    let regions = regions();
+    let registration = Registration::of(SharedMem::new(4096).unwrap(), Access::all());
+    let region = regions.register(Registration { base: Base::Address, ..registration }).unwrap();
+    let (key, base) = (region.key(), region.base());
+    for len in [1, 2] {
+        let found = regions.lookup(key, base - 1, len, Access::REMOTE_READ);
+        assert_eq!(found.unwrap_err(), RegionError::Before { key, place: base - 1, base });
+    }
+}
+
+#[test]
 fn a_range_is_one_of_the_memory() {
     let memory = SharedMem::new(4096).unwrap();
     for (start, end) in [(0, 4097), (4097, 4097), (8, 4), (0, usize::MAX)] {
