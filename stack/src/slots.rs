@@ -357,3 +357,61 @@ impl Slots {
         (id.0 as usize).wrapping_mul(self.size)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opx_emu::{Config, EmuBus, Icode, Lab, Pacing};
+    use opx_hw::{Hfi, Options};
+
+    const NOBODY: Address = Address { lid: Lid(1), rx: 77 };
+
+    /// A pool of one slot, and its adapter.
+    fn pool() -> (Hfi<EmuBus>, SdmaEngine<EmuBus>, Slots) {
+        let adapter = Lab::new(Pacing::Virtual).add(Config { icode: Icode::FunctionalSimulator, ..Config::default() });
+        let hfi = Hfi::open(adapter.bus(), Options::default()).unwrap();
+        let mut engine = hfi.sdma_engine(64).unwrap();
+        let slots = Slots::new(&mut engine, 1, 4096).unwrap();
+        (hfi, engine, slots)
+    }
+
+    #[test]
+    fn what_the_engine_reads_stays_where_it_is() {
+        let (hfi, _engine, mut slots) = pool();
+        let memory = hfi.memory(4096).unwrap();
+        memory.memory().write(0, &[7; 64]);
+        let (slot, reader) = (slots.take(NOBODY).unwrap(), Handle(1 << 32));
+        slots.take_from(slot, memory, 0, 64, reader);
+        slots.queue(slot);
+        slots.written(slot, true);
+        slots.bring_in(slot);
+        assert_eq!(slots.reader(slot), Some(reader));
+        assert_eq!(slots.engine_done(slot), Some(reader), "its owner is told");
+        slots.bring_in(slot);
+        assert_eq!(slots.reader(slot), None);
+        let mut bytes = [0; 64];
+        slots.copy_payload(slot, &mut bytes);
+        assert_eq!(bytes, [7; 64]);
+    }
+
+    #[test]
+    fn a_slot_is_free_once_it_is_acknowledged_written_and_read() {
+        let (_hfi, _engine, mut slots) = pool();
+        for last in 0..3 {
+            let slot = slots.take(NOBODY).unwrap();
+            // The engine has it, and it is to be sent again.
+            slots.queue(slot);
+            slots.written(slot, true);
+            slots.queue(slot);
+            for step in [last + 1, last + 2, last] {
+                assert_eq!(slots.available(), 0, "step {step} of those that end with {last}");
+                match step % 3 {
+                    0 => assert_eq!(slots.acknowledged(slot), None),
+                    1 => slots.written(slot, false),
+                    _ => assert_eq!(slots.engine_done(slot), None),
+                }
+            }
+            assert_eq!(slots.available(), 1, "once");
+        }
+    }
+}
