@@ -139,7 +139,12 @@ impl Waiting<'_> {
         if self.link.receiver.consume(&self.record) == Sent::Ring {
             *self.rings += self.link.ring_if(Sent::Ring);
         }
-        self.link.receiver.has_more()
+        let more = self.link.receiver.has_more();
+        if more {
+            // What its sender has gone on to write comes while the next one is seen to.
+            self.link.receiver.prefetch();
+        }
+        more
     }
 }
 

@@ -34,6 +34,9 @@ const CHUNK: usize = 2048;
 /// The class of a message that isn't there as a whole. Its kind says how many cache lines of the payload are.
 const ARRIVING: u8 = 0x7f;
 
+/// So far ahead slots are fetched while messages lie one behind the other.
+const AHEAD: u32 = 8;
+
 /// What a message begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Head {
@@ -506,6 +509,12 @@ impl Receiver {
     #[inline(always)]
     pub(crate) fn has_more(&self) -> bool {
         is_there(self.lines.view().slot(self.head)[0].load(Ordering::Relaxed), self.head, self.lines.mask())
+    }
+
+    /// Has the processor fetch the slot that comes a few messages later.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self) {
+        self.lines.prefetch_slot(self.head.wrapping_add(AHEAD));
     }
 
     /// Fetches what is there of the next message, which has `len` bytes.
