@@ -68,7 +68,7 @@ fn main() -> anyhow::Result<()> {
     // with its matching. That a message can be left to be shown again takes some 25 of a poll.
     let goals = [
         (Goal::AtMost(120.0), Goal::AtMost(300.0)),
-        (Goal::AtMost(210.0), Goal::AtMost(340.0)),
+        (Goal::AtMost(190.0), Goal::AtMost(375.0)),
         (Goal::AtMost(380.0), Goal::AtMost(500.0)),
         (Goal::AtMost(1700.0), Goal::AtMost(1700.0)),
     ];

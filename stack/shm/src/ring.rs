@@ -87,12 +87,6 @@ impl Run {
     }
 }
 
-/// Slots that a message with so many bytes takes.
-#[inline(always)]
-fn slots_of(len: usize) -> u32 {
-    if (LONGEST_INSIDE + 1..=LONGEST_IN_SLOTS).contains(&len) { 2 } else { 1 }
-}
-
 /// Writes what fits into these words of a slot.
 #[inline(always)]
 fn put<const N: usize>(slot: &[AtomicU64; N], bytes: &[u8]) {
@@ -249,12 +243,22 @@ impl Sender {
             [part] => part.len(),
             parts => parts.iter().fold(0usize, |sum, part| sum.saturating_add(part.len())),
         };
-        if len <= LONGEST_IN_SLOTS {
-            self.make_room(slots_of(len))?;
+        if len <= LONGEST_INSIDE {
+            self.make_room(1)?;
+            match parts {
+                [part] => {
+                    let [_, _, _, words @ ..] = self.lines.view().slot(self.tail);
+                    put(words, part);
+                }
+                parts => self.put_parts(parts),
+            }
+        } else if len <= LONGEST_IN_SLOTS {
+            self.make_room(2)?;
             match parts {
                 [part] => self.put(part),
                 parts => self.put_parts(parts),
             }
+            return Ok(self.publish(head, len, 2));
         } else {
             let run = self.make_room_for(len)?;
             match parts {
@@ -263,7 +267,7 @@ impl Sender {
             }
             self.bytes_tail = run.end;
         }
-        Ok(self.publish(head, len))
+        Ok(self.publish(head, len, 1))
     }
 
     /// Writes a payload that lies in slots.
@@ -331,19 +335,19 @@ impl Sender {
         let run = self.make_room_for(len)?;
         self.bytes_tail = run.end;
         self.lines.copy_in(self.lines.byte(run.begin), memory, from, len);
-        Ok(self.publish(head, len))
+        Ok(self.publish(head, len, 1))
     }
 
-    /// Says that the message in the next slot, or two, is there.
+    /// Says that the message in the next so many slots is there.
     #[inline(always)]
-    fn publish(&mut self, head: Head, len: usize) -> Sent {
+    fn publish(&mut self, head: Head, len: usize, slots: u32) -> Sent {
         let lines = self.lines.view();
         let [first, one, two, ..] = lines.slot(self.tail);
         one.store(head.words[0], Ordering::Relaxed);
         two.store(head.words[1], Ordering::Relaxed);
         let word = header(head.class, head.kind, len as u32) | round_of(self.tail, self.lines.mask());
         first.store(word, Ordering::Release);
-        self.tail = self.tail.wrapping_add(slots_of(len));
+        self.tail = self.tail.wrapping_add(slots);
         light_fence(self.full_fences);
         let given = Given::load(lines.receiver());
         self.back = given.back;
@@ -386,7 +390,11 @@ impl Sender {
 
     /// Whether there is room for a message of so many bytes.
     pub(crate) fn check_room(&mut self, len: usize) -> Result<(), Unsent> {
-        if len <= LONGEST_IN_SLOTS { self.make_room(slots_of(len)) } else { self.make_room_for(len).map(drop) }
+        if len <= LONGEST_IN_SLOTS {
+            self.make_room(1 + u32::from(len > LONGEST_INSIDE))
+        } else {
+            self.make_room_for(len).map(drop)
+        }
     }
 
     #[inline(never)]
@@ -432,6 +440,8 @@ pub(crate) struct Record {
     pub(crate) head: Head,
     /// Bytes of payload.
     pub(crate) len: usize,
+    /// How many slots it takes.
+    slots: u32,
     /// Where in the ring's bytes they are, unless they are in slots.
     run: Run,
 }
@@ -487,22 +497,31 @@ impl Receiver {
         let words = [slot[1].load(Ordering::Relaxed), slot[2].load(Ordering::Relaxed)];
         let head = Head { class: (word >> 48) as u8 & 0x7f, kind: (word >> 32) as u16, words };
         let len = word as u32 as usize;
-        let mut run = Run { begin: self.bytes_head, end: self.bytes_head };
-        if len > LONGEST_IN_SLOTS {
-            if len > self.longest {
-                return Err(Broken("a message longer than any"));
+        let mut slots = 1;
+        if len > LONGEST_INSIDE {
+            if len > LONGEST_IN_SLOTS {
+                return self.next_long(head, len);
             }
-            if head.class == ARRIVING {
-                self.fetch(len, head.kind);
-                return Ok(None);
-            }
-            run = Run::new(self.bytes_head, len, self.lines.bytes_mask());
-            // It comes while somebody looks for who wants it.
-            self.lines.prefetch(self.lines.byte(run.begin));
-        } else if len > LONGEST_INSIDE {
+            slots = 2;
             self.lines.prefetch_slot(self.head.wrapping_add(1));
         }
-        Ok(Some(Record { head, len, run }))
+        Ok(Some(Record { head, len, slots, run: Run { begin: self.bytes_head, end: self.bytes_head } }))
+    }
+
+    /// The same, if its payload doesn't lie in slots.
+    #[inline(never)]
+    fn next_long(&mut self, head: Head, len: usize) -> Result<Option<Record>, Broken> {
+        if len > self.longest {
+            return Err(Broken("a message longer than any"));
+        }
+        if head.class == ARRIVING {
+            self.fetch(len, head.kind);
+            return Ok(None);
+        }
+        let run = Run::new(self.bytes_head, len, self.lines.bytes_mask());
+        // It comes while somebody looks for who wants it.
+        self.lines.prefetch(self.lines.byte(run.begin));
+        Ok(Some(Record { head, len, slots: 1, run }))
     }
 
     /// Whether [`Receiver::next`] would find something, if not the whole of it.
@@ -518,7 +537,6 @@ impl Receiver {
     }
 
     /// Fetches what is there of the next message, which has `len` bytes.
-    #[inline(never)]
     fn fetch(&mut self, len: usize, there: u16) {
         let run = Run::new(self.bytes_head, len, self.lines.bytes_mask());
         let there = there.min((len / SLOT) as u16);
@@ -575,7 +593,7 @@ impl Receiver {
     /// Is done with the next message. `Sent::Ring` when the sender waits for the room that was given back.
     #[inline(always)]
     pub(crate) fn consume(&mut self, record: &Record) -> Sent {
-        self.head = self.head.wrapping_add(slots_of(record.len));
+        self.head = self.head.wrapping_add(record.slots);
         (self.bytes_head, self.fetched) = (record.run.end, 0);
         let (slots, bytes) = (self.head.wrapping_sub(self.given), self.bytes_head.wrapping_sub(self.bytes_given));
         if slots < quarter(self.lines.mask()) && bytes < quarter(self.lines.bytes_mask()) {
