@@ -175,6 +175,15 @@ fn is_whole(completion: Option<Completion>) -> bool {
     matches!(completion, Some(Completion::Received { context: 9, len: LEN, .. }))
 }
 
+/// One message after the other comes whole, into these pairs of entries.
+fn messages_get(bench: &mut Bench, target: &Guarded, pairs: &[u16], why: &str) {
+    for pair in pairs {
+        let name = bench.offer(target);
+        fill(bench, name, *pair);
+        assert!(is_whole(bench.completion()), "pair {pair}, {why}");
+    }
+}
+
 fn is_overwritten(completion: Option<Completion>) -> bool {
     matches!(completion, Some(Completion::Failed { context: 9, error: OperationError::Overwritten, .. }))
 }
@@ -222,11 +231,7 @@ fn a_packet_that_is_there_twice_changes_nothing_but_that_entries_rest() {
     assert!(is_whole(bench.completion()));
     assert_eq!(bench.endpoint.counters().expected.tid_misplaced, 0);
     // Who knows how often it is there.
-    for pair in [1, 2, 3, 1] {
-        let name = bench.offer(&target);
-        fill(&mut bench, name, pair);
-        assert!(is_whole(bench.completion()), "pair {pair}, not 0");
-    }
+    messages_get(&mut bench, &target, &[1, 2, 3, 1], "not 0");
 }
 
 #[test]
@@ -256,11 +261,7 @@ fn entries_of_a_transfer_that_was_disturbed_rest_and_others_wait_for_their_turn(
     let mut bench = Bench::new(Config { tid_entries: 8, ..Config::default() });
     let target = Guarded::new(4096, LEN);
     // Each entry is used once, then the first again.
-    for pair in [0, 1, 2, 3, 0] {
-        let name = bench.offer(&target);
-        fill(&mut bench, name, pair);
-        assert!(is_whole(bench.completion()), "pair {pair}");
-    }
+    messages_get(&mut bench, &target, &[0, 1, 2, 3, 0], "in turn");
     // One page of this one is sent again.
     let name = bench.offer(&target);
     let again = bench.packet(name, 0, 4096);
@@ -270,17 +271,9 @@ fn entries_of_a_transfer_that_was_disturbed_rest_and_others_wait_for_their_turn(
         bench.put(name, page * 4096, tids(1), page as u32 * 4096, 0x11);
     }
     assert!(is_whole(bench.completion()));
-    for pair in [2, 3, 0, 2, 3, 0] {
-        let name = bench.offer(&target);
-        fill(&mut bench, name, pair);
-        assert!(is_whole(bench.completion()), "pair {pair}, not 1");
-    }
+    messages_get(&mut bench, &target, &[2, 3, 0, 2, 3, 0], "not 1");
     bench.hfi.bus().pause(REST);
-    for pair in [2, 3, 0, 1] {
-        let name = bench.offer(&target);
-        fill(&mut bench, name, pair);
-        assert!(is_whole(bench.completion()), "pair {pair}, with 1 again");
-    }
+    messages_get(&mut bench, &target, &[2, 3, 0, 1], "with 1 again");
 }
 
 #[test]
@@ -396,17 +389,9 @@ fn entries_of_a_transfer_that_ended_early_rest() {
     bench.put(name, 0, tids(0), 0, 0x11);
     bench.lose_sender();
     // The rest of it may be on its way to the first pair still.
-    for pair in [1, 2, 3, 1] {
-        let name = bench.offer(&target);
-        fill(&mut bench, name, pair);
-        assert!(is_whole(bench.completion()), "pair {pair}, not 0");
-    }
+    messages_get(&mut bench, &target, &[1, 2, 3, 1], "not 0");
     bench.hfi.bus().pause(REST);
-    for pair in [2, 3, 1, 0] {
-        let name = bench.offer(&target);
-        fill(&mut bench, name, pair);
-        assert!(is_whole(bench.completion()), "pair {pair}, with 0 again");
-    }
+    messages_get(&mut bench, &target, &[2, 3, 1, 0], "with 0 again");
 }
 
 #[test]

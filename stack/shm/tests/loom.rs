@@ -114,6 +114,7 @@ mod segment {
 use loom::sync::{Condvar, Mutex};
 use ring::{Head, Receiver, Sender, Sent, Unsent};
 use segment::{Lines, SLOTS};
+use std::ops::Range;
 use std::sync::Arc;
 use sync::{Ordering, fence};
 
@@ -161,11 +162,19 @@ fn take(receiver: &mut Receiver, to_sender: Option<&Bell>) -> Option<u64> {
 
 /// Takes messages until there are `count`, asleep whenever there is none.
 fn receive(receiver: &mut Receiver, bell: &Bell, to_sender: Option<&Bell>, count: u64) {
-    let mut next = 0;
-    while next < count {
-        if let Some(number) = take(receiver, to_sender) {
-            assert_eq!(number, next, "in order, once");
-            next += 1;
+    receive_by(receiver, bell, 0..count, |receiver| take(receiver, to_sender));
+}
+
+/// Takes messages with these numbers.
+fn receive_by(
+    receiver: &mut Receiver,
+    bell: &Bell,
+    mut numbers: Range<u64>,
+    take: impl Fn(&mut Receiver) -> Option<u64>,
+) {
+    while !numbers.is_empty() {
+        if let Some(number) = take(receiver) {
+            assert_eq!(Some(number), numbers.next(), "in order, once");
             continue;
         }
         // `node.rs:cool`, then `look`.
@@ -244,20 +253,7 @@ fn a_message_of_two_slots_is_whole() {
             let bell = Arc::clone(&bell);
             loom::thread::spawn(move || (3..=4).for_each(|number| bell.ring_if(send(&mut sender, number))))
         };
-        let mut next = 3;
-        while next <= 4 {
-            if let Some(number) = take(&mut receiver) {
-                assert_eq!(number, next, "in order, once");
-                next += 1;
-                continue;
-            }
-            receiver.go_cold();
-            fence(Ordering::SeqCst);
-            if receiver.is_empty() {
-                bell.sleep();
-            }
-            receiver.go_hot();
-        }
+        receive_by(&mut receiver, &bell, 3..5, take);
         producer.join().expect("the producer ends");
     });
 }
